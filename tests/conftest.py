@@ -1,0 +1,58 @@
+"""What every test gets: one thread, a scratch working directory, the shared real data."""
+
+from __future__ import annotations
+
+import os
+
+# before torch starts its pools: on a small machine more threads make tiny tests slower, and results differ
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked `gpu` is skipped where there is none."""
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+@pytest.fixture(autouse=True)
+def scratch_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test runs in a directory of its own, so none writes `runs/` into the repository.
+
+    The generators and the default dtype are left as they were found, so tests don't depend on their order.
+    """
+    monkeypatch.chdir(tmp_path)
+    dtype, rng_state = torch.get_default_dtype(), torch.get_rng_state()
+    yield tmp_path
+    torch.set_default_dtype(dtype)
+    torch.set_rng_state(rng_state)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of small real data sets: LIGHTKIT_SHARED_DATA, else `../shared/data` beside the repository."""
+    folder = Path(os.environ.get("LIGHTKIT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set LIGHTKIT_SHARED_DATA to the folder that holds mnist/ ...")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return REPOSITORY
