@@ -1,0 +1,90 @@
+"""Every error that lightkit raises for its users, and how it finds the name that was probably meant.
+
+    LightkitError(Exception)
+    ├── ConfigError(ValueError)           a wrong argument; alias MisconfigurationException
+    ├── HookError(TypeError)              a hook of the user's is missing or returns the wrong thing
+    ├── DataError(ValueError)             a loader or a data set that cannot be used as it is
+    ├── CheckpointError(RuntimeError)     a checkpoint that cannot be written, read or used
+    ├── MissingExtraError(ImportError)    an optional package is not installed
+    ├── RunDirError(OSError)              the run directory cannot be written
+    └── NonFiniteError(ArithmeticError)   a loss or a metric became NaN or infinite
+
+Each also derives from the builtin error that plain Python code would raise at that place, so that
+`except ValueError` in a user's script goes on working. A message says where, what arrived, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class LightkitError(Exception):
+    """Base of all errors meant for users; a failed `assert` is our own mistake instead."""
+
+
+class ConfigError(LightkitError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class HookError(LightkitError, TypeError):
+    """A hook of the user's is missing, or returned something it must not return."""
+
+
+class DataError(LightkitError, ValueError):
+    """A data loader, data set or batch cannot be used as it is."""
+
+
+class CheckpointError(LightkitError, RuntimeError):
+    """A checkpoint cannot be written, read, or used for this module."""
+
+
+class MissingExtraError(LightkitError, ImportError):
+    """An optional package is needed and not installed; the message holds the `pip install` line."""
+
+
+class RunDirError(LightkitError, OSError):
+    """The run directory, or a file in it, cannot be written."""
+
+
+class NonFiniteError(LightkitError, ArithmeticError):
+    """A loss or a metric became NaN or infinite."""
+
+
+MisconfigurationException = ConfigError  # Lightning's name
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """Return the option that looks most like `name`, or None where none is near.
+
+    Upper and lower case count as equal.
+    """
+    by_folded = {option.casefold(): option for option in options}
+    found = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return the end of an error message, `; did you mean 'x'?`, or "" where no option is near."""
+    found = nearest(name, options)
+    return "" if found is None else f"; did you mean {found!r}?"
+
+
+def require(module_name: str, extra: str, *, needed_by: str = "this feature") -> ModuleType:
+    """Import and return an optional module.
+
+    Raises MissingExtraError, with the line to install it, where its top-level package is not installed. An
+    import error from inside an installed package is that package's own and passes unchanged.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing != module_name and not module_name.startswith(f"{missing}."):
+            raise
+        package = module_name.partition(".")[0]
+        raise MissingExtraError(
+            f'{package} is needed by {needed_by}: pip install "lightkit[{extra}]"', name=missing
+        ) from None
