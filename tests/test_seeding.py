@@ -192,10 +192,10 @@ def test_a_key_takes_the_largest_seed_and_gives_torch_and_numpy_different_words(
     assert np.random.get_state()[1][0] == 2**32 - 1
     seeding.key_rng(seeding.mix(1, 0))
     # both are Mersenne twisters: seeded alike they would draw the same words (seen with 5 for both)
-    ours = [torch.randint(2**31, (4,)).tolist(), np.random.randint(2**31, size=4).tolist()]
+    ours = [torch.randint(2**16, (4,)).tolist(), np.random.randint(2**16, size=4).tolist()]
     torch.manual_seed(5)
     np.random.seed(5)
-    alike = [torch.randint(2**31, (4,)).tolist(), np.random.randint(2**31, size=4).tolist()]
+    alike = [torch.randint(2**16, (4,)).tolist(), np.random.randint(2**16, size=4).tolist()]
     assert alike[0] == alike[1]
     assert ours[0] != ours[1]
 
