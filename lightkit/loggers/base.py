@@ -12,8 +12,9 @@ __all__ = ["Logger"]
 class Logger:
     """Writes what a run measures. Override what the target can take; the rest does nothing.
 
-    The names are those of Lightning 2.6; `attach`, `log_figure` and the state are lightkit's.
-    The trainer calls `attach` once before the first write and `finalize` at the end of each run.
+    The names are those of Lightning 2.6; `attach`, `log_figure` and the state are lightkit's. The trainer
+    calls `attach` before the first write, on a resumed fit (and only there) then `load_state_dict`, and
+    `finalize` at the end of each run.
     """
 
     @property

@@ -1,0 +1,205 @@
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightkit.errors import ConfigError
+from lightkit.loggers import CSVLogger
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def attached(run_dir: Path, **kwargs: object) -> CSVLogger:
+    logger = CSVLogger(**kwargs)
+    logger.attach(run_dir)
+    return logger
+
+
+def test_rows_go_to_the_run_directory_and_keep_every_digit(tmp_path: Path) -> None:
+    logger = attached(tmp_path / "run")
+    logger.log_metrics({"loss": 0.1 + 0.2, "epoch": 0.0}, step=4)
+    logger.log_metrics({"loss": math.nan, "epoch": 0.0}, step=9)
+    logger.finalize("success")
+    rows = rows_of(tmp_path / "run" / "metrics.csv")
+    assert rows == [
+        {"step": "4", "loss": "0.30000000000000004", "epoch": "0.0"},
+        {"step": "9", "loss": "nan", "epoch": "0.0"},
+    ]
+
+
+def test_a_new_metric_adds_a_column_and_keeps_the_earlier_rows(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    logger.log_metrics({"loss": 1.0}, step=0)
+    logger.save()
+    logger.log_metrics({"acc": 0.5}, step=1)
+    logger.log_metrics({"loss": 2.0}, step=2)
+    logger.save()
+    assert rows_of(tmp_path / "metrics.csv") == [
+        {"step": "0", "loss": "1.0", "acc": ""},
+        {"step": "1", "loss": "", "acc": "0.5"},
+        {"step": "2", "loss": "2.0", "acc": ""},
+    ]
+
+
+def test_rows_are_written_every_n_steps_and_held_between(tmp_path: Path) -> None:
+    logger = attached(tmp_path, flush_logs_every_n_steps=10)
+    logger.log_metrics({"loss": 1.0}, step=5)
+    assert not (tmp_path / "metrics.csv").exists()
+    logger.log_metrics({"loss": 1.0}, step=10)
+    assert len(rows_of(tmp_path / "metrics.csv")) == 2
+    logger.log_metrics({"loss": 1.0}, step=15)
+    assert len(rows_of(tmp_path / "metrics.csv")) == 2
+    logger.log_metrics({"loss": 1.0}, step=20)
+    assert len(rows_of(tmp_path / "metrics.csv")) == 4
+
+
+def test_the_file_is_rewritten_only_for_a_new_column(tmp_path: Path) -> None:
+    logger = attached(tmp_path, flush_logs_every_n_steps=1)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    inode = (tmp_path / "metrics.csv").stat().st_ino
+    for step in range(2, 50):
+        logger.log_metrics({"loss": 1.0}, step=step)
+    assert (tmp_path / "metrics.csv").stat().st_ino == inode
+    logger.log_metrics({"acc": 1.0}, step=50)
+    assert (tmp_path / "metrics.csv").stat().st_ino != inode
+    assert len(rows_of(tmp_path / "metrics.csv")) == 50
+
+
+def test_without_a_step_the_number_of_rows_stands_for_it(tmp_path: Path) -> None:
+    logger = attached(tmp_path, prefix="a")
+    logger.log_metrics({"loss": 1.0})
+    logger.log_metrics({"loss": 2.0})
+    logger.save()
+    assert rows_of(tmp_path / "metrics.csv") == [
+        {"step": "0", "a-loss": "1.0"},
+        {"step": "1", "a-loss": "2.0"},
+    ]
+
+
+def log_steps(logger: CSVLogger, first: int, last: int) -> None:
+    for step in range(first, last):
+        logger.log_metrics({"loss": step / 10}, step=step)
+        if step % 5 == 4:
+            logger.log_metrics({"val_loss": step / 7, "epoch": step // 5}, step=step)
+
+
+@pytest.mark.parametrize("stopped_at", [2, 5, 8])
+def test_a_resumed_file_equals_the_uninterrupted_one_and_the_dropped_rows_are_kept(
+    tmp_path: Path, stopped_at: int
+) -> None:
+    whole = attached(tmp_path / "whole")
+    log_steps(whole, 0, 15)
+    whole.finalize("success")
+
+    killed = attached(tmp_path / "killed")
+    log_steps(killed, 0, stopped_at)
+    state = killed.state_dict()
+    log_steps(killed, stopped_at, 11)
+    killed.finalize("failed")
+    dropped = rows_of(tmp_path / "killed" / "metrics.csv")[state["num_rows"] :]
+
+    resumed = attached(tmp_path / "killed")
+    resumed.load_state_dict(state)
+    log_steps(resumed, stopped_at, 15)
+    resumed.finalize("success")
+    texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("killed", "whole")]
+    assert texts[0] == texts[1]
+    assert rows_of(tmp_path / "killed" / "metrics.before_resume_1.csv") == dropped
+    assert len(dropped) == 11 + 2 - state["num_rows"]
+
+
+def test_each_resume_keeps_its_own_dropped_rows(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    log_steps(logger, 0, 3)
+    state = logger.state_dict()
+    for _ in range(2):
+        log_steps(logger, 3, 6)
+        logger.load_state_dict(state)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["metrics.before_resume_1.csv", "metrics.before_resume_2.csv", "metrics.csv"]
+
+
+def test_a_checkpoint_writes_the_held_rows_so_that_a_kill_after_it_loses_none(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    assert logger.state_dict() == {"num_rows": 1, "columns": ["step", "loss"]}
+    assert len(rows_of(tmp_path / "metrics.csv")) == 1
+
+
+def test_a_row_cut_short_by_a_crash_is_dropped_when_the_file_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss\n0,1.0\n1,2.")
+    logger = attached(tmp_path)
+    logger.log_metrics({"loss": 3.0}, step=1)
+    logger.finalize("success")
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,loss", "0,1.0", "1,3.0"]
+
+
+def test_a_file_shorter_than_the_checkpoint_says_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n0,1.0\n")
+    with pytest.warns(UserWarning) as caught:
+        attached(tmp_path).load_state_dict({"num_rows": 3, "columns": ["step", "loss"]})
+    assert [str(w.message) for w in caught] == [
+        f"CSVLogger: {path} holds 1 rows, but the checkpoint was taken after 3; going on at its end."
+    ]
+
+
+def test_own_directories_are_numbered_as_lightning_numbers_them(tmp_path: Path) -> None:
+    for expected in (0, 1):
+        logger = CSVLogger(tmp_path, name="exp")
+        logger.attach(tmp_path / "run_dir_not_used")
+        logger.log_metrics({"loss": 1.0}, step=0)
+        logger.finalize("success")
+        assert logger.version == expected
+        assert logger.log_dir == str(tmp_path / "exp" / f"version_{expected}")
+        assert (tmp_path / "exp" / f"version_{expected}" / "metrics.csv").exists()
+    named = CSVLogger(tmp_path, name="exp", version="try")
+    assert named.log_dir == str(tmp_path / "exp" / "try")
+    assert not (tmp_path / "run_dir_not_used").exists()
+
+
+def test_a_resumed_run_goes_on_in_its_own_numbered_directory(tmp_path: Path) -> None:
+    first = CSVLogger(tmp_path, name="exp")
+    log_steps(first, 0, 3)
+    state = first.state_dict()
+    resumed = CSVLogger(tmp_path, name="exp")
+    assert resumed.version == 1
+    resumed.load_state_dict(state)
+    log_steps(resumed, 3, 5)
+    resumed.finalize("success")
+    assert [path.name for path in (tmp_path / "exp").iterdir()] == ["version_0"]
+    assert len(rows_of(tmp_path / "exp" / "version_0" / "metrics.csv")) == 6
+
+
+def test_hyperparameters_are_written_as_plain_yaml(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    params = {"lr": 1e-3, "dims": (1, 2), "root": Path("/x"), "opt": {"name": "sgd"}, "none": None}
+    logger.log_hyperparams(params)
+    logger.log_hyperparams({"more": True})
+    assert yaml.safe_load((tmp_path / "hparams.yaml").read_text()) == {
+        "lr": 0.001,
+        "dims": [1, 2],
+        "root": "/x",
+        "opt": {"name": "sgd"},
+        "none": None,
+        "more": True,
+    }
+
+
+def test_writing_before_a_directory_is_known_says_what_to_do() -> None:
+    with pytest.raises(ConfigError) as caught:
+        CSVLogger().log_metrics({"loss": 1.0})
+    assert str(caught.value) == (
+        "CSVLogger: no directory to write to yet; pass CSVLogger(save_dir=...) or hand it to a Trainer."
+    )
+
+
+def test_flushing_every_zero_steps_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        CSVLogger(flush_logs_every_n_steps=0)
+    assert str(caught.value) == "CSVLogger(flush_logs_every_n_steps=0): expected at least 1."
