@@ -45,10 +45,12 @@ def scratch_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of small real data sets: LIGHTKIT_SHARED_DATA, else `../shared/data` beside the repository."""
+    """The folder of small real data sets: LIGHTKIT_SHARED_DATA, else `../shared/data`."""
     folder = Path(os.environ.get("LIGHTKIT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no shared data at {folder}; set LIGHTKIT_SHARED_DATA to the folder that holds mnist/ ...")
+        pytest.skip(
+            f"no shared data at {folder}; set LIGHTKIT_SHARED_DATA to the folder that holds mnist/ ..."
+        )
     return folder
 
 

@@ -1,0 +1,102 @@
+"""LightkitCLI: the command line of `lightkit` for a script of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from lightkit.cli.job import Job, prepare_job
+from lightkit.cli.main import JOB_COMMANDS, command_module, find_command, report, wants_traceback
+from lightkit.cli.sections import standard_kinds
+from lightkit.errors import LightkitError
+
+
+class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
+    """torch's ReduceLROnPlateau with the name of the metric it watches, for `lr_scheduler:` in a config."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, monitor: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(optimizer, *args, **kwargs)
+        self.monitor = monitor
+
+
+class LightkitCLI:
+    """Gives a script the same command line as `lightkit`: `python script.py fit --trainer.max_epochs 3`.
+
+    With `model_class` (or `datamodule_class`) the arguments of that class stand directly under `model:` (or
+    `data:`), unless `subclass_mode_model` (`subclass_mode_data`) lets any subclass be named. Without, as
+    with `lightkit`, any LightModule may be named by class_path. Built and run at once; with `run=False`
+    there is no subcommand and nothing is run. Afterwards `model`, `datamodule`, `trainer` and `config` are
+    there to use.
+
+    Names and arguments follow LightningCLI. A wrong argument ends the script with exit code 2 and one
+    message; `args` stands in for sys.argv[1:].
+    """
+
+    def __init__(
+        self,
+        model_class: type | None = None,
+        datamodule_class: type | None = None,
+        *,
+        run: bool = True,
+        args: list[str] | None = None,
+        seed_everything_default: bool | int | None = True,
+        trainer_defaults: dict[str, Any] | None = None,
+        subclass_mode_model: bool = False,
+        subclass_mode_data: bool = False,
+        save_config: bool = True,
+    ) -> None:
+        arguments = list(sys.argv[1:] if args is None else args)
+        show_traceback = wants_traceback(arguments)
+        self.subcommand = ""
+
+        def prepare() -> Job:
+            if run:
+                self.subcommand = find_command(arguments, JOB_COMMANDS)
+                del arguments[0]
+            return prepare_job(
+                self.subcommand,
+                arguments,
+                prog=f"{Path(sys.argv[0]).name} {self.subcommand}".strip(),
+                kinds=standard_kinds(
+                    model_class, datamodule_class, any_model=subclass_mode_model, any_data=subclass_mode_data
+                ),
+                trainer_defaults=trainer_defaults,
+                seed_default=seed_everything_default,
+                extend=self.add_arguments_to_parser,
+                save_config=save_config,
+            )
+
+        job = _or_exit(prepare, 2, show_traceback)
+        self.job = job
+        self.model, self.datamodule, self.trainer, self.config = job.model, job.data, job.trainer, job.values
+        if run:
+            _or_exit(self._run, 1, show_traceback)
+
+    def add_arguments_to_parser(self, parser: ArgumentParser) -> None:
+        """Override to add arguments, or to link some.
+
+        For example `parser.link_arguments("data.num_classes", "model.num_classes")`.
+        """
+
+    def _run(self) -> None:
+        """Run the subcommand between the methods `before_fit` and `after_fit`, where a subclass has them."""
+        for call in (f"before_{self.subcommand}", "", f"after_{self.subcommand}"):
+            if not call:
+                command_module(self.subcommand).run(self.job)
+            elif hasattr(self, call):
+                getattr(self, call)()
+
+
+LightningCLI = LightkitCLI  # Lightning's name
+
+
+def _or_exit(call: Callable[[], Any], exit_code: int, show_traceback: bool) -> Any:
+    try:
+        return call()
+    except LightkitError as error:
+        raise SystemExit(report(error, exit_code, show_traceback)) from None

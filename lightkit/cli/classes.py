@@ -1,0 +1,228 @@
+"""From the text after `class_path:` to the class, and what to say when that fails."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
+
+# Which extra brings which optional package.
+EXTRAS = {
+    "torchvision": "vision",
+    "sklearn": "vision",
+    "matplotlib": "vision",
+    "torchmetrics": "vision",
+    "torchtext": "text",
+    "torchaudio": "audio",
+    "soundfile": "audio",
+    "onnx": "export",
+    "onnxscript": "export",
+}
+RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio")
+# Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
+LIGHTNING_ROOTS = ("lightning.pytorch.", "pytorch_lightning.", "lightning.pytorch.trainer.")
+LIGHTNING_ROOMS = ("callbacks", "loggers", "profilers")
+REDUCE_ON_PLATEAU = "lightkit.cli.api.ReduceLROnPlateau"
+ALIASES = {
+    "ReduceLROnPlateau": REDUCE_ON_PLATEAU,
+    "torch.optim.lr_scheduler.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
+    "lightning.pytorch.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
+    "pytorch_lightning.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
+    "lightkit.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
+}
+
+
+class ClassPathError(LightkitError):
+    """A class_path that cannot be used; the message has no place in a file yet."""
+
+
+def plain_class_path(path: str) -> str:
+    """Return lightkit's own path for one of Lightning's, any other path as it is."""
+    if path in ALIASES:
+        return ALIASES[path]
+    for root in LIGHTNING_ROOTS:
+        room, _, rest = path.removeprefix(root).partition(".")
+        if path.startswith(root) and room in LIGHTNING_ROOMS:
+            return f"lightkit.{room}.{rest.rpartition('.')[2]}"
+    return path
+
+
+def let_the_working_directory_be_imported() -> None:
+    """Make classes of the user's importable by class_path, behind everything that is installed."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
+
+
+def resolve(path: str) -> Any:
+    """Import what `path` ("package.module.Class") names.
+
+    Raises ClassPathError that says which part does not exist and what is near, or what to install;
+    ConfigError where another folder called `recipes` stands before ours.
+    """
+    path = plain_class_path(path)
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise ClassPathError(f"class_path {path!r}: give the whole path, such as 'package.module.{path}'")
+    if module_name.partition(".")[0] == "recipes":
+        check_that_recipes_are_ours()
+    module = _import(path, module_name)
+    try:
+        found = getattr(module, name)
+    except AttributeError:
+        options = [option for option in dir(module) if not option.startswith("_")]
+        meant = did_you_mean(name, _classes_first(module, options))
+        raise ClassPathError(f"class_path {path!r}: module {module_name!r} has no {name!r}{meant}") from None
+    if not callable(found):
+        raise ClassPathError(f"class_path {path!r}: this is a {type(found).__name__}, not a class")
+    return found
+
+
+def _classes_first(module: Any, names: Iterable[str]) -> list[str]:
+    """A class is what was meant, where there is any."""
+    names = list(names)
+    classes = [name for name in names if inspect.isclass(getattr(module, name, None))]
+    return classes or names
+
+
+def _import(path: str, module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except MissingExtraError as error:
+        raise ClassPathError(f"class_path {path!r}: {error}") from error
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            outer = _class_in_module(module_name)
+            if outer is not None:
+                return outer
+            raise ClassPathError(
+                f"class_path {path!r}: no module named {missing!r}{_near_module(missing)}"
+            ) from error
+        raise ClassPathError(f"class_path {path!r}: {_what_to_install(missing, module_name)}") from error
+    except LightkitError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename}:{frame.lineno}"
+        if isinstance(error, SyntaxError) and error.filename:
+            place = f"{error.filename}:{error.lineno}"
+        what = f"{type(error).__name__}: {error}"
+        raise ClassPathError(
+            f"class_path {path!r}: importing {module_name!r} failed at {place}: {what}"
+        ) from error
+
+
+def _class_in_module(name: str) -> Any:
+    """`package.module.Outer` where Outer is a class that holds the class asked for, else None."""
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        return None
+    try:
+        return getattr(importlib.import_module(module_name), attribute, None)
+    except ImportError:
+        return None
+
+
+def _near_module(missing: str) -> str:
+    """The end of the message, from the modules beside the one that is missing."""
+    parent, _, name = missing.rpartition(".")
+    if not parent:
+        folders: Iterable[str] = [str(Path.cwd())]
+        known = [
+            "recipes",
+            "lightkit",
+            "torch",
+            "torchvision",
+            *(m.name for m in pkgutil.iter_modules(folders)),
+        ]
+        return did_you_mean(name, known)
+    package = sys.modules.get(parent)
+    return did_you_mean(name, [m.name for m in pkgutil.iter_modules(getattr(package, "__path__", []))])
+
+
+def _what_to_install(missing: str, module_name: str) -> str:
+    package, parts = missing.partition(".")[0], module_name.split(".")
+    extra = EXTRAS.get(package)
+    if parts[0] == "recipes" and len(parts) > 1 and parts[1] in RECIPE_ROOMS_WITH_EXTRA and extra is not None:
+        extra = parts[1]
+    if extra is None:
+        return f"{module_name} needs {package}, which is not installed"
+    return f'{package} is needed by {module_name}: pip install "lightkit[{extra}]"'
+
+
+def check_that_recipes_are_ours() -> None:
+    """Raise ConfigError where `recipes` would be imported from a folder that is not lightkit's.
+
+    `python -m lightkit` and scripts put their own folder first on sys.path: a folder called recipes/ there
+    would be taken for ours, and the error would then speak of a missing module.
+    """
+    import lightkit
+
+    root = Path(inspect.getfile(lightkit)).resolve().parent.parent
+    expected = root / "recipes"
+    spec = importlib.util.find_spec("recipes")
+    if spec is None:
+        return
+    places = [Path(place).resolve() for place in spec.submodule_search_locations or []]
+    if not places and spec.origin:
+        places = [Path(spec.origin).resolve()]
+    if expected in places or not expected.is_dir():
+        return
+    shown = ", ".join(map(str, places))
+    raise ConfigError(
+        f"{shown} stands before lightkit's own {expected} on sys.path, and both are called 'recipes'; "
+        "rename yours, or start from another folder with the command `lightkit`"
+    )
+
+
+def all_subclasses(base: type) -> dict[str, type]:
+    """Every subclass of `base` imported so far and itself, by its bare name."""
+    found, todo = {base.__name__: base}, [base]
+    while todo:
+        for cls in todo.pop().__subclasses__():
+            if cls.__name__ not in found:
+                found[cls.__name__] = cls
+                todo.append(cls)
+    return found
+
+
+def parameters_of(thing: Any, skip: set[str] | None = None) -> list[str] | None:
+    """Names that a class or function accepts as keywords, those of its parents through **kwargs included.
+
+    None where they cannot be told; then nothing is checked before jsonargparse does.
+    """
+    try:
+        signature = inspect.signature(thing.__init__ if inspect.isclass(thing) else thing)
+    except (ValueError, TypeError):
+        return None
+    parameters = list(signature.parameters.values())[1 if inspect.isclass(thing) else 0 :]
+    skip = skip or set()
+    if not any(
+        parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters
+    ):
+        return [parameter.name for parameter in parameters if parameter.name not in skip]
+    return _parameters_through_kwargs(thing, skip)
+
+
+def _parameters_through_kwargs(thing: Any, skip: set[str]) -> list[str] | None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    try:
+        if inspect.isclass(thing):
+            added = parser.add_class_arguments(thing, "thing", fail_untyped=False)
+        else:
+            added = parser.add_function_arguments(thing, "thing", fail_untyped=False)
+    except Exception:  # jsonargparse's own limits are no error of the user's
+        return None
+    names = [name.removeprefix("thing.").partition(".")[0] for name in added]
+    return [name for name in dict.fromkeys(names) if name not in skip]

@@ -1,0 +1,162 @@
+"""A parsed configuration made real: seed, model, data, trainer, in the order of a script."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from lightkit.callbacks.base import Callback
+from lightkit.cli import classes
+from lightkit.cli.config import Parsed, make_parser, parse
+from lightkit.cli.sections import Kinds, standard_kinds
+from lightkit.datamodule import LightDataModule
+from lightkit.errors import ConfigError
+from lightkit.module import LightModule
+from lightkit.seeding import GLOBAL_SEED, seed_everything
+from lightkit.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a command needs. `values` is the configuration, nothing in it built."""
+
+    model: LightModule
+    data: LightDataModule | None
+    trainer: Trainer
+    values: Namespace
+
+    @property
+    def ckpt_path(self) -> str | None:
+        path = self.values.get("ckpt_path")
+        return None if path is None else str(path)
+
+
+class SaveConfig(Callback):
+    """Writes the resolved config into the run directory when a run begins, as `config.yaml`.
+
+    A config that differs from the one already there, as when a run is resumed with other options, is written
+    beside it as `config_2.yaml` and so on; nothing is overwritten.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:
+            return
+        folder, number = Path(trainer.run_dir), 1
+        path = folder / "config.yaml"
+        while path.exists() and path.read_text(encoding="utf-8") != self.text:
+            number += 1
+            path = folder / f"config_{number}.yaml"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.text, encoding="utf-8")
+
+
+def prepare_job(
+    command: str,
+    arguments: list[str],
+    *,
+    prog: str | None = None,
+    kinds: Kinds | None = None,
+    trainer_defaults: dict[str, Any] | None = None,
+    seed_default: bool | int | None = True,
+    extend: Callable[[ArgumentParser], None] | None = None,
+    save_config: bool = True,
+) -> Job:
+    """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
+    kinds = kinds or standard_kinds()
+    parser = make_parser(
+        prog or f"lightkit {command}", command, kinds, trainer_defaults, seed_default, extend
+    )
+    return build(parse(parser, arguments, kinds), kinds, save_config)
+
+
+def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
+    """Seed, then build model, data and trainer.
+
+    Random numbers are drawn only by the constructors of the user's classes, model before data before trainer,
+    so that a script which does the same gets the same weights.
+    """
+    values = parsed.values
+    _check_optimizer(values)
+    values.seed_everything = _seed(values.get("seed_everything"))
+    model, data = _build_model_and_data(parsed.parser, values)
+    if values.get("optimizer") is not None:
+        _configure_optimizers(model, values)
+    built = parsed.parser.instantiate(Namespace(trainer=values.trainer.clone()), instantiate_groups=False)
+    arguments = dict(vars(built.trainer))
+    if save_config:
+        arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), SaveConfig(parsed.as_yaml())]
+    return Job(model, data, kinds.trainer(**arguments), values)
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+
+
+def _seed(asked: bool | int | None) -> int | bool | None:
+    """Seed everything where that is asked for; return what a repeated run must be given."""
+    if asked is None or asked is False:
+        return asked
+    if asked is True:
+        return seed_everything(None if GLOBAL_SEED in os.environ else 0, workers=True)
+    return seed_everything(int(asked), workers=True)
+
+
+def _build_model_and_data(parser: ArgumentParser, values: Namespace) -> tuple[Any, Any]:
+    if getattr(parser, "_links_group", None) is not None:
+        # arguments linked from one class to the other decide the order of building themselves
+        both = Namespace({name: values[name] for name in values.keys() if name != "trainer"})
+        built = parser.instantiate(both)
+        return built.model, built.get("data")
+    model = parser.instantiate(Namespace(model=values.model)).model
+    if values.get("data") is None:
+        return model, None
+    return model, parser.instantiate(Namespace(data=values.data)).data
+
+
+def _check_optimizer(values: Namespace) -> None:
+    if values.get("lr_scheduler") is not None and values.get("optimizer") is None:
+        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
+
+
+def _configure_optimizers(model: LightModule, values: Namespace) -> None:
+    """Let `optimizer:` and `lr_scheduler:` of the config replace the module's own configure_optimizers."""
+    optimizer_spec, scheduler_spec = values.optimizer, values.get("lr_scheduler")
+
+    def configure_optimizers(self: LightModule) -> Any:
+        optimizer = _create(optimizer_spec, self.parameters())
+        if scheduler_spec is None:
+            return optimizer
+        scheduler = _create(scheduler_spec, optimizer)
+        entry = {"scheduler": scheduler}
+        monitor = getattr(scheduler, "monitor", None)
+        if monitor is not None:
+            entry["monitor"] = monitor
+        return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    # on the instance: a subclass made here would change the class name that checkpoints record
+    model.configure_optimizers = types.MethodType(configure_optimizers, model)  # type: ignore[method-assign]
+
+
+def _create(spec: Namespace, subject: Any) -> Any:
+    """Call the class that `spec` names with `subject` first: parameters or an optimizer."""
+    arguments = spec.get("init_args")
+    plain = (
+        {}
+        if arguments is None
+        else arguments.as_dict()
+        if isinstance(arguments, Namespace)
+        else dict(arguments)
+    )
+    return classes.resolve(spec.class_path)(subject, **plain, **dict(spec.get("dict_kwargs") or {}))

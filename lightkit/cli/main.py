@@ -1,0 +1,107 @@
+"""The console script `lightkit`: which command, and how errors end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from types import ModuleType
+
+from lightkit.errors import ConfigError, LightkitError, did_you_mean
+
+JOB_COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = (*JOB_COMMANDS, "list")
+EXIT_RUN_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+USAGE = """\
+usage: lightkit COMMAND [CONFIG] [--key value ...]
+
+  lightkit list                      the shipped configs, one line each
+  lightkit fit CONFIG                train; --test: then test the best checkpoint
+  lightkit validate CONFIG           run the validation loop once
+  lightkit test CONFIG               run the test loop once
+  lightkit predict CONFIG            predict, and keep the outputs
+
+CONFIG is a YAML file or the name of a shipped config. Every key of it can be given as an option too:
+--trainer.max_epochs 3 --model.lr 0.1 --data.batch_size 32. To look closer:
+
+  lightkit fit --help                all options
+  lightkit fit CONFIG --print_config the whole configuration, defaults included
+  lightkit fit --model.help CLASS    the arguments of one class; also --data.help, --trainer.callbacks.help
+
+--debug (or LIGHTKIT_DEBUG=1) shows the traceback of an error. --version shows the version.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code: 0 done, 1 the run failed, 2 wrong input, 130 interrupted.
+
+    Errors meant for users are one message on stderr; anything else is a defect, and its traceback is shown.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    show_traceback = wants_traceback(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else EXIT_BAD_INPUT
+    if arguments[0] == "--version":
+        print(f"lightkit {_version()}")
+        return 0
+    exit_code = EXIT_BAD_INPUT
+    try:
+        command = command_module(find_command(arguments, COMMANDS))
+        prepared = command.prepare(arguments[1:])
+        exit_code = EXIT_RUN_FAILED
+        command.run(prepared)
+    except LightkitError as error:
+        return report(error, exit_code, show_traceback)
+    except KeyboardInterrupt:
+        print("lightkit: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def find_command(arguments: list[str], commands: Iterable[str]) -> str:
+    """Return the command that comes first; ConfigError that names the near one where it is none."""
+    names = tuple(commands)
+    expected = f"expected one of {', '.join(names)}"
+    if not arguments:
+        raise ConfigError(f"no command; {expected}")
+    if arguments[0] not in names:
+        raise ConfigError(f"command {arguments[0]!r}: {expected}{did_you_mean(arguments[0], names)}")
+    return arguments[0]
+
+
+def command_module(command: str) -> ModuleType:
+    """Import the file of one command: each has `prepare(arguments)` and `run(prepared)`."""
+    return importlib.import_module(f"lightkit.cli.commands.{command}")
+
+
+def wants_traceback(arguments: list[str]) -> bool:
+    """Whether errors are to show their traceback; takes `--debug` out of the arguments."""
+    asked = "--debug" in arguments
+    if asked:
+        arguments.remove("--debug")
+    return asked or os.environ.get("LIGHTKIT_DEBUG", "0") not in ("", "0")
+
+
+def report(error: LightkitError, exit_code: int, show_traceback: bool) -> int:
+    """Print one error on stderr and return the exit code."""
+    if show_traceback:
+        traceback.print_exception(error)
+    print(f"lightkit: error: {error}", file=sys.stderr)
+    return exit_code
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lightkit")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

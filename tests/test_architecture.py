@@ -1,0 +1,238 @@
+"""DESIGN's rules of layout, read from the source with `ast`: import direction and lengths; a light import.
+
+Imports under `if TYPE_CHECKING:` are exempt: they only name a type and never run. Those in functions count.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The further right a room stands, the lower its rank; an import goes from a higher rank to a lower one.
+RANKS = {
+    "cli": 60, "tuner": 60, "export": 60, "testing": 60, "legacy": 60, "utilities": 60,
+    "trainer": 50,
+    "loops": 40,
+    "callbacks": 30, "loggers": 30, "profilers": 30,
+    "module": 20, "datamodule": 20, "data": 20, "devices": 20, "checkpoint": 20, "optimizers": 20, "results": 20,
+    "hooks": 10, "hparams": 10, "seeding": 10,
+    "errors": 0,
+}  # fmt: skip
+# In these rooms a concrete file knows its room's base and what stands right of it, nothing else of the room.
+ROOMS_WITH_BASE = (
+    "lightkit.callbacks",
+    "lightkit.loggers",
+    "lightkit.profilers",
+    "lightkit.devices.strategies",
+)
+# What a recipe may name, besides what `lightkit` itself exports.
+PUBLIC_ROOMS = {"callbacks", "loggers", "profilers", "tuner", "errors", "data", "utilities"}
+HEAVY = (
+    "torchvision", "torchaudio", "torchtext", "torchmetrics", "tensorboard", "rich", "jsonargparse", "matplotlib",
+)  # fmt: skip
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+class Import(NamedTuple):
+    """One imported module, `line` of the statement."""
+
+    target: str
+    line: int
+
+
+def source_files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in {
+        name.id if isinstance(name, ast.Name) else name.attr
+        for name in ast.walk(node.test)
+        if isinstance(name, ast.Name | ast.Attribute)
+    }
+
+
+def imports_in(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Import]:
+    """Every import that can run, `from room import file` resolved to `room.file` where that is a module."""
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            assert isinstance(node, ast.If)
+            for other in node.orelse:
+                yield from imports_in(ast.Module([other], []), module, is_package)
+        elif isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[
+                    : None if is_package and node.level == 1 else -node.level + is_package
+                ]
+                base = ".".join([*parents, *([base] if base else [])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield Import(full if base.split(".")[0] in ("lightkit", "recipes") and is_module(full) else base,
+                             node.lineno)  # fmt: skip
+        else:
+            yield from imports_in(node, module, is_package)
+
+
+def imports_of(path: Path) -> list[Import]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return list(imports_in(tree, module_name(path), path.name == "__init__.py"))
+
+
+def room_of(module: str) -> str:
+    """`lightkit.callbacks.timer` -> `callbacks`; '' for `lightkit` itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def is_base(module: str) -> bool:
+    return module.endswith(".base")
+
+
+def problem_within_room(module: str, target: str, is_package: bool) -> str | None:
+    for room, names in ROOMS_WITH_BASE.items():
+        bases = [f"{room}.{name}" for name in names]
+        inside = module.startswith(f"{room}.") and target.startswith(room)
+        if inside and not is_package and module not in bases and target not in bases:
+            return f"imports {target}; inside {room} a file may import only {' or '.join(bases)}"
+    return None
+
+
+def problem_with(module: str, target: str, is_package: bool) -> str | None:
+    """What is wrong with `module` importing `target`, or None."""
+    here, there = room_of(module), room_of(target)
+    if target.split(".", maxsplit=1)[0] == "recipes":
+        return f"imports {target}; lightkit never imports recipes"
+    if target.split(".", maxsplit=1)[0] != "lightkit" or not here:
+        return None
+    if here == there:
+        return problem_within_room(module, target, is_package)
+    if not there:
+        return None if here == "cli" else f"imports {target} itself; name the file that holds it"
+    if RANKS[there] >= RANKS[here]:
+        return (
+            f"imports {target}; imports point only to the right, and {there} does not stand right of {here}"
+        )
+    if (
+        there in ("callbacks", "loggers", "profilers")
+        and RANKS[here] < RANKS["trainer"]
+        and not is_base(target)
+    ):
+        return (
+            f"imports {target}; only {there}.base is known here, concrete ones are named in trainer.py alone"
+        )
+    return None
+
+
+def problem_of_recipe(target: str) -> str | None:
+    parts = target.split(".")
+    if parts[0] != "lightkit" or len(parts) == 1:
+        return None
+    if len(parts) > 2 or parts[1] not in PUBLIC_ROOMS:
+        return f"imports {target}, which is not public; public are lightkit and {', '.join(sorted(PUBLIC_ROOMS))}"
+    return None
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {room_of(module_name(path)) for path in source_files("lightkit")} - {"", "__main__"}
+    assert rooms - set(RANKS) == set(), (
+        "give the new room a rank in RANKS, and a line in docs/architecture.md"
+    )
+    assert len(rooms) >= 10
+
+
+def test_imports_in_lightkit_point_only_to_the_right() -> None:
+    files = [path for path in source_files("lightkit") if module_name(path) != "lightkit.__main__"]
+    found, problems = 0, []
+    for path in files:
+        for target, line in imports_of(path):
+            found += target.startswith("lightkit")
+            problem = problem_with(module_name(path), target, path.name == "__init__.py")
+            if problem:
+                problems.append(f"{path.relative_to(ROOT)}:{line} {problem}")
+    assert problems == []
+    assert len(files) >= 30
+    assert found >= 60
+
+
+def test_recipes_import_only_public_names() -> None:
+    files, found, problems = source_files("recipes"), 0, []
+    for path in files:
+        for target, line in imports_of(path):
+            found += target.startswith("lightkit")
+            problem = problem_of_recipe(target)
+            if problem:
+                problems.append(f"{path.relative_to(ROOT)}:{line} {problem}")
+    assert problems == []
+    assert len(files) >= 3
+    assert found >= 3
+
+
+@pytest.mark.parametrize("module, source, problem", [
+    ("lightkit.data.order", "from lightkit.trainer import Trainer",
+     "imports lightkit.trainer; imports point only to the right, and trainer does not stand right of data"),
+    ("lightkit.callbacks.timer", "def f():\n    from lightkit.loops.training import fit",
+     "imports lightkit.loops.training; imports point only to the right, and loops does not stand right of callbacks"),
+    ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
+     "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
+     "lightkit.callbacks.base"),
+    ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
+     "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named in "
+     "trainer.py alone"),
+    ("lightkit.cli.main", "import recipes.vision", "imports recipes.vision; lightkit never imports recipes"),
+    ("lightkit.module", "import lightkit", "imports lightkit itself; name the file that holds it"),
+    ("lightkit.module", "from .errors import ConfigError", None),
+    ("lightkit.loops.training", "from lightkit.callbacks.base import Callback", None),
+    ("lightkit.module", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lightkit.trainer import T", None),
+])  # fmt: skip
+def test_the_rules_see_a_wrong_import(module: str, source: str, problem: str | None) -> None:
+    problems = [problem_with(module, target, False) for target, _ in imports_in(ast.parse(source), module)]
+    assert [found for found in problems if found] == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize("package, at_least", [("lightkit", 30), ("recipes", 3)])
+def test_no_file_and_no_function_is_too_long(package: str, at_least: int) -> None:
+    files, too_long = source_files(package), []
+    for path in files:
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
+        lines = len(text.splitlines())
+        if lines > MAX_FILE_LINES:
+            too_long.append(f"{name}: {lines} lines, at most {MAX_FILE_LINES}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    too_long.append(
+                        f"{name}:{node.lineno} {node.name}: {lines} lines, at most {MAX_FUNCTION_LINES}"
+                    )
+    assert too_long == []
+    assert len(files) >= at_least
+
+
+def test_import_lightkit_loads_nothing_heavy() -> None:
+    code = f"import sys, lightkit; print([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout == "[]\n"
+    assert len(HEAVY) == 8
