@@ -1,0 +1,297 @@
+"""Checkpoint files: written whole or not at all, verified before use, opened without running code.
+
+A file is torch's own zip format (`torch.save`), so `torch.load(path, weights_only=True)` opens it anywhere.
+torch itself does not look at the check sums in that file: a flipped bit would load as a wrong weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightkit.checkpoint.plain import to_plain
+from lightkit.errors import CheckpointError, RunDirError
+
+SUFFIXES = (".ckpt", ".pt", ".pth")
+MAX_LISTED = 10
+
+PathLike = str | os.PathLike[str]
+
+
+def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Write a checkpoint: the file at `path` is the whole new one, or, after any failure, the old one.
+
+    The content is made plain first (see `to_plain`), missing folders are made.
+    Raises CheckpointError for what cannot be saved, RunDirError where the disk is full or not writable.
+    """
+    target = Path(path)
+    plain = to_plain(checkpoint)
+    # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            torch.save(plain, file)  # to a file object: by name, the file's name would be in its content
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise RunDirError(_cannot_write(target, cause)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, on systems that can open a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """Return the system's own error, which torch's zip writer hides behind a RuntimeError of its own."""
+    found: BaseException | None = error if isinstance(error, Exception) else None
+    while found is not None and not isinstance(found, OSError):
+        found = found.__context__
+    return found
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    reason = error.strerror or type(error).__name__
+    kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
+    advice = "choose a folder that can be written, with Trainer(default_root_dir=...) or dirpath=..."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            reason += f", {_size(shutil.disk_usage(path.parent).free)} are free"
+        advice = "make room, keep fewer checkpoints (save_top_k) or set Trainer(default_root_dir=...)"
+    return f"cannot write the checkpoint {path}: {reason}{kept}; {advice}"
+
+
+def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read and verify a checkpoint, a plain state_dict or a Lightning `.ckpt`; code in it is never run.
+
+    Raises CheckpointError where the file is not there (near names are listed), is truncated or damaged (the
+    newest whole file beside it is named), holds objects instead of data, or holds no dict.
+    """
+    file = Path(path)
+    _require_file(file)
+    problem = _damage(file)
+    if problem is not None:
+        raise CheckpointError(_damaged(file, problem))
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            content = torch.load(file, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
+        unsafe = _unsafe_globals(file, error)
+        if unsafe:
+            raise CheckpointError(_holds_code(file, unsafe)) from None
+        problem = f"torch.save did not write it, or only a part of it is there ({_reason(error)})"
+        raise CheckpointError(_damaged(file, problem)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{file}: expected a checkpoint or a state_dict, found a {type(content).__name__}; "
+            "save a dict, for example torch.save(model.state_dict(), path)"
+        )
+    return content
+
+
+def _require_file(path: Path) -> None:
+    if path.is_file():
+        return
+    folder = path.parent
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a checkpoint file{_listed(_checkpoints(path))}")
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint {path}: its folder {folder} does not exist")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    near = difflib.get_close_matches(path.name, names, n=5, cutoff=0.5)
+    raise CheckpointError(
+        f"there is no checkpoint {path}" + _listed([folder / name for name in near] or _checkpoints(folder))
+    )
+
+
+def _listed(files: list[Path]) -> str:
+    if not files:
+        return "; the folder holds no checkpoint"
+    shown = ", ".join(repr(file.name) for file in files[:5])
+    return f"; in that folder: {shown}" + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+
+
+def _damage(path: Path) -> str | None:
+    """Say what is wrong with a file, or None. Reads all of it, at about 5 GB/s once it is in memory."""
+    size = path.stat().st_size
+    if size == 0:
+        return "it is empty (0 bytes)"
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start != b"PK\x03\x04":
+        return None  # torch's format before 1.6 has no check sums; reading it tells
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            names = archive.namelist()
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError):
+        return f"it is truncated ({_size(size)} of it are there)"
+    if bad is not None:
+        return f"the part {bad!r} of it was changed after it was written (wrong check sum; {_size(size)})"
+    if not any(name.endswith("data.pkl") for name in names):
+        return "it is a zip archive, but not one that torch.save wrote"
+    return None
+
+
+def _damaged(path: Path, problem: str) -> str:
+    other = newest_whole(path.parent, skip=path)
+    advice = "no whole checkpoint is beside it" if other is None else f"use the newest whole one, {other}"
+    return f"the checkpoint {path} is damaged: {problem}; {advice}"
+
+
+def _harmless() -> list[Any]:
+    """What torch refuses by default and only holds data: numpy values, paths, dict- and list-likes."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    rebuild: Any = np.zeros(0).__reduce__()[0]
+    allowed: list[Any] = [np.ndarray, np.dtype]
+    allowed += {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # the names of numpy 1 and numpy 2
+        allowed += [(scalar, f"{module}.scalar"), (rebuild, f"{module}._reconstruct")]
+    for module in ("pathlib", "pathlib._local"):  # of Python up to 3.12 and 3.13
+        # whichever system wrote it: a Path of the other one cannot be made here
+        allowed += [(Path, f"{module}.PosixPath"), (Path, f"{module}.WindowsPath")]
+    allowed += [list, dict, set, int, float]  # a defaultdict names what it makes
+    allowed += [(_new_dict, "collections.defaultdict"), (_new_list, "collections.deque")]
+    for module in ("lightning.fabric", "lightning_fabric", "lightning.pytorch", "pytorch_lightning"):
+        file = "data" if "fabric" in module else "parsing"
+        allowed += [(dict, f"{module}.utilities.{file}.AttributeDict")]
+    return allowed
+
+
+def _new_dict(factory: Any = None) -> dict[Any, Any]:
+    return {}  # torch's unpickler fills only a real dict
+
+
+def _new_list(items: Iterable[Any] = (), maxlen: int | None = None) -> list[Any]:
+    return list(items)
+
+
+def _unsafe_globals(path: Path, error: Exception) -> list[str]:
+    """Name what the refused file would have built: all of it, or for torch's old format the first."""
+    with contextlib.suppress(Exception):  # as in load()
+        with torch.serialization.safe_globals(_harmless()):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    return [".".join(match.groups()) for match in re.finditer(r"GLOBAL (\w+)[ .]([\w.]+)", str(error))][:1]
+
+
+def _holds_code(path: Path, unsafe: list[str]) -> str:
+    return (
+        f"the checkpoint {path} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
+        "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
+        "torch.load(path, weights_only=False) and save its state_dict again"
+    )
+
+
+def is_whole(path: PathLike) -> bool:
+    """Say whether the file is there and every part of it is as it was written."""
+    file = Path(path)
+    if not file.is_file() or _damage(file) is not None:
+        return False
+    if zipfile.is_zipfile(file):
+        return True
+    try:  # torch's old format: only reading it shows whether its end is there
+        torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # as in load()
+        return False
+    return True
+
+
+def newest_whole(directory: PathLike, skip: PathLike | None = None) -> Path | None:
+    """Return the newest whole checkpoint of a folder, by time, then name, or None where there is none.
+
+    Looks at .ckpt, .pt and .pth; `skip` is left out.
+    """
+    skipped = None if skip is None else Path(skip)
+    found = (file for file in _checkpoints(Path(directory)) if file != skipped and is_whole(file))
+    return next(found, None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint files of a folder, newest first; half-written ones have another suffix."""
+    if not folder.is_dir():
+        return []
+    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
+
+
+def explain_state_dict_mismatch(
+    module: torch.nn.Module, state_dict: Mapping[str, Any], path: PathLike
+) -> str | None:
+    """Return what keeps `state_dict` from loading into `module`, in words, or None where it fits.
+
+    Lists at most 10 missing keys, 10 unexpected keys and 10 sizes that differ, each with its shape.
+    """
+    wanted = module.state_dict()
+    missing = [f"{key} {_shape(wanted[key])}" for key in wanted if key not in state_dict]
+    unexpected = [f"{key} {_shape(state_dict[key])}" for key in state_dict if key not in wanted]
+    differing = [
+        f"{key}: {_shape(state_dict[key])} in the file, {_shape(wanted[key])} in the model"
+        for key in wanted
+        if key in state_dict and _shape(state_dict[key]) != _shape(wanted[key])
+    ]
+    groups = (
+        ("missing in the file", missing),
+        ("in the file but not in the model", unexpected),
+        ("of another size", differing),
+    )
+    lines = [line for title, entries in groups if entries for line in _group(title, entries)]
+    if not lines:
+        return None
+    return f"the checkpoint {path} does not fit {type(module).__name__}:\n" + "\n".join(lines)
+
+
+def _group(title: str, entries: list[str]) -> Iterator[str]:
+    yield f"  {title} ({len(entries)}):"
+    yield from (f"    {entry}" for entry in entries[:MAX_LISTED])
+    if len(entries) > MAX_LISTED:
+        yield f"    ... and {len(entries) - MAX_LISTED} more"
+
+
+def _shape(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"({type(value).__name__})"
+    if torch.nn.parameter.is_lazy(value):
+        return "(shape not known yet)"
+    return str(tuple(value.shape))
+
+
+def _size(count: int) -> str:
+    """Name a number of bytes: `12 bytes`, `3.4 MB`."""
+    if count < 1000:
+        return f"{count} bytes"
+    size, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if size >= 1000:
+            size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}"
+
+
+def _reason(error: Exception) -> str:
+    """Return the one line that says what happened, from a message that goes on about torch's options."""
+    lines = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
