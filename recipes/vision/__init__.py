@@ -1,0 +1,1 @@
+"""Image recipes: classification (`classification.py`) on several sources of images (`data.py`)."""
