@@ -1,0 +1,139 @@
+"""The kinds of device a run can use, and the choice that `Trainer(accelerator=..., devices=...)` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from lightkit.errors import ConfigError, did_you_mean
+
+
+class Accelerator:
+    """One kind of device."""
+
+    name = ""
+
+    def is_available(self) -> bool:
+        """Say whether this machine has such a device and this torch can use it."""
+        raise NotImplementedError
+
+    def device_count(self) -> int:
+        """Return how many such devices a run can choose from."""
+        return int(self.is_available())
+
+    def device(self, index: int) -> torch.device:
+        """Return torch's name for the device with this index, from 0."""
+        return torch.device(self.name, index)
+
+    def why_not(self) -> str:
+        """Say why no such device can be used."""
+        return f"no {self.name} device was found"
+
+
+class CPUAccelerator(Accelerator):
+    """The processor; always there, and one device however many cores it has."""
+
+    name = "cpu"
+
+    def is_available(self) -> bool:
+        return True
+
+    def device(self, index: int) -> torch.device:
+        return torch.device("cpu")
+
+
+class CUDAAccelerator(Accelerator):
+    """An NVIDIA GPU, or an AMD one with a ROCm build of torch."""
+
+    name = "cuda"
+
+    def is_available(self) -> bool:
+        return torch.cuda.is_available()
+
+    def device_count(self) -> int:
+        return torch.cuda.device_count() if self.is_available() else 0
+
+    def why_not(self) -> str:
+        if not torch.backends.cuda.is_built():
+            return f"this torch ({torch.__version__}) was built without CUDA"
+        return "torch finds no CUDA GPU (torch.cuda.is_available() is False)"
+
+
+class MPSAccelerator(Accelerator):
+    """The GPU of an Apple silicon Mac."""
+
+    name = "mps"
+
+    def is_available(self) -> bool:
+        return torch.backends.mps.is_available()
+
+    def why_not(self) -> str:
+        return "torch finds no Apple GPU (torch.backends.mps.is_available() is False)"
+
+
+CPU, CUDA, MPS = CPUAccelerator(), CUDAAccelerator(), MPSAccelerator()
+_NAMES = ("auto", "cpu", "gpu", "cuda", "mps")
+
+Devices = int | str | Sequence[int]
+
+
+def choose(accelerator: str, devices: Devices) -> tuple[Accelerator, list[torch.device]]:
+    """Return the kind of device and the devices that these two arguments of the Trainer ask for.
+
+    `accelerator`: "auto" takes a GPU where there is one, "gpu" is CUDA or else MPS. `devices`: "auto" is one
+    device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, but one device only.
+    Raises ConfigError where the machine has no such device, or the arguments make no sense.
+    """
+    kind = _choose_kind(accelerator)
+    return kind, [kind.device(index) for index in _choose_indices(kind, devices)]
+
+
+def _choose_kind(accelerator: str) -> Accelerator:
+    where = f"Trainer(accelerator={accelerator!r})"
+    by_name = {"cpu": CPU, "cuda": CUDA, "mps": MPS}
+    if accelerator in ("auto", "gpu"):
+        gpu = next((kind for kind in (CUDA, MPS) if kind.is_available()), None)
+        if gpu is None and accelerator == "gpu":
+            raise ConfigError(f"{where}: {CUDA.why_not()}, {MPS.why_not()}; use accelerator='auto' or 'cpu'")
+        return gpu or CPU
+    if not isinstance(accelerator, str) or accelerator not in by_name:
+        expected = ", ".join(map(repr, _NAMES))
+        raise ConfigError(f"{where}: expected one of {expected}{did_you_mean(str(accelerator), _NAMES)}")
+    kind = by_name[accelerator]
+    if not kind.is_available():
+        raise ConfigError(f"{where}: {kind.why_not()}; use accelerator='auto' or 'cpu'")
+    return kind
+
+
+def _choose_indices(kind: Accelerator, devices: Devices) -> list[int]:
+    where = f"Trainer(devices={devices!r})"
+    if devices == "auto":
+        return [0]  # Lightning takes all of them; this version trains on one
+    count = kind.device_count()
+    indices = _asked_indices(devices, count, where)
+    if not indices:
+        raise ConfigError(f"{where}: no device is asked for; expected 1, [0] or 'auto'")
+    if len(indices) > 1:
+        raise ConfigError(
+            f"{where}: {len(indices)} devices are asked for and this version trains on one; "
+            "write devices=1, or for example devices=[1] to choose which"
+        )
+    if not 0 <= indices[0] < count:
+        there = "only device 0" if count == 1 else f"devices 0 to {count - 1}"
+        raise ConfigError(f"{where}: {kind.name} has {there}")
+    return indices
+
+
+def _asked_indices(devices: Devices, count: int, where: str) -> list[int]:
+    try:
+        if isinstance(devices, str) and "," in devices:
+            return [int(part) for part in devices.split(",") if part.strip()]
+        if isinstance(devices, (list, tuple)) and not any(isinstance(index, bool) for index in devices):
+            return [int(index) for index in devices]
+        number = int(devices) if isinstance(devices, (int, str)) and not isinstance(devices, bool) else -2
+    except (TypeError, ValueError):
+        number = -2
+    if number < -1:
+        raise ConfigError(f"{where}: expected a number of devices, a list of indices, -1 (all) or 'auto'")
+    return list(range(count if number == -1 else number))

@@ -1,0 +1,139 @@
+"""Walk through batches of any shape: move them to a device, tell their size, keep them on the CPU."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkit.errors import ConfigError
+
+Visit = Callable[[Any], Any]
+
+
+def move_data_to_device(batch: Any, device: torch.device | str, non_blocking: bool | None = None) -> Any:
+    """Return the batch with every tensor in it on `device`; what is there already is returned itself.
+
+    Looks into lists, tuples, named tuples, dicts, dataclasses and torchtext batches. An object with a method
+    `.to(device)` of its own (PackedSequence, BatchEncoding) is asked to move itself; all else stays.
+    `non_blocking=None` copies without waiting to any device but the CPU and MPS, where it is not safe.
+    """
+    target = torch.device(device)
+    if non_blocking is None:
+        non_blocking = target.type not in ("cpu", "mps")
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor if tensor.device == target else tensor.to(target, non_blocking=non_blocking)
+
+    def move_itself(obj: Any) -> Any:
+        moved = obj.to(target)
+        return obj if moved is None else moved  # a method that moves in place and returns nothing
+
+    return map_tensors(batch, move, move_itself)
+
+
+def to_cpu(obj: Any) -> Any:
+    """Return `obj` with a copy on the CPU, without gradients, of every tensor: safe to keep for an epoch."""
+    return map_tensors(obj, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+
+def map_tensors(obj: Any, visit: Visit, visit_movable: Visit | None = None) -> Any:
+    """Return `obj` with `visit` applied to every tensor in it.
+
+    A container in which nothing changed is returned itself, one with changes is a new one.
+    `visit_movable` is applied to objects that have a method `to`, instead of looking into them.
+    """
+    kind = type(obj)
+    if kind is Tensor or isinstance(obj, Tensor):
+        return visit(obj)
+    if kind is tuple or kind is list:
+        items = [map_tensors(item, visit, visit_movable) for item in obj]
+        return obj if _same(items, obj) else kind(items)
+    if kind is dict:
+        values = [map_tensors(value, visit, visit_movable) for value in obj.values()]
+        return obj if _same(values, obj.values()) else dict(zip(obj, values, strict=True))
+    if kind in (str, int, float, bool, bytes, type(None)):
+        return obj
+    if visit_movable is not None and callable(getattr(obj, "to", None)):
+        return visit_movable(obj)
+    return _map_rare(obj, visit, visit_movable)
+
+
+def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
+    """Subclasses of containers, dataclasses, torchtext's batches: copied only if something in them changed."""
+    if isinstance(obj, (tuple, list)):
+        items = [map_tensors(item, visit, visit_movable) for item in obj]
+        if _same(items, obj):
+            return obj
+        return type(obj)(*items) if hasattr(obj, "_fields") else type(obj)(items)
+    if isinstance(obj, Mapping):
+        parts = {key: map_tensors(obj[key], visit, visit_movable) for key in obj}
+        if _same(parts.values(), (obj[key] for key in obj)):
+            return obj
+        filled: Any = copy.copy(obj) if hasattr(obj, "__setitem__") else {}
+        for key, value in parts.items():
+            filled[key] = value
+        return filled
+    names = _field_names(obj)
+    parts = {name: map_tensors(getattr(obj, name), visit, visit_movable) for name in names}
+    if _same(parts.values(), (getattr(obj, name) for name in names)):
+        return obj
+    changed = copy.copy(obj)
+    for name, value in parts.items():
+        object.__setattr__(changed, name, value)  # a frozen dataclass too: the copy is ours
+    return changed
+
+
+def _field_names(obj: Any) -> list[str]:
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return [field.name for field in dataclasses.fields(obj) if hasattr(obj, field.name)]
+    if hasattr(obj, "input_fields") and hasattr(obj, "target_fields"):  # a batch of torchtext 0.6
+        return [name for name in obj.fields if hasattr(obj, name)]
+    return []
+
+
+def _same(new: Any, old: Any) -> bool:
+    for one, other in zip(
+        new, old, strict=True
+    ):  # a loop: all() over a generator doubles the cost of a batch
+        if one is not other:
+            return False
+    return True
+
+
+def batch_size_of(batch: Any) -> int:
+    """Return the size of dimension 0 of the first tensor in the batch, 1 where that tensor has no dimension.
+
+    As Lightning's `extract_batch_size`, without its walk through the rest of the batch.
+    Raises ConfigError where the batch holds no tensor.
+    """
+    size = _first_size(batch)
+    if size is None:
+        raise ConfigError(
+            f"self.log(...): the batch (a {type(batch).__name__}) holds no tensor that would tell its size; "
+            "pass it: self.log(..., batch_size=...)"
+        )
+    return size
+
+
+def _first_size(batch: Any) -> int | None:
+    if isinstance(batch, Tensor):
+        return batch.shape[0] if batch.ndim else 1
+    parts: Any
+    if isinstance(batch, (list, tuple)):
+        parts = batch
+    elif isinstance(batch, Mapping):
+        parts = batch.values()
+    elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes, bytearray)):
+        parts = batch
+    else:
+        parts = [getattr(batch, name) for name in _field_names(batch)]
+    for part in parts:
+        size = _first_size(part)
+        if size is not None:
+            return size
+    return None
