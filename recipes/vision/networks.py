@@ -92,7 +92,7 @@ class TorchvisionNet(nn.Module):
             self.model: nn.Module = models.get_model(name, weights=None, num_classes=num_classes)
             return
         available = models.get_model_weights(name)
-        names = ["DEFAULT", *available.__members__]
+        names = list(available.__members__)
         if weights not in names:
             raise ConfigError(
                 f"ImageClassifier(net={name!r}, weights={weights!r}): expected one of {', '.join(names)}"

@@ -1,0 +1,227 @@
+"""Image classification: every config builds, trains and draws; what the classifier does and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lightkit as lk
+from lightkit.cli.job import Job, prepare_job
+from lightkit.errors import ConfigError, DataError
+from recipes.vision.classification import ImageClassifier
+from recipes.vision.data import DigitsData, TorchvisionData
+
+Write = Callable[..., None]
+MakeTrainer = Callable[..., lk.Trainer]
+
+
+def job_of(config: str, folder: Path, *options: str) -> Job:
+    """Build model, data and trainer of a config, for two short epochs that write below `folder`."""
+    small = [
+        "--trainer.max_epochs=2",
+        "--trainer.limit_train_batches=2",
+        "--trainer.enable_progress_bar=false",
+    ]
+    where = [f"--trainer.default_root_dir={folder}", "--trainer.accelerator=cpu"]
+    return prepare_job("fit", [config, *small, *where, "--data.batch_size=16", "--model.width=4", *options])
+
+
+def assert_is_picture(path: Path) -> None:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+        pixels = np.asarray(image.convert("L"))
+    assert pixels.std() > 5, f"{path} is empty"
+
+
+def run_and_check(job: Job) -> None:
+    job.trainer.fit(job.model, datamodule=job.data)
+    job.trainer.test(job.model, datamodule=job.data)
+    plots = Path(job.trainer.run_dir) / "plots"
+    assert sorted(p.name for p in plots.iterdir()) == [
+        "confusion_matrix.png",
+        "curves.png",
+        "worst_mistakes.png",
+    ]
+    for path in plots.iterdir():
+        assert_is_picture(path)
+    assert {"test_loss", "test_acc"} <= set(job.trainer.callback_metrics)
+
+
+def test_there_are_five_configs_and_each_says_what_it_is(repository: Path) -> None:
+    from lightkit.cli.shipped import describe
+
+    configs = sorted((repository / "configs" / "vision").glob("*.yaml"))
+    assert [c.stem for c in configs] == ["cifar10", "digits", "fashion_mnist", "image_folder", "mnist"]
+    lines = [describe(config) for config in configs]
+    assert all(20 < len(line) <= 110 for line in lines)
+    assert len(set(lines)) == len(lines)
+
+
+def test_digits_config_trains_and_draws(tmp_path: Path) -> None:
+    run_and_check(job_of("vision/digits", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "name"), [("vision/mnist", "MNIST"), ("vision/fashion_mnist", "FashionMNIST")]
+)
+def test_mnist_like_config_trains_and_draws(
+    config: str, name: str, tmp_path: Path, mnist_files: Write
+) -> None:
+    mnist_files(tmp_path / "data", name)
+    run_and_check(job_of(config, tmp_path, f"--data.root={tmp_path / 'data'}"))
+
+
+def test_cifar10_config_trains_and_draws(tmp_path: Path, cifar10_files: Write) -> None:
+    cifar10_files(tmp_path / "data")
+    run_and_check(job_of("vision/cifar10", tmp_path, f"--data.root={tmp_path / 'data'}"))
+
+
+def test_image_folder_config_trains_and_draws(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path / "data", {"train": 12, "test": 4})
+    options = [f"--data.root={tmp_path / 'data'}", "--data.image_size=16", "--model.num_classes=3"]
+    run_and_check(job_of("vision/image_folder", tmp_path, *options))
+
+
+@pytest.mark.parametrize("net", ["mlp", "small_cnn", "mobilenet_v3_small"])
+def test_every_kind_of_network_takes_grey_images(net: str) -> None:
+    model = ImageClassifier(net=net, num_classes=7, in_channels=1, image_size=32, width=8).eval()
+    assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+def test_a_pretrained_network_keeps_all_but_its_last_layer() -> None:
+    from torchvision.models import get_model
+
+    from recipes.vision.networks import _replace_last_layer
+
+    for name in ("resnet18", "mobilenet_v3_small", "squeezenet1_1"):
+        model = get_model(name, weights=None)
+        before = dict(model.named_parameters())
+        _replace_last_layer(model, 3)
+        after = dict(model.named_parameters())
+        changed = [key for key in after if after[key] is not before[key]]
+        assert len(changed) == 2 and before.keys() == after.keys()
+        assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: TorchvisionData(name="FasionMNIST"),
+            "TorchvisionData(name='FasionMNIST'): expected one of MNIST, FashionMNIST, KMNIST, CIFAR10, "
+            "CIFAR100; did you mean 'FashionMNIST'?",
+        ),
+        (
+            lambda: TorchvisionData(val_fraction=1.5),
+            "TorchvisionData(val_fraction=1.5): expected a share between 0 and 1, such as 0.1",
+        ),
+        (lambda: DigitsData(batch_size=0), "DigitsData(batch_size=0): expected at least 1"),
+        (
+            lambda: ImageClassifier(net="resnet81"),
+            "ImageClassifier(net='resnet81'): expected 'mlp', 'small_cnn' or a classification model of "
+            "torchvision such as 'resnet18'; did you mean 'resnet18'?",
+        ),
+        (
+            lambda: ImageClassifier(net="mlp", weights="DEFAULT"),
+            "ImageClassifier(net='mlp', weights='DEFAULT'): only torchvision's models have weights",
+        ),
+        (
+            lambda: ImageClassifier(net="resnet18", weights="IMAGENET_V1"),
+            "ImageClassifier(net='resnet18', weights='IMAGENET_V1'): expected one of IMAGENET1K_V1, DEFAULT; "
+            "did you mean 'IMAGENET1K_V1'?",
+        ),
+    ],
+)
+def test_wrong_argument(build: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"num_classes": 3, "image_size": 8},
+            "ImageClassifier(num_classes=3): the data has 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); "
+            "set model.num_classes to 10",
+        ),
+        (
+            {"in_channels": 3},
+            "ImageClassifier(in_channels=3): the data has 1 channels; set model.in_channels to 1",
+        ),
+        (
+            {"net": "mlp", "image_size": 28},
+            "ImageClassifier(image_size=28): the data is 8x8 pixels; set model.image_size to 8",
+        ),
+    ],
+)
+def test_data_that_does_not_fit_the_network(
+    arguments: dict[str, Any], message: str, make_trainer: MakeTrainer
+) -> None:
+    with pytest.raises(DataError) as caught:
+        make_trainer().fit(ImageClassifier(**arguments), datamodule=DigitsData())
+    assert str(caught.value) == message
+
+
+def test_one_cycle_needs_an_end(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_trainer(max_epochs=-1).fit(ImageClassifier(image_size=8, width=4), datamodule=DigitsData())
+    assert str(caught.value) == (
+        "ImageClassifier(schedule='one_cycle'): the fit has no end to fall towards; "
+        "set trainer.max_epochs or max_steps, or model.schedule to 'constant'"
+    )
+
+
+def test_learning_rate_ends_near_zero_under_one_cycle_and_stays_under_constant(
+    make_trainer: MakeTrainer,
+) -> None:
+    for schedule, reached in (("one_cycle", 0.0), ("constant", 0.01)):
+        run = make_trainer(limit_train_batches=3, limit_val_batches=1)
+        run.fit(ImageClassifier(image_size=8, width=4, schedule=schedule), datamodule=DigitsData())  # type: ignore[arg-type]
+        assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(reached, abs=1e-5)
+
+
+def test_predictions_are_probabilities(make_trainer: MakeTrainer) -> None:
+    predictions = make_trainer().predict(ImageClassifier(image_size=8, width=4), datamodule=DigitsData())
+    probabilities = torch.cat(predictions)
+    assert probabilities.shape == (360, 10)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(360))
+
+
+@pytest.mark.slow
+def test_digits_reach_097_on_the_test_part(tmp_path: Path) -> None:
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    job = prepare_job("fit", ["vision/digits", f"--trainer.default_root_dir={tmp_path}", *quiet])
+    job.trainer.fit(job.model, datamodule=job.data)
+    [metrics] = job.trainer.test(job.model, datamodule=job.data, ckpt_path="best", verbose=False)
+    assert metrics["test_acc"] >= 0.97
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_image_folder_learns_on_real_pictures_by_overrides_alone(tmp_path: Path, shared_data: Path) -> None:
+    options = [
+        f"--data.root={shared_data / 'cifar10_images'}",
+        "--data.image_size=32",
+        "--trainer.max_epochs=3",
+    ]
+    quiet = [
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
+        "--model.width=16",
+        "--trainer.max_epochs=3",
+    ]
+    where = f"--trainer.default_root_dir={tmp_path}"
+    job = prepare_job("fit", ["vision/image_folder", where, *options, *quiet])
+    job.trainer.fit(job.model, datamodule=job.data)
+    [metrics] = job.trainer.test(job.model, datamodule=job.data, verbose=False)
+    # 3,000 small pictures, three passes: well above the 0.1 of guessing
+    assert metrics["test_acc"] > 0.3

@@ -1,0 +1,213 @@
+"""The images of the vision recipes: splits, batches, augmentation, and data that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import lightkit as lk
+from lightkit.errors import DataError
+from recipes.vision.augment import RandomAffine
+from recipes.vision.data import DigitsData, ImageFolderData, TorchvisionData
+from recipes.vision.images import stratified_split
+
+Write = Callable[..., None]
+MakeTrainer = Callable[..., lk.Trainer]
+
+
+def test_split_gives_each_class_its_share_and_depends_on_the_seed_alone() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
+    rest, part = stratified_split(labels, 0.2, seed=1)
+    assert torch.bincount(labels[part]).tolist() == [10, 6, 4]
+    assert sorted([*rest.tolist(), *part.tolist()]) == list(range(100))
+    torch.rand(3)
+    assert torch.equal(part, stratified_split(labels, 0.2, seed=1)[1])
+    assert not torch.equal(part, stratified_split(labels, 0.2, seed=2)[1])
+
+
+def test_digits_are_split_into_70_10_20_without_overlap() -> None:
+    data = DigitsData()
+    data.setup("fit")
+    sets = [data.train_set, data.val_set, data.test_set]
+    assert [len(s) for s in sets if s is not None] == [1257, 180, 360]
+    from sklearn.datasets import load_digits
+
+    everything = torch.cat([s.images for s in sets]).flatten(1)  # type: ignore[union-attr, attr-defined]
+    original = torch.tensor(load_digits().images, dtype=torch.uint8).flatten(1)
+    assert sorted(everything.tolist()) == sorted(original.tolist())
+
+
+def test_batches_are_normalised_and_augmented_from_torchs_generator() -> None:
+    data = DigitsData(augment=RandomAffine(rotate=10, shift=0.1))
+    data.setup("fit")
+    assert data.train_set is not None and data.val_set is not None
+    plain, _ = data.val_set.__getitems__(range(180))
+    assert abs(float(plain.mean())) < 0.05 and abs(float(plain.std()) - 1) < 0.05
+    torch.manual_seed(0)
+    first, labels = data.train_set.__getitems__([0, 1, 2])
+    again, _ = data.train_set.__getitems__([0, 1, 2])
+    torch.manual_seed(0)
+    replayed, _ = data.train_set.__getitems__([0, 1, 2])
+    assert first.shape == (3, 1, 8, 8) and labels.shape == (3,) and labels.dtype == torch.int64
+    assert torch.equal(first, replayed) and not torch.equal(first, again)
+
+
+def test_augmentation_without_amounts_changes_nothing_and_flip_mirrors() -> None:
+    images = torch.rand(8, 3, 5, 5)
+    torch.testing.assert_close(RandomAffine()(images), images)
+    torch.manual_seed(0)
+    flipped = RandomAffine(flip=True)(images)
+    mirrored = [torch.allclose(f, i.flip(-1), atol=1e-5) for f, i in zip(flipped, images, strict=True)]
+    same = [torch.allclose(f, i, atol=1e-5) for f, i in zip(flipped, images, strict=True)]
+    assert all(m != s for m, s in zip(mirrored, same, strict=True))
+    assert any(mirrored) and any(same)
+
+
+def test_worker_processes_give_the_same_validation_batches() -> None:
+    alone, helped = DigitsData(batch_size=100), DigitsData(batch_size=100, num_workers=1)
+    for data in (alone, helped):
+        data.setup("fit")
+    for a, b in zip(alone.val_dataloader(), helped.val_dataloader(), strict=True):
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+def test_image_folder_splits_validation_off_where_it_has_none(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 10, "test": 2})
+    data = ImageFolderData(root=str(tmp_path), image_size=16, val_fraction=0.2)
+    data.setup("fit")
+    assert data.train_set is not None and data.val_set is not None
+    assert (len(data.train_set), len(data.val_set)) == (24, 6)
+    train, val = ({path for path, _ in s.files} for s in (data.train_set, data.val_set))  # type: ignore[attr-defined]
+    assert not train & val
+    images, labels = next(iter(data.val_dataloader()))
+    assert images.shape == (6, 3, 16, 16) and sorted(labels.tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_image_folder_with_validation_uses_it_and_cannot_test_without_test_images(
+    tmp_path: Path, image_folders: Write
+) -> None:
+    image_folders(tmp_path, {"train": 4, "val": 2})
+    data = ImageFolderData(root=str(tmp_path), image_size=16, channels=1)
+    data.setup("fit")
+    assert (len(data.train_set or []), len(data.val_set or [])) == (12, 6)
+    assert data.class_names == ["ant", "bee", "cat"] and data.image_shape == (1, 16, 16)
+    with pytest.raises(DataError) as caught:
+        data.setup("test")
+    assert str(caught.value) == (
+        f"ImageFolderData: no folder {tmp_path}/test; this stage needs the images {tmp_path}/test/CLASS/*.jpg"
+    )
+
+
+def test_image_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        ImageFolderData(root=f"{tmp_path}/nowhere").setup("fit")
+    assert str(caught.value) == (
+        f"ImageFolderData: no folder {tmp_path}/nowhere/train; expected one folder per class there, "
+        f"{tmp_path}/nowhere/train/CLASS/*.jpg (set data.root, or data.train_dir)"
+    )
+
+
+def test_image_folder_with_an_empty_class(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 1})
+    (tmp_path / "train" / "dog").mkdir()
+    with pytest.raises(DataError) as caught:
+        ImageFolderData(root=str(tmp_path)).setup("fit")
+    assert str(caught.value) == (
+        f"ImageFolderData: no images in {tmp_path}/train/dog; read are .jpg, .jpeg, .png, .ppm, .bmp, .pgm, "
+        ".tif, .tiff, .webp"
+    )
+
+
+def test_image_folder_with_other_classes_to_validate(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 1})
+    image_folders(tmp_path, {"val": 1}, classes=("ant", "cow"))
+    with pytest.raises(DataError) as caught:
+        ImageFolderData(root=str(tmp_path)).setup("fit")
+    assert str(caught.value) == (
+        f"ImageFolderData: {tmp_path}/val has classes that {tmp_path}/train has not: cow"
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_broken_image_is_named(num_workers: int, tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 2, "val": 1})
+    broken = tmp_path / "val" / "bee" / "0.jpg"
+    broken.write_bytes(b"not a picture")
+    data = ImageFolderData(root=str(tmp_path), image_size=16, num_workers=num_workers)
+    data.setup("fit")
+    message = (
+        f"{broken}: cannot be read as an image; replace or remove it (cannot identify image file '{broken}')"
+    )
+    with pytest.raises(DataError) as caught:
+        list(data.val_dataloader())
+    # torch puts the worker's traceback before the message
+    assert str(caught.value).strip().endswith(message)
+
+
+def test_truncated_image_is_named(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 2})
+    broken = tmp_path / "train" / "ant" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    data = ImageFolderData(root=str(tmp_path), image_size=16, val_fraction=0.5)
+    data.setup("fit")
+    with pytest.raises(DataError) as caught:
+        [*data.train_dataloader(), *data.val_dataloader()]
+    assert str(caught.value).startswith(f"{broken}: cannot be read as an image; replace or remove it (")
+
+
+MNIST_FILES = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
+)
+
+
+def test_missing_mnist_says_which_files_belong_where(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(root=str(tmp_path), download=False).setup("fit")
+    assert str(caught.value) == (
+        f"TorchvisionData(name='MNIST', root='{tmp_path}', download=False): no {MNIST_FILES} in "
+        f"{tmp_path}/MNIST/raw; put the unpacked files there, or set data.download to true"
+    )
+
+
+def test_packed_mnist_says_how_to_unpack_it(tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in MNIST_FILES.split(", "):
+        (folder / f"{name}.gz").write_bytes(b"")
+    packed = ", ".join(f"{name}.gz" for name in MNIST_FILES.split(", "))
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(root=str(tmp_path), download=False).setup("fit")
+    assert str(caught.value) == (
+        f"TorchvisionData(name='MNIST', root='{tmp_path}', download=False): found only {packed} in {folder}: "
+        f"unpack with `gunzip {folder}/*.gz`"
+    )
+
+
+def test_failed_download_says_which_files_belong_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    # nothing listens on port 9 of this machine
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(name="FashionMNIST", root=str(tmp_path)).prepare_data()
+    assert str(caught.value) == (
+        f"TorchvisionData(name='FashionMNIST', root='{tmp_path}', download=True): no {MNIST_FILES} in "
+        f"{tmp_path}/FashionMNIST/raw and the download failed (Error downloading train-images-idx3-ubyte.gz: "
+        "Tried http://127.0.0.1:9/, got: <urlopen error [Errno 111] Connection refused>); "
+        "put the unpacked files there"
+    )
+
+
+def test_broken_mnist_file_is_reported(tmp_path: Path, mnist_files: Write) -> None:
+    mnist_files(tmp_path, "MNIST")
+    folder = tmp_path / "MNIST" / "raw"
+    (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0")
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(root=str(tmp_path)).setup("fit")
+    start = f"TorchvisionData(name='MNIST', root='{tmp_path}', download=True): the files in {folder} "
+    assert str(caught.value).startswith(start + "cannot be read; delete them and get them again (")
