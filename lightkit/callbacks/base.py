@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lightkit.errors import ConfigError, did_you_mean
 
-__all__ = ["Callback", "Checkpoint", "missing_metric_message", "monitored_value"]
+__all__ = ["Callback", "Checkpoint", "missing_metric_message", "monitored_value", "validates_once_an_epoch"]
 
 
 def missing_metric_message(name: str, available: Iterable[str], who: str) -> str:
@@ -41,6 +41,13 @@ def monitored_value(trainer: Any, name: str, who: str) -> Tensor:
     if value is None:
         raise ConfigError(missing_metric_message(name, metrics, who))
     return value if isinstance(value, Tensor) else torch.as_tensor(value)
+
+
+def validates_once_an_epoch(trainer: Any) -> bool:
+    """Whether validation runs once, at the end of every epoch: what it logs is there when the epoch ends."""
+    interval = trainer.val_check_interval
+    is_whole_epoch = interval is None or (isinstance(interval, float) and interval == 1.0)  # 1: every batch
+    return is_whole_epoch and trainer.check_val_every_n_epoch == 1
 
 
 class Callback:

@@ -1,0 +1,165 @@
+"""Stop training when a metric no longer gets better."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkit.callbacks.base import Callback, monitored_value, validates_once_an_epoch
+from lightkit.errors import ConfigError
+
+__all__ = ["EarlyStopping", "EarlyStoppingReason"]
+
+
+class EarlyStoppingReason(IntEnum):
+    """Why training was stopped; the numbers are Lightning's."""
+
+    NOT_STOPPED = 0
+    STOPPING_THRESHOLD = 1
+    DIVERGENCE_THRESHOLD = 2
+    PATIENCE_EXHAUSTED = 3
+    NON_FINITE_METRIC = 4
+
+
+class EarlyStopping(Callback):
+    """Stops training when the monitored metric has not improved for `patience` checks in a row.
+
+    Arguments, defaults and semantics are those of Lightning 2.6.
+
+    Args:
+        monitor: the logged metric to watch.
+        min_delta: what counts as an improvement: a change by more than this.
+        patience: how many checks in a row without an improvement end the run.
+        verbose: say when the metric improves and why training stops.
+        mode: "min" or "max": which way is better.
+        strict: a metric that is missing at a check is an error; otherwise that check is left out.
+        check_finite: stop when the metric is NaN or infinite.
+        stopping_threshold: stop as soon as the metric is better than this.
+        divergence_threshold: stop as soon as the metric is worse than this.
+        check_on_train_epoch_end: check at the end of the training epoch, not of the validation. Default:
+            where validation runs once at the end of every epoch.
+        log_rank_zero_only: what `verbose` says is said by one process only.
+
+    Raises:
+        ConfigError: a `mode` or `patience` that cannot work; while running, a `monitor` never logged.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        min_delta: float = 0.0,
+        patience: int = 3,
+        verbose: bool = False,
+        mode: str = "min",
+        strict: bool = True,
+        check_finite: bool = True,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+        check_on_train_epoch_end: bool | None = None,
+        log_rank_zero_only: bool = False,
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise ConfigError(f"EarlyStopping(mode={mode!r}): expected 'min' or 'max'.")
+        if patience < 0:
+            raise ConfigError(f"EarlyStopping(patience={patience!r}): expected 0 or a positive number.")
+        self.monitor = monitor
+        self.min_delta = min_delta * (1 if mode == "max" else -1)
+        self.patience = patience
+        self.verbose = verbose
+        self.mode = mode
+        self.strict = strict
+        self.check_finite = check_finite
+        self.stopping_threshold = stopping_threshold
+        self.divergence_threshold = divergence_threshold
+        self.log_rank_zero_only = log_rank_zero_only
+        self._check_on_train_epoch_end = check_on_train_epoch_end
+        self.wait_count = 0
+        self.stopped_epoch = 0
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        self.stopping_reason_message: str | None = None
+        self.best_score = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+
+    @property
+    def state_key(self) -> str:
+        """The class with what may differ between two of them in one trainer."""
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Check the metric, if this is the time to."""
+        if self._should_check_on_train_epoch_end(trainer):
+            self._check(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Check the metric, if this is the time to."""
+        if not self._should_check_on_train_epoch_end(trainer):
+            self._check(trainer)
+
+    def _should_check_on_train_epoch_end(self, trainer: Any) -> bool:
+        if self._check_on_train_epoch_end is not None:
+            return self._check_on_train_epoch_end
+        return validates_once_an_epoch(trainer)
+
+    def _check(self, trainer: Any) -> None:
+        """Compare the metric with the best so far and stop the trainer where it is time."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+            return
+        if not self.strict and self.monitor not in trainer.callback_metrics:
+            return
+        current = monitored_value(trainer, self.monitor, f"EarlyStopping(monitor={self.monitor!r})")
+        message = self._judge(current.detach().cpu().clone().squeeze())
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
+            self.stopped_epoch = trainer.current_epoch
+            self.stopping_reason_message = message
+        if message and self.verbose:
+            trainer.print(message)
+
+    def _is_better(self, value: Tensor | float, than: Tensor | float) -> bool:
+        return bool(value < than if self.mode == "min" else value > than)
+
+    def _judge(self, current: Tensor) -> str:
+        """Set the reason to stop, if there is one, and the best score; return what to say about it."""
+        name, now = self.monitor, f"{float(current):.5g}"
+        best = f"{float(self.best_score):.5g}"
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        if self.check_finite and not torch.isfinite(current):
+            self.stopping_reason = EarlyStoppingReason.NON_FINITE_METRIC
+            return f"EarlyStopping: {name} = {now} is not finite (best so far {best}); stopping."
+        if self.stopping_threshold is not None and self._is_better(current, self.stopping_threshold):
+            self.stopping_reason = EarlyStoppingReason.STOPPING_THRESHOLD
+            return f"EarlyStopping: {name} = {now} has passed {self.stopping_threshold}; stopping."
+        if self.divergence_threshold is not None and self._is_better(-current, -self.divergence_threshold):
+            self.stopping_reason = EarlyStoppingReason.DIVERGENCE_THRESHOLD
+            return f"EarlyStopping: {name} = {now} is worse than {self.divergence_threshold}; stopping."
+        if self._is_better(current - self.min_delta, self.best_score):
+            self.best_score = current
+            self.wait_count = 0
+            return f"EarlyStopping: {name} = {now} is the best so far (before: {best})."
+        self.wait_count += 1
+        if self.wait_count >= self.patience:
+            self.stopping_reason = EarlyStoppingReason.PATIENCE_EXHAUSTED
+            return f"EarlyStopping: {name} did not improve on {best} in {self.wait_count} checks; stopping."
+        return ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and how long ago it was."""
+        return {
+            "wait_count": self.wait_count,
+            "stopped_epoch": self.stopped_epoch,
+            "best_score": self.best_score,
+            "patience": self.patience,
+            "stopping_reason": int(self.stopping_reason),
+            "stopping_reason_message": self.stopping_reason_message,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on waiting where the checkpoint was taken."""
+        self.wait_count = state_dict["wait_count"]
+        self.stopped_epoch = state_dict["stopped_epoch"]
+        self.best_score = torch.as_tensor(state_dict["best_score"]).cpu()
+        self.patience = state_dict["patience"]
+        self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
+        self.stopping_reason_message = state_dict.get("stopping_reason_message")

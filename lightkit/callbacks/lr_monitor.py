@@ -1,0 +1,102 @@
+"""Log the learning rates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lightkit.callbacks.base import Callback
+from lightkit.errors import ConfigError
+
+__all__ = ["LearningRateMonitor"]
+
+
+class LearningRateMonitor(Callback):
+    """Writes the learning rate of every parameter group to the loggers, at the step that it is used for.
+
+    The names are Lightning's: `lr-Adam`, `lr-Adam/pg1` with several parameter groups (or the group's own
+    `name`), `lr-Adam-1` for the second Adam, and the `name` of a scheduler where it has one; `-momentum` and
+    `-weight_decay` are appended for these.
+
+    Args:
+        logging_interval: "step": every `log_every_n_steps` steps; "epoch": when an epoch begins; None: as the
+            interval of each scheduler, both for an optimizer without one.
+        log_momentum: also the momentum, or the first of Adam's betas; 0 where there is none.
+        log_weight_decay: also the weight decay.
+    """
+
+    def __init__(
+        self, logging_interval: str | None = None, log_momentum: bool = False, log_weight_decay: bool = False
+    ) -> None:
+        if logging_interval not in (None, "step", "epoch"):
+            given = f"LearningRateMonitor(logging_interval={logging_interval!r})"
+            raise ConfigError(f"{given}: expected 'step', 'epoch' or None.")
+        self.logging_interval = logging_interval
+        self.log_momentum = log_momentum
+        self.log_weight_decay = log_weight_decay
+        self.lrs: dict[str, list[float]] = {}
+        self._step_logged = -1
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Make sure that there is a logger, and that the names are unique."""
+        if not trainer.loggers:
+            raise ConfigError("LearningRateMonitor: there is no logger to write to; pass Trainer(logger=True).")
+        self.lrs = {name: [] for name, _, _ in _named_groups(trainer)}
+        self._step_logged = -1
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Write the rates of the step that now begins, if it is one that is logged."""
+        step = trainer.global_step
+        is_due = (step + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop
+        if is_due and step != self._step_logged and self.logging_interval != "epoch":
+            self._step_logged = step
+            self._log(trainer, None if self.logging_interval == "step" else "step", step)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Write the rates that the epoch begins with."""
+        if self.logging_interval != "step":
+            self._log(trainer, None if self.logging_interval == "epoch" else "epoch", trainer.global_step)
+
+    def _log(self, trainer: Any, interval: str | None, step: int) -> None:
+        """Write the rates of optimizers whose scheduler has this interval; None: of all."""
+        stats: dict[str, float] = {}
+        for name, group, own_interval in _named_groups(trainer):
+            if interval is not None and own_interval not in (None, interval):
+                continue
+            stats[name] = float(group["lr"])
+            self.lrs.setdefault(name, []).append(stats[name])
+            if self.log_momentum:
+                stats[f"{name}-momentum"] = float(group.get("betas", [group.get("momentum", 0)])[0])
+            if self.log_weight_decay:
+                stats[f"{name}-weight_decay"] = float(group.get("weight_decay", 0))
+        if stats:
+            for logger in trainer.loggers:
+                logger.log_metrics(stats, step)
+
+
+def _named_groups(trainer: Any) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Yield name, parameter group and the scheduler's interval (None without one), schedulers' first."""
+    count: Counter[type[Optimizer]] = Counter()
+    seen: list[Optimizer] = []
+    scheduled = [(c.scheduler.optimizer, c.name, c.interval) for c in trainer.lr_scheduler_configs]
+    for optimizer, given, interval in [*scheduled, *((o, None, None) for o in trainer.optimizers)]:
+        if interval is None and any(optimizer is other for other in seen):
+            continue
+        seen.append(optimizer)
+        kind = type(optimizer)
+        if given is None:
+            count[kind] += 1
+        name = given if given is not None else f"lr-{kind.__name__}"
+        if count[kind] > 1:
+            name = f"{name}-{count[kind] - 1}"
+        groups = optimizer.param_groups
+        unnamed = [f"pg{i}" if len(groups) > 1 else None for i in range(1, len(groups) + 1)]
+        labels = [group.get("name", other) for group, other in zip(groups, unnamed, strict=True)]
+        if len(set(labels)) < len(labels):
+            repeated = sorted({label for label in labels if labels.count(label) > 1})
+            raise ConfigError(f"LearningRateMonitor: {name} has several parameter groups named {repeated}.")
+        for label, group in zip(labels, groups, strict=True):
+            yield (name if label is None else f"{name}/{label}"), group, interval

@@ -1,0 +1,400 @@
+"""Save the best and the last checkpoints while training."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from lightkit.callbacks.base import Checkpoint, missing_metric_message, validates_once_an_epoch
+from lightkit.callbacks.checkpoint_rules import (
+    candidates,
+    check_arguments,
+    comes_validation,
+    fill_pattern,
+    find_file,
+    replace_link,
+)
+from lightkit.errors import ConfigError
+
+__all__ = ["ModelCheckpoint"]
+
+
+class ModelCheckpoint(Checkpoint):
+    """Saves checkpoints every so many epochs, steps or minutes, and keeps the `save_top_k` best.
+
+    Arguments, defaults and file names are Lightning 2.6's. It saves at most once a step, never in a sanity
+    check or with `fast_dev_run`. It deletes only files that it wrote itself, inside its `dirpath`, and never
+    the one that the run was resumed from.
+
+    Args:
+        dirpath: where to save. Default: `checkpoints/` in the run directory.
+        filename: a pattern such as `"{epoch:02d}-{val_loss:.3f}"`. Default: `"{epoch}-{step}"`.
+        monitor: the logged metric that says which are best. Default: the newest is best.
+        verbose: say what is saved and why.
+        save_last: also save as `last.ckpt` each time, also what is not among the best; "link": a symbolic
+            link to the newest that is.
+        save_top_k: how many to keep; -1: all, 0: none.
+        save_on_exception: save when an exception ends the run.
+        save_weights_only: leave out what only a resume needs.
+        mode: "min" or "max": which values of `monitor` are better. NaN counts as the worst.
+        auto_insert_metric_name: write `epoch=1`, not `1`, for `{epoch}` in the pattern.
+        every_n_train_steps, train_time_interval, every_n_epochs: when to save; at most one of them.
+            Default: every epoch.
+        save_on_train_epoch_end: at the end of the training epoch, not of the validation. Default: whichever
+            comes last.
+        enable_version_counter: add `-v1`, `-v2`, ... to a name that is taken; otherwise overwrite the file.
+
+    Raises:
+        ConfigError: an argument that cannot work; while running, a `monitor` that was never logged.
+    """
+
+    CHECKPOINT_JOIN_CHAR = "-"
+    CHECKPOINT_EQUALS_CHAR = "="
+    CHECKPOINT_NAME_LAST = "last"
+    FILE_EXTENSION = ".ckpt"
+    STARTING_VERSION = 1
+
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        verbose: bool = False,
+        save_last: bool | Literal["link"] | None = None,
+        save_top_k: int = 1,
+        save_on_exception: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "min",
+        auto_insert_metric_name: bool = True,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None,
+        enable_version_counter: bool = True,
+    ) -> None:
+        self._given_dirpath = None if dirpath is None else os.path.realpath(os.path.expanduser(dirpath))
+        self.dirpath: str | None = self._given_dirpath
+        self.filename = filename
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_last = save_last
+        self.save_top_k = save_top_k
+        self.save_on_exception = save_on_exception
+        self.save_weights_only = save_weights_only
+        self.mode = mode
+        self.auto_insert_metric_name = auto_insert_metric_name
+        self._save_on_train_epoch_end = save_on_train_epoch_end
+        self._enable_version_counter = enable_version_counter
+        if every_n_train_steps is None and every_n_epochs is None and train_time_interval is None:
+            every_n_epochs = 1
+        self._every_n_train_steps = every_n_train_steps or 0
+        self._every_n_epochs = every_n_epochs or 0
+        self._train_time_interval = train_time_interval
+        self._triggers = {
+            "every_n_train_steps": self._every_n_train_steps,
+            "every_n_epochs": self._every_n_epochs,
+            "train_time_interval": train_time_interval,
+        }
+        check_arguments(mode, monitor, save_top_k, save_last, self._triggers)
+
+        self.current_score: Tensor | None = None
+        self.best_k_models: dict[str, Tensor] = {}
+        self.kth_best_model_path = ""
+        self.kth_value = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+        self.best_model_score: Tensor | None = None
+        self.best_model_path = ""
+        self.last_model_path = ""
+        self._own_files: set[str] = set()
+        self._newest_file = ""
+        self._last_step_saved = 0  # nothing to save before the first step
+        self._last_saved_at_s = -math.inf
+        self._step_seen = 0
+        self._is_deferred = False  # a save waits for the metric that the next validation will log
+
+    @property
+    def state_key(self) -> str:
+        """The class with what may differ between two of them in one trainer."""
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode, **self._triggers)
+
+    @property
+    def every_n_epochs(self) -> int:
+        """Every how many epochs it saves; 0: not by epochs at all."""
+        return self._every_n_epochs
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Find the directory to save in."""
+        if stage == "fit" and self._given_dirpath is None and not trainer.fast_dev_run:
+            self.dirpath = str(Path(trainer.run_dir, "checkpoints").resolve())
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock of `train_time_interval`."""
+        self._last_saved_at_s = time.monotonic()
+        self._step_seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where `every_n_train_steps` or `train_time_interval` says so."""
+        step, every = trainer.global_step, self._every_n_train_steps
+        if (every < 1 and self._train_time_interval is None) or step == self._step_seen:
+            return  # between micro-batches of one step, a checkpoint would lose the gradients so far
+        self._step_seen = step
+        if not (self._is_time() if every < 1 else step % every == 0) or self._should_skip(trainer):
+            return
+        if self.monitor is not None:  # wait for a value, and for the newer one that is about to come
+            saves_later = not self._should_save_on_train_epoch_end(trainer)
+            is_stale = saves_later and comes_validation(trainer, batch_idx)
+            self._is_deferred = is_stale or self.monitor not in candidates(trainer)
+        if not self._is_deferred:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save at the end of the training epoch, if that is the time to."""
+        if not self._should_skip(trainer) and self._should_save_on_train_epoch_end(trainer):
+            self._save_after_epoch(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save at the end of the validation, if that is the time to."""
+        if not self._should_skip(trainer) and not self._should_save_on_train_epoch_end(trainer):
+            self._save_after_epoch(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save `last.ckpt` where nothing was saved during the run."""
+        if self.save_last and not self._newest_file and not self._should_skip(trainer):
+            self._save(trainer, top_k=False)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Save where `save_on_exception` says so, under the name of the pattern."""
+        if not self.save_on_exception or self._should_skip(trainer):
+            return
+        path = self._free_name(candidates(trainer), None, "")
+        self._write(trainer, path)
+        self._save(trainer, top_k=False)
+        trainer.print(f"ModelCheckpoint: saved {path} after {type(exception).__name__}: {exception}")
+
+    def _should_skip(self, trainer: Any) -> bool:
+        return bool(
+            trainer.fast_dev_run
+            or trainer.state.fn != "fit"
+            or trainer.sanity_checking
+            or self._last_step_saved == trainer.global_step
+        )
+
+    def _should_save_on_train_epoch_end(self, trainer: Any) -> bool:
+        """Whether to save at the end of the training epoch: where no validation comes after it."""
+        if self._save_on_train_epoch_end is not None:
+            return self._save_on_train_epoch_end
+        if trainer.check_val_every_n_epoch != 1:
+            return False
+        return sum(trainer.num_val_batches) == 0 or validates_once_an_epoch(trainer)
+
+    def _is_time(self) -> bool:
+        """Whether `train_time_interval` has passed; then it begins anew."""
+        assert self._train_time_interval is not None
+        now_s = time.monotonic()
+        if now_s - self._last_saved_at_s < self._train_time_interval.total_seconds():
+            return False
+        self._last_saved_at_s = now_s
+        return True
+
+    def _save_after_epoch(self, trainer: Any) -> None:
+        every = self._every_n_epochs
+        if self._is_deferred or (every >= 1 and (trainer.current_epoch + 1) % every == 0):
+            self._is_deferred = False
+            self._save(trainer)
+
+    def _save(self, trainer: Any, top_k: bool = True) -> None:
+        """Save among the best, if it is one of them, and as the last.
+
+        What the state says is settled before the first file is written: each file holds the state that
+        includes itself.
+        """
+        metrics = candidates(trainer)
+        is_kept = top_k and self._should_keep(trainer, metrics)
+        is_link = self.save_last == "link" and self.save_top_k != 0
+        should_save_last = bool(self.save_last) and (is_kept or not top_k or not is_link)
+        previous_last = self.last_model_path
+        if should_save_last:
+            self.last_model_path = self._free_name(metrics, self.CHECKPOINT_NAME_LAST, previous_last)
+        if is_kept:
+            self._save_among_best(trainer, metrics)
+        if should_save_last:
+            if is_link and self._newest_file:
+                self._own_files.add(self.last_model_path)
+                if trainer.is_global_zero:
+                    replace_link(self._newest_file, self.last_model_path)
+            else:
+                self._write(trainer, self.last_model_path)
+            self._remove(trainer, previous_last, but=self.last_model_path)
+
+    def _should_keep(self, trainer: Any, metrics: Mapping[str, Tensor]) -> bool:
+        if self.save_top_k == 0 or self.monitor is None:
+            return self.save_top_k != 0
+        current = self._monitored(metrics)
+        is_better = self.check_monitor_top_k(trainer, current)
+        if not is_better and self.verbose:
+            self._say(trainer, metrics, f"is not among the best {self.save_top_k}")
+        return is_better
+
+    def _say(self, trainer: Any, metrics: Mapping[str, Tensor], what: str) -> None:
+        epoch, step, score = int(metrics["epoch"]), int(metrics["step"]), float(self._monitored(metrics))
+        trainer.print(f"Epoch {epoch}, step {step}: {self.monitor} = {score:.5g} {what}")
+
+    def _monitored(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Return the monitored value, 0-dim on the CPU, the worst there is for NaN."""
+        assert self.monitor is not None
+        if self.monitor not in metrics:
+            who = f"ModelCheckpoint(monitor={self.monitor!r})"
+            raise ConfigError(missing_metric_message(self.monitor, metrics, who))
+        value = torch.as_tensor(metrics[self.monitor]).detach().cpu().clone().squeeze()
+        worst = torch.inf if self.mode == "min" else -torch.inf
+        return torch.full_like(value, worst) if torch.isnan(value) else value
+
+    def check_monitor_top_k(self, trainer: Any, current: Tensor | None = None) -> bool:
+        """Whether a checkpoint with this score belongs to the best `save_top_k`."""
+        if current is None or self.save_top_k == 0:
+            return False
+        if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
+            return True
+        kth = self.best_k_models[self.kth_best_model_path]
+        return bool(current < kth if self.mode == "min" else current > kth)
+
+    def _save_among_best(self, trainer: Any, metrics: dict[str, Tensor]) -> None:
+        """Save a file that is among the best, and remove the one that no longer is."""
+        if self.monitor is None:
+            leaving = self.best_model_path if self.save_top_k == 1 else ""
+            path = self._free_name(metrics, None, self.best_model_path)
+            self.best_model_path = path
+        else:
+            is_full = 0 < self.save_top_k == len(self.best_k_models)
+            leaving = self.kth_best_model_path if is_full else ""
+            self.best_k_models.pop(leaving, None)
+            path = self._free_name(metrics, None, leaving)
+            self.current_score = self._monitored(metrics)
+            self.best_k_models[path] = self.current_score
+            self._rank()
+            if self.verbose:
+                self._say(trainer, metrics, f"is among the best {self.save_top_k}; saving {path}")
+        self._write(trainer, path)
+        self._remove(trainer, leaving, but=path)
+
+    def _rank(self) -> None:
+        """Find the best and the worst of the kept checkpoints; of equal ones the earlier, as in Lightning."""
+        scores = {path: float(score) for path, score in self.best_k_models.items()}
+        best, worst = (min, max) if self.mode == "min" else (max, min)
+        self.best_model_path = best(scores, key=scores.__getitem__, default="")
+        self.best_model_score = self.best_k_models.get(self.best_model_path)
+        self.kth_best_model_path = ""
+        if scores and self.save_top_k in (-1, len(scores)):
+            self.kth_best_model_path = worst(scores, key=scores.__getitem__)
+            self.kth_value = self.best_k_models[self.kth_best_model_path]
+
+    def _write(self, trainer: Any, path: str) -> None:
+        self._own_files.add(path)
+        self._last_step_saved = trainer.global_step
+        self._newest_file = path
+        trainer.save_checkpoint(path, self.save_weights_only)
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
+
+    def _remove(self, trainer: Any, path: str, *, but: str) -> None:
+        """Delete a file of ours in our directory, unless it is `but` or the run was resumed from it."""
+        if not path or path == but or path not in self._own_files or not trainer.is_global_zero:
+            return
+        assert self.dirpath is not None
+        resumed_from = os.path.abspath(trainer.ckpt_path) if trainer.ckpt_path else None
+        if os.path.abspath(path) != resumed_from and Path(self.dirpath) in Path(path).parents:
+            Path(path).unlink(missing_ok=True)
+            self._own_files.discard(path)
+
+    def _free_name(self, metrics: dict[str, Tensor], pattern: str | None, own: str) -> str:
+        """Return the path to save to: one that no file has, or `own`, which will be replaced."""
+        path = self.format_checkpoint_name(metrics, pattern)
+        version = self.STARTING_VERSION
+        while self._enable_version_counter and path != own and os.path.lexists(path):
+            path = self.format_checkpoint_name(metrics, pattern, ver=version)
+            version += 1
+        return path
+
+    def format_checkpoint_name(
+        self,
+        metrics: Mapping[str, Tensor | float],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """Return the path that the pattern gives with these metrics; a metric that is not there counts as 0.
+
+        `filename` is a pattern other than the callback's; `ver` N is appended as `-vN`, `prefix` put before.
+        """
+        pattern = filename or self.filename or "{epoch}" + self.CHECKPOINT_JOIN_CHAR + "{step}"
+        equals = self.CHECKPOINT_EQUALS_CHAR if self.auto_insert_metric_name else None
+        parts = (prefix, fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
+        name = self.CHECKPOINT_JOIN_CHAR.join(part for part in parts if part is not None)
+        return os.path.join(self.dirpath or "", name + self.FILE_EXTENSION)
+
+    def to_yaml(self, filepath: str | Path | None = None) -> None:
+        """Write the paths of the kept checkpoints with their scores to `best_k_models.yaml`."""
+        if filepath is None:
+            assert self.dirpath is not None
+            filepath = Path(self.dirpath, "best_k_models.yaml")
+        scores = {path: float(score) for path, score in self.best_k_models.items()}
+        Path(filepath).write_text(yaml.safe_dump(scores), encoding="utf-8")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept and how good it is."""
+        own = {name: getattr(self, f"_{name}") for name in ("newest_file", "last_step_saved", "is_deferred")}
+        return {
+            "monitor": self.monitor,
+            "best_model_score": self.best_model_score,
+            "best_model_path": self.best_model_path,
+            "current_score": self.current_score,
+            "dirpath": self.dirpath,
+            "best_k_models": dict(self.best_k_models),
+            "kth_best_model_path": self.kth_best_model_path,
+            "kth_value": self.kth_value,
+            "last_model_path": self.last_model_path,
+            **own,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the checkpoints that were kept; files that are gone leave the list, with a warning.
+
+        Where the run directory was moved, the files are looked for in the present one first.
+        """
+
+        def here(path: str) -> str:
+            return find_file(path, state_dict.get("dirpath"), self.dirpath)
+
+        kept = state_dict.get("best_k_models", {})
+        self.best_k_models = {here(path): score for path, score in kept.items() if here(path)}
+        best = state_dict.get("best_model_path", "")
+        gone = [path for path in dict.fromkeys([*kept, best]) if path and not here(path)]
+        if gone:
+            warnings.warn(
+                f"ModelCheckpoint: {len(gone)} checkpoint(s) kept before the resume no longer exist and are "
+                f"forgotten: {', '.join(gone)}",
+                stacklevel=2,
+            )
+        self.current_score = state_dict.get("current_score")
+        self.kth_value = state_dict.get("kth_value", self.kth_value)
+        if self.monitor is None:
+            self.best_model_path = here(best)
+        else:
+            self._rank()
+        self.last_model_path = here(state_dict.get("last_model_path", ""))
+        self._newest_file = here(state_dict.get("newest_file", ""))
+        self._last_step_saved = state_dict.get("last_step_saved", 0)
+        self._is_deferred = state_dict.get("is_deferred", False)
+        self._own_files |= {*self.best_k_models, self.best_model_path, self.last_model_path} - {""}
