@@ -209,6 +209,8 @@ class Curves(lk.Callback):
             title: [name for name in names if name in self.values] for title, names in self.charts.items()
         }
         charts = {title: names for title, names in charts.items() if names}
+        from matplotlib import ticker
+
         figure = new_figure(5.2 * len(charts), 4.0)
         for place, (title, names) in enumerate(charts.items(), start=1):
             axes = figure.add_subplot(1, len(charts), place)
@@ -216,7 +218,7 @@ class Curves(lk.Callback):
                 draw_curve(axes, self._epochs(self.steps[name]), self.values[name], name, color)
             axes.set_title(title)
             axes.set_xlabel("epoch" if self.epoch_ends else "optimizer step")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
             axes.grid(alpha=0.3)
             axes.legend()
         return figure

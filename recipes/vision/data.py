@@ -21,7 +21,7 @@ from recipes.vision.augment import RandomAffine
 from recipes.vision.images import Batch, FileImages, ImageSet, TensorImages, stratified_split
 
 
-def _as_fetched(batch: Batch) -> Batch:
+def _as_fetched(batch: Any) -> Any:
     """Return the batch: `__getitems__` has collated it already."""
     return batch
 

@@ -65,7 +65,7 @@ class SmallCNN(nn.Module):
         )
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width, num_classes))
         # a third faster than the default on a CPU, and what tensor cores want
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images (batch, channels, height, width) to logits (batch, classes)."""

@@ -211,7 +211,6 @@ def test_image_folder_learns_on_real_pictures_by_overrides_alone(tmp_path: Path,
     options = [
         f"--data.root={shared_data / 'cifar10_images'}",
         "--data.image_size=32",
-        "--trainer.max_epochs=3",
     ]
     quiet = [
         "--trainer.enable_progress_bar=false",
