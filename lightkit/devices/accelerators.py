@@ -82,7 +82,7 @@ def choose(accelerator: str, devices: Devices) -> tuple[Accelerator, list[torch.
     """Return the kind of device and the devices that these two arguments of the Trainer ask for.
 
     `accelerator`: "auto" takes a GPU where there is one, "gpu" is CUDA or else MPS. `devices`: "auto" is one
-    device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, but one device only.
+    device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, for one device.
     Raises ConfigError where the machine has no such device, or the arguments make no sense.
     """
     kind = _choose_kind(accelerator)

