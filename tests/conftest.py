@@ -8,12 +8,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+SEED_VARIABLES = ("LIGHTKIT_GLOBAL_SEED", "LIGHTKIT_SEED_WORKERS", "PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -34,13 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def scratch_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every test runs in a directory of its own, so none writes `runs/` into the repository.
 
-    The generators and the default dtype are left as they were found, so tests don't depend on their order.
+    The generators, the default dtype and what `seed_everything` puts into the environment are left as they
+    were found, so that tests don't depend on their order.
     """
     monkeypatch.chdir(tmp_path)
-    dtype, rng_state = torch.get_default_dtype(), torch.get_rng_state()
+    environment = {name: os.environ.get(name) for name in SEED_VARIABLES}
+    dtype, torch_state = torch.get_default_dtype(), torch.get_rng_state()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     yield tmp_path
     torch.set_default_dtype(dtype)
-    torch.set_rng_state(rng_state)
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from lightkit.arguments import REMOVED, refuse_unknown
 from lightkit.cli import classes
 from lightkit.cli.sections import SECTIONS, Kinds
 from lightkit.errors import ConfigError, did_you_mean
@@ -117,13 +118,24 @@ def check_keys(path: Path, kinds: Kinds, sections: Iterable[str] = SECTIONS) -> 
 def check_names(document: Document, node: MappingNode, where: str, allowed: list[str] | None) -> None:
     """Report unknown and repeated keys of one mapping."""
     seen: dict[str, Node] = {}
-    for name, key, _ in entries(node):
+    for name, key, value in entries(node):
         full = f"{where}.{name}" if where else name
         if name in seen:
             document.add(key, f"{full}: given twice, first in line {seen[name].start_mark.line + 1}")
         elif allowed is not None and name not in allowed and name != "<<":
-            document.add(key, f"{full}: unknown key{did_you_mean(name, allowed)}")
+            document.add(key, f"{full}: {what_to_write(where, name, value, allowed)}")
         seen[name] = key
+
+
+def what_to_write(where: str, name: str, value: Node, allowed: list[str]) -> str:
+    """The end of the message for an unknown key, or what to write for one that Lightning once had."""
+    if where == "trainer" and name in REMOVED:
+        given = yaml.safe_load(value.value) if isinstance(value, ScalarNode) else "..."
+        try:
+            refuse_unknown({name: given}, allowed)
+        except ConfigError as error:
+            return str(error).partition("): ")[2]
+    return f"unknown key{did_you_mean(name, allowed)}"
 
 
 def check_arguments(

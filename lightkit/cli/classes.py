@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightkit.cli.shipped import PACKAGE
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
 
 # Which extra brings which optional package.
@@ -165,10 +166,7 @@ def check_that_recipes_are_ours() -> None:
     `python -m lightkit` and scripts put their own folder first on sys.path: a folder called recipes/ there
     would be taken for ours, and the error would then speak of a missing module.
     """
-    import lightkit
-
-    root = Path(inspect.getfile(lightkit)).resolve().parent.parent
-    expected = root / "recipes"
+    expected = PACKAGE.parent / "recipes"
     spec = importlib.util.find_spec("recipes")
     if spec is None:
         return
@@ -186,7 +184,8 @@ def check_that_recipes_are_ours() -> None:
 
 def all_subclasses(base: type) -> dict[str, type]:
     """Every subclass of `base` imported so far and itself, by its bare name."""
-    found, todo = {base.__name__: base}, [base]
+    found: dict[str, type] = {base.__name__: base}
+    todo = [base]
     while todo:
         for cls in todo.pop().__subclasses__():
             if cls.__name__ not in found:

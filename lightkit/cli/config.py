@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import (
+    SUPPRESS,
     ActionConfigFile,
     ArgumentParser,
     Namespace,
@@ -61,6 +62,8 @@ class Parsed:
         kept = self.values.clone()
         for name in NOT_SAVED:
             kept.pop(name, None)
+        if kept.get("description") is None:
+            kept.pop("description", None)
         return str(self.parser.dump(kept, skip_validation=True, skip_none=False))
 
 
@@ -133,17 +136,24 @@ def _add_class(parser: ArgumentParser, cls: type, name: str, *, fixed: bool, req
 
 
 def _add_command_arguments(parser: ArgumentParser, command: str) -> None:
+    """Add what is of one command only; left out of printed configs, so that the others can read those too."""
     if command == "fit":
         parser.add_argument(
             "--test",
             action="store_true",
+            default=SUPPRESS,
             help="After training, test the best checkpoint in the same process.",
         )
     elif command in ("validate", "test"):
-        parser.add_argument("--verbose", type=bool, default=True, help="Print the metrics.")
+        parser.add_argument(
+            "--verbose", type=bool, default=SUPPRESS, help="Print the metrics (default: true)."
+        )
     elif command == "predict":
         parser.add_argument(
-            "--return_predictions", type=bool, default=True, help="Save the outputs in the run directory."
+            "--return_predictions",
+            type=bool,
+            default=SUPPRESS,
+            help="Save the outputs in the run directory (default: true).",
         )
 
 
@@ -194,7 +204,7 @@ def _config_paths(arguments: list[str]) -> list[Path]:
 
 def _check_classes_on_the_command_line(arguments: list[str]) -> None:
     """`--model package.Class` fails with our message, which names what is near or what to install."""
-    following = [*arguments[1:], ""]
+    following = [*arguments[1:], ""][: len(arguments)]
     for argument, after in zip(arguments, following, strict=True):
         option, equals, value = argument.partition("=")
         option = option.removesuffix(".class_path").removesuffix(".help")

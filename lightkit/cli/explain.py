@@ -21,7 +21,8 @@ def explain(text: str, documents: list[Document], parser: ArgumentParser, argume
     required = re.search(r"the following arguments are required: (.+)|[Kk]ey \"([^\"]+)\" is required", text)
     named = [cls.rpartition(".")[2] for cls in re.findall(r"given class_path '([^']+)'", text)]
     path = ".".join(keys) if keys else ""
-    place = _place(documents, keys, named, arguments)
+    nested = re.search(r"NestedArg\(key='([^']+)'", text)  # from an option such as --model.lr
+    place = "command line: " if nested else _place(documents, keys, named, arguments)
     if required:
         missing = ", ".join(filter(None, required.groups()))
         owner = f"{named[-1]} needs " if named else ""
@@ -64,7 +65,8 @@ def _expectation(text: str) -> str:
     if single:
         wanted, got = single[-1]
         return f"expected {_type_name(wanted)}, got {got.strip()!r}"
-    union = re.search(r"Subtypes: \[(.*)\]\n(?:.*\n)*?\s*Given value: (.*)", text)
+    # the innermost union is the one without another inside
+    union = re.search(r"Subtypes: \[(.*)\]\n(?:(?!.*Subtypes: ).*\n)*?\s*Given value: (.*)", text)
     not_subclass = re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text)
     if not_subclass:
         return f"{not_subclass.group(1)} is not a {not_subclass.group(2)}"
