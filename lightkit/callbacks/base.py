@@ -66,6 +66,22 @@ class Callback:
         """Return a state key that names the class and the arguments that tell two instances apart."""
         return f"{type(self).__qualname__}{kwargs!r}"
 
+    def attach(self, pl_module: Any) -> None:
+        """Remember the module that runs, for `self.log`."""
+        self.__dict__["_pl_module"] = pl_module
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy or a pickle of the callback is the callback alone
+        return {name: value for name, value in self.__dict__.items() if name != "_pl_module"}
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Log one value, as `LightModule.log` does in the module's hook of the same name."""
+        self.__dict__["_pl_module"].log(name, value, *args, **kwargs)
+
+    def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
+        """Log several values at once."""
+        self.__dict__["_pl_module"].log_dict(dictionary, *args, **kwargs)
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Called when fit, validate, test or predict begins; `stage` is that word."""
 

@@ -1,0 +1,274 @@
+"""Batches in an order that can be taken up again: the user's loader, read so that its position can be saved.
+
+The order is the sampler's own, drawn as PyTorch draws it, so a plain `for batch in loader` with the same seed gives
+the same batches. To go on in the middle of an epoch, the generators are put back to where they were before it, the
+order is drawn again, and indices (not samples) are skipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, get_worker_info
+
+from lightkit.errors import DataError
+from lightkit.seeding import (
+    capture_generators,
+    capture_rng,
+    isolate_rng,
+    key_rng,
+    mix,
+    restore_generators,
+    restore_rng,
+)
+
+
+class Source:
+    """Any iterable of batches. Skipping draws and drops batches; a loader with `state_dict` is asked instead."""
+
+    def __init__(self, loader: Any):
+        self.loader = loader
+        self.before: dict[str, Any] | None = None  # generators as they were before the running epoch
+
+    def generators(self) -> list[torch.Generator]:
+        """The generators that the loader and its samplers own."""
+        holders = [self.loader]
+        for holder in holders:  # grows while it is walked: a batch sampler holds a sampler
+            holders += [v for n in ("sampler", "batch_sampler") if (v := getattr(holder, n, None)) is not None]
+        found = [g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)]
+        return list({id(g): g for g in found}.values())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell samplers that want to know (DistributedSampler's protocol)."""
+        sampler = getattr(self.loader, "sampler", None)
+        batch_sampler = getattr(self.loader, "batch_sampler", None)
+        for target in (self.loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)):
+            if target is not None and callable(getattr(target, "set_epoch", None)):
+                target.set_epoch(epoch)
+
+    def open(self) -> Iterator[Any]:
+        """Begin an epoch."""
+        self.before = self._capture()
+        return self._iterate(0)
+
+    def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
+        """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards."""
+        self.before = state["before"]
+        restore_rng(state["before"]["rng"])
+        restore_generators(self.generators(), state["before"]["generators"])
+        batches = self._iterate(skip, state)
+        if state["generators"] is not None:
+            restore_generators(self.generators(), state["generators"])
+        return batches
+
+    def close(self) -> None:
+        """The epoch is over."""
+        self.before = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `reopen` needs; `before` is None between epochs."""
+        loader_state = self.loader.state_dict() if self._keeps_state() else None
+        return {"before": self.before, "generators": self._generators_now(), "loader": loader_state}
+
+    def load_between_epochs(self, state: dict[str, Any]) -> None:
+        """Go on after an epoch that was complete."""
+        if state["generators"] is not None:
+            restore_generators(self.generators(), state["generators"])
+
+    def _capture(self) -> dict[str, Any]:
+        return {"rng": capture_rng(), "generators": capture_generators(self.generators())}
+
+    def _generators_now(self) -> Any:
+        return capture_generators(self.generators())
+
+    def _keeps_state(self) -> bool:
+        return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))
+
+    def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
+        if state is not None and state["loader"] is not None:
+            self.loader.load_state_dict(state["loader"])
+            return iter(self.loader)
+        batches = iter(self.loader)
+        for done in range(skip):
+            if next(batches, self) is self:
+                raise DataError(
+                    f"resuming: the training loader ended after {done} batches, the checkpoint was taken after "
+                    f"{skip} of this epoch; the data is not what it was"
+                )
+        return batches
+
+
+class Fetch:
+    """Indices -> batch, as the DataLoader's own fetcher does it; can be sent to a worker process."""
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
+        self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
+        self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
+
+    def __call__(self, indices: Any) -> Any:
+        if not self.is_batched:
+            return self.collate(self.dataset[indices])
+        if self.getitems is not None:
+            return self.collate(self.getitems(indices))
+        dataset = self.dataset
+        return self.collate([dataset[i] for i in indices])
+
+
+class _KeyedDataset(Dataset[Any]):
+    """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key."""
+
+    def __init__(self, fetch: Fetch):
+        self.fetch = fetch
+
+    def __getitem__(self, key: tuple[int | None, int, Any]) -> Any:
+        seed, index, indices = key
+        if seed is not None:
+            key_rng(mix(seed, index))
+        return self.fetch(indices)
+
+
+class _WorkerInit:
+    """The user's worker_init_fn, which sees the user's data set in get_worker_info()."""
+
+    def __init__(self, init: Callable[[int], None] | None):
+        self.init = init
+
+    def __call__(self, worker_id: int) -> None:
+        info: Any = get_worker_info()
+        vars(info)["dataset"] = info.dataset.fetch.dataset  # WorkerInfo refuses plain assignment
+        if self.init is not None:
+            self.init(worker_id)
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+class _Keys:
+    """The sampler of the loader with workers: keys of the epoch that was set last."""
+
+    def __init__(self) -> None:
+        self.keys: Iterator[tuple[int | None, int, Any]] = iter(())
+
+    def __iter__(self) -> Iterator[tuple[int | None, int, Any]]:
+        return self.keys  # the same iterator however often it is asked: PyTorch asks twice at its first epoch
+
+    def __len__(self) -> int:
+        return 0
+
+
+class IndexedSource(Source):
+    """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
+
+    def __init__(self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False):
+        super().__init__(loader)
+        self.is_keyed = is_keyed
+        is_batched = loader.batch_sampler is not None
+        self.fetch = Fetch(loader.dataset, loader.collate_fn, is_batched)
+        self.sampler: Iterable[Any] = loader.batch_sampler if is_batched else loader.sampler  # type: ignore[assignment]
+        if is_sequential:
+            plain = SequentialSampler(loader.dataset)  # type: ignore[arg-type]
+            self.sampler = BatchSampler(plain, loader.batch_size, loader.drop_last) if loader.batch_size else plain
+        self.first_seed: int | None = None
+        self.epochs_opened = 0
+        self.keys = _Keys()
+        self.inner: DataLoader[Any] | None = None
+        if loader.num_workers > 0 or (loader.pin_memory and torch.cuda.is_available()):
+            self.inner = self._loader_of_keys(loader)
+
+    def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        workers: dict[str, Any] = {}
+        if loader.num_workers > 0:
+            workers = {
+                "worker_init_fn": _WorkerInit(loader.worker_init_fn), "prefetch_factor": loader.prefetch_factor,
+                "persistent_workers": loader.persistent_workers, "timeout": loader.timeout,
+                "multiprocessing_context": loader.multiprocessing_context,
+                "in_order": getattr(loader, "in_order", True),
+            }  # fmt: skip
+        return DataLoader(
+            _KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
+            num_workers=loader.num_workers, pin_memory=loader.pin_memory, generator=torch.Generator(), **workers,
+        )  # fmt: skip
+
+    def _draw_seed(self) -> int:
+        """The base seed of the epoch, drawn where and when PyTorch draws it."""
+        if self.loader.persistent_workers and not self.is_keyed:
+            # PyTorch draws once for workers that stay; each epoch's seed must differ all the same
+            if self.first_seed is None:
+                self.first_seed = self._draw()
+            return mix(self.first_seed, self.epochs_opened)
+        return self._draw()
+
+    def _draw(self) -> int:
+        return int(torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator).item())
+
+    def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
+        order = iter(self.sampler)
+        seed = self._draw_seed()
+        self.epochs_opened += 1
+        if self.loader.num_workers > 0:
+            order = iter(self.sampler)  # PyTorch asks twice here; a sampler that draws in __iter__ would notice
+        for _ in itertools.islice(order, skip):
+            pass
+        if state is not None:  # draw now what is drawn with the first index, before the generators are put back
+            order = itertools.chain(list(itertools.islice(order, 1)), order)
+        if self.inner is not None and (self.loader.num_workers > 0 or not self.is_keyed):
+            return self._from_loader(order, seed, skip)
+        return self._keyed(order, seed, skip) if self.is_keyed else map(self.fetch, order)
+
+    def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
+        assert self.inner is not None and self.inner.generator is not None
+        self.inner.generator.manual_seed(seed)
+        # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
+        key = seed if self.loader.num_workers > 0 else None
+        self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
+        return iter(self.inner)
+
+    def _keyed(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
+        for index, indices in enumerate(order, skip):
+            with isolate_rng():
+                key_rng(mix(seed, index))
+                batch = self.fetch(indices)
+            yield batch
+
+    def _generators_now(self) -> Any:
+        # with workers the sampler runs ahead of the training: its generators are where drawing again leaves them
+        runs_ahead = self.loader.num_workers > 0 and self.before is not None
+        return None if runs_ahead else super()._generators_now()
+
+    def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
+        """As Source.reopen; the seeds of workers that stay go on where they were."""
+        self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"] - 1
+        return super().reopen(state, skip)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As Source.state_dict."""
+        return {**super().state_dict(), "first_seed": self.first_seed, "epochs_opened": self.epochs_opened}
+
+    def load_between_epochs(self, state: dict[str, Any]) -> None:
+        """As Source.load_between_epochs."""
+        self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"]
+        super().load_between_epochs(state)
+
+    def _keeps_state(self) -> bool:
+        return False
+
+
+def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False) -> Source:
+    """Choose how a loader is read.
+
+    is_keyed: batches' random state is keyed also without workers (after `seed_everything(seed, workers=True)`).
+    is_sequential: in order, whatever the sampler says (`overfit_batches`).
+
+    Raises:
+        DataError: not iterable.
+    """
+    if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
+        raise DataError(f"a loader must be iterable, got {type(loader).__name__}; pass a DataLoader or any iterable of batches")
+    is_plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+    if is_plain and not isinstance(loader.dataset, IterableDataset):
+        return IndexedSource(loader, is_keyed=is_keyed, is_sequential=is_sequential)
+    return Source(loader)

@@ -1,0 +1,131 @@
+"""Where loaders come from, and how many of their batches are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightkit.data.order import Source, make_source
+from lightkit.datamodule import LightDataModule
+from lightkit.devices.transfer import move_data_to_device
+from lightkit.errors import ConfigError, DataError
+from lightkit.hooks import overrides
+from lightkit.module import LightModule
+from lightkit.seeding import workers_are_keyed
+
+
+def find_loaders(name: str, given: Any, datamodule: Any, module: Any) -> Any:
+    """The loaders given, else the data module's `<name>_dataloader()`, else the module's; None where nobody has one."""
+    if given is not None:
+        return given
+    method = f"{name}_dataloader"
+    if datamodule is not None and overrides(datamodule, LightDataModule, method):
+        return getattr(datamodule, method)()
+    if overrides(module, LightModule, method):
+        return getattr(module, method)()
+    return None
+
+
+def as_list(loaders: Any) -> list[Any]:
+    """One loader or several, as a list; a list of batches is one loader."""
+    if loaders is None:
+        return []
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    if isinstance(loaders, (list, tuple)) and all(_is_loader(item) for item in loaders):
+        return list(loaders)
+    return [loaders]
+
+
+def _is_loader(item: Any) -> bool:
+    return isinstance(item, DataLoader) or (
+        hasattr(item, "__iter__") and not isinstance(item, (Tensor, list, tuple, Mapping, str, bytes))
+    )
+
+
+def length_of(loader: Any) -> float:
+    """Batches in the loader; inf where it cannot say."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return math.inf
+
+
+def limited(total: float, limit: int | float, argument: str, name: str) -> float:
+    """How many of `total` batches are used: at most `limit` where it is a count, that share where it is a fraction.
+
+    Raises:
+        ConfigError: a fraction of a loader without length, or one that leaves no batch.
+    """
+    if isinstance(limit, int) or limit == 0.0:
+        return min(limit, total) if limit != 0 else 0
+    if limit == 1.0:
+        return total
+    if total == math.inf:
+        raise ConfigError(f"Trainer({argument}={limit}): {name} has no length, so no fraction of it; give a count of batches")
+    count = int(total * limit)
+    if count == 0 and total > 0:
+        raise ConfigError(
+            f"Trainer({argument}={limit}): that is less than one of the {int(total)} batches of {name}; "
+            f"use at least {1 / total:.3g} or a count"
+        )
+    return count
+
+
+def check_loader(loader: Any, name: str, *, may_be_empty: bool = False) -> None:
+    """Raise DataError where a loader is not iterable or has no batches."""
+    if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
+        raise DataError(
+            f"{name} returned {'None' if loader is None else f'a {type(loader).__name__}'}, which is not iterable; "
+            "return a DataLoader or any iterable of batches"
+        )
+    if length_of(loader) == 0 and not may_be_empty:
+        why = ""
+        if isinstance(loader, DataLoader):
+            size = length_of(loader.dataset)
+            why = f" (its data set has {size:g} samples, batch_size={loader.batch_size}, drop_last={loader.drop_last})"
+        raise DataError(f"{name} has no batches{why}; check the data set's length, batch_size and drop_last")
+
+
+def sources_of(loaders: list[Any], names: str, *, is_sequential: bool = False) -> list[Source]:
+    """Check the loaders and make them readable."""
+    for index, loader in enumerate(loaders):
+        check_loader(loader, names if len(loaders) == 1 else f"{names}[{index}]")
+    is_keyed = workers_are_keyed()
+    return [make_source(loader, is_keyed=is_keyed, is_sequential=is_sequential) for loader in loaders]
+
+
+def batch_preparer(module: Any, datamodule: Any, device: torch.device, precision: Any) -> Callable[[Any, int], Any] | None:
+    """What happens to a batch between loader and step, `(batch, dataloader_idx) -> batch`; None where nothing does.
+
+    The three transfer hooks are the data module's where it overrides them, else the module's.
+    """
+
+    def owner(name: str) -> Callable[..., Any] | None:
+        if datamodule is not None and overrides(datamodule, LightDataModule, name):
+            return getattr(datamodule, name)
+        return getattr(module, name) if overrides(module, LightModule, name) else None
+
+    before, move, after = (owner(n) for n in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"))
+    convert = precision.convert_batch if precision.converts_batch else None
+    is_moved = move is not None or device.type != "cpu"  # on the CPU a batch is where it should be
+    if before is None and after is None and not is_moved and convert is None:
+        return None
+
+    def prepare(batch: Any, dataloader_idx: int) -> Any:
+        if before is not None:
+            batch = before(batch, dataloader_idx)
+        if move is not None:
+            batch = move(batch, device, dataloader_idx)
+        elif is_moved:
+            batch = move_data_to_device(batch, device)
+        if convert is not None:
+            batch = convert(batch)
+        return after(batch, dataloader_idx) if after is not None else batch
+
+    return prepare

@@ -1,0 +1,232 @@
+"""The lifecycle: every hook's name, place and arguments in one table, and the dispatcher that calls them.
+
+The table is the documentation: docs/lifecycle.md is generated from it, and a test compares it with the
+calls of a real run. Letters say who has the hook, in the order in which they are called:
+`D` data module, `C` callbacks in their order, `M` module. A callback's hook gets `(trainer, module)` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One hook: who has it (in calling order), its arguments after `self`, and what it is for."""
+
+    owners: str
+    name: str
+    args: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hooks that repeat together, `for` each of something."""
+
+    each: str
+    steps: tuple[Hook | Block, ...]
+
+
+def _evaluation(stage: str) -> tuple[Hook | Block, ...]:
+    """The hooks of one pass over evaluation data; `stage` is validation, test or predict."""
+    batch_args = "batch, batch_idx, dataloader_idx=0"
+    step_doc = "the forward pass and what is logged of it" if stage != "predict" else "what to return for a batch"
+    return (
+        Hook("M", f"on_{stage}_model_eval", "", "default: remember each submodule's mode, then `eval()`"),
+        Hook("CM", f"on_{stage}_start", "", "the pass begins"),
+        Hook("CM", f"on_{stage}_epoch_start", "", "as above; kept for symmetry with training"),
+        Block(f"{stage} batch", (
+            *_transfer(),
+            Hook("CM", f"on_{stage}_batch_start", batch_args, "before the step"),
+            Hook("M", f"{stage}_step", "batch, batch_idx, dataloader_idx=0", step_doc),
+            Hook("CM", f"on_{stage}_batch_end", f"outputs, {batch_args}", "after the step"),
+        )),
+        Hook("CM", f"on_{stage}_epoch_end", "", "all batches are done; what is logged here joins the metrics"),
+        Hook("CM", f"on_{stage}_end", "", "metrics are reduced and written; checkpoint callbacks come last"),
+        Hook("M", f"on_{stage}_model_train", "", "default: give every submodule its mode back"),
+    )  # fmt: skip
+
+
+def _transfer() -> tuple[Hook, ...]:
+    return (
+        Hook("M", "on_before_batch_transfer", "batch, dataloader_idx", "change the batch where the loader left it"),
+        Hook("M", "transfer_batch_to_device", "batch, device, dataloader_idx", "default: every tensor in it"),
+        Hook("M", "on_after_batch_transfer", "batch, dataloader_idx", "change the batch on the device"),
+    )
+
+
+_SETUP = (
+    Hook("M", "configure_callbacks", "", "callbacks that belong to the module; replace the trainer's of that type"),
+    Hook("DM", "prepare_data", "", "download, write to disk; assign nothing"),
+    Hook("DCM", "setup", "stage", "build data sets and layers; stage: 'fit', 'validate', 'test' or 'predict'"),
+    Hook("M", "configure_model", "", "build large layers, on the device, once"),
+)
+_TEARDOWN = (Hook("DCM", "teardown", "stage", "the run is over, also after an error"),)
+
+_TRAIN_BATCH = Block("train batch", (
+    *_transfer(),
+    Hook("CM", "on_train_batch_start", "batch, batch_idx", "return -1 to skip the rest of the epoch"),
+    Hook("M", "optimizer_step", "epoch, batch_idx, optimizer, optimizer_closure", "the update; override: call step"),
+    Hook("M", "training_step", "batch, batch_idx", "return the loss, a dict with `loss`, or None to skip"),
+    Hook("CM", "on_before_zero_grad", "optimizer", "gradients of the last update are still there"),
+    Hook("M", "optimizer_zero_grad", "epoch, batch_idx, optimizer", "default: `set_to_none`"),
+    Hook("CM", "on_before_backward", "loss", "loss: scalar, scaled for accumulation"),
+    Hook("M", "backward", "loss", "default: `loss.backward()`, with the precision's scaling"),
+    Hook("CM", "on_after_backward", "", "gradients of this micro-batch are added"),
+    Hook("CM", "on_before_optimizer_step", "optimizer", "gradients are complete, unscaled, not yet clipped"),
+    Hook("M", "configure_gradient_clipping", "optimizer, gradient_clip_val, gradient_clip_algorithm", "clip here"),
+    Hook("M", "lr_scheduler_step", "scheduler, metric", "schedulers with interval `step`, and `epoch` ones at its end"),
+    Hook("CM", "on_train_batch_end", "outputs, batch, batch_idx", "outputs: what training_step returned, detached"),
+))  # fmt: skip
+
+FIT = Block("fit", (
+    *_SETUP,
+    Hook("M", "configure_optimizers", "", "optimizers and schedulers, in any of the documented forms"),
+    Hook("CM", "on_fit_start", "", "everything is in place, nothing has run"),
+    Hook("DM", "train_dataloader", "", "from the data module, else the module, unless given to `fit`"),
+    Hook("DM", "val_dataloader", "", "likewise; one loader or several"),
+    Block("sanity check", (
+        Hook("C", "on_sanity_check_start", "", "a few validation batches before training"),
+        *_evaluation("validation"),
+        Hook("C", "on_sanity_check_end", "", "its metrics are thrown away"),
+    )),
+    Hook("CM", "on_train_start", "", "training begins, or goes on from a checkpoint"),
+    Block("epoch", (
+        Hook("CM", "on_train_epoch_start", "", "not called where a run is resumed inside the epoch"),
+        _TRAIN_BATCH,
+        Block("validation", (
+            Hook("M", "on_validation_model_zero_grad", "", "default: free the gradients"),
+            *_evaluation("validation"),
+        )),
+        Hook("CM", "on_train_epoch_end", "", "epoch means are in `callback_metrics`; early stopping comes after M"),
+        Hook("M", "lr_scheduler_step", "scheduler, metric", "schedulers that wait for a metric (ReduceLROnPlateau)"),
+    )),
+    Hook("CM", "on_train_end", "", "after the last epoch"),
+    Hook("CM", "on_fit_end", "", "the last hook of a fit before teardown"),
+    *_TEARDOWN,
+))  # fmt: skip
+
+
+def _standalone(stage: str, name: str) -> Block:
+    loader = Hook("DM", f"{'val' if name == 'validation' else name}_dataloader", "", "the data module's, else the module's")
+    return Block(stage, (*_SETUP, loader, *_evaluation(name), *_TEARDOWN))
+
+
+VALIDATE = _standalone("validate", "validation")
+TEST = _standalone("test", "test")
+PREDICT = _standalone("predict", "predict")
+
+ANYWHERE = Block("any time", (
+    Hook("CM", "on_save_checkpoint", "checkpoint", "add to what is saved"),
+    Hook("CM", "on_load_checkpoint", "checkpoint", "read it back, before weights are loaded"),
+    Hook("CM", "on_exception", "exception", "callbacks only; the error is raised again afterwards"),
+))  # fmt: skip
+
+# The earlier style (0.7 to 1.9). Outputs are kept only where one of the `*_epoch_end` hooks is defined.
+LEGACY = Block("earlier style", (
+    Hook("M", "training_step_end", "output", "after training_step; returns what to go on with"),
+    Hook("M", "training_epoch_end", "outputs", "outputs: one entry a batch, detached; before on_train_epoch_end"),
+    Hook("M", "validation_step_end", "output", "after validation_step"),
+    Hook("M", "validation_epoch_end", "outputs", "may return {'val_loss': ..., 'log': {...}, 'progress_bar': {...}}"),
+    Hook("M", "test_step_end", "output", "after test_step; also called test_loop_step_end"),
+    Hook("M", "test_epoch_end", "outputs", "as validation_epoch_end; also called test_loop_epoch_end"),
+))  # fmt: skip
+
+LEGACY_ALIASES = {
+    "test_loop_step": "test_step",
+    "test_loop_step_end": "test_step_end",
+    "test_loop_epoch_end": "test_epoch_end",
+}
+
+
+def walk(block: Block) -> Iterator[Hook]:
+    """Every hook of a block, in order, each block inside once."""
+    for step in block.steps:
+        if isinstance(step, Hook):
+            yield step
+        else:
+            yield from walk(step)
+
+
+HOOK_NAMES = frozenset(
+    hook.name for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE, LEGACY) for hook in walk(block)
+)
+
+
+def overrides(obj: Any, base: type, name: str) -> bool:
+    """Whether `obj` has its own `name`, from a subclass of `base` or set on the object itself."""
+    if name in getattr(obj, "__dict__", ()):
+        return True
+    mine = getattr(type(obj), name, None)
+    return mine is not None and mine is not getattr(base, name, None)
+
+
+def accepts_positional(fn: Callable[..., Any], count: int) -> bool:
+    """Whether `fn` can be called with `count` positional arguments (a bound method without its self)."""
+    import inspect
+
+    try:
+        kinds = [p.kind for p in inspect.signature(fn).parameters.values()]
+    except (TypeError, ValueError):  # builtins without a signature take what they take
+        return True
+    positional = sum(k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in kinds)
+    return inspect.Parameter.VAR_POSITIONAL in kinds or positional >= count
+
+
+class Dispatcher:
+    """Finds who overrides a hook, once, so that calling a hook nobody overrides costs one truth test.
+
+    `bases` are the classes whose own do-nothing hooks do not count: those of the data module, the callbacks
+    and the module; last, the class of the callbacks that save checkpoints.
+    """
+
+    def __init__(self, trainer: Any, module: Any, datamodule: Any, callbacks: Iterable[Any], bases: tuple[type, ...]):
+        self.trainer, self.module, self.datamodule = trainer, module, datamodule
+        self.callbacks = list(callbacks)
+        self.datamodule_base, self.callback_base, self.module_base, self.checkpoint_base = bases
+
+    def of_callbacks(self, name: str, keep: Callable[[Any], bool] = lambda callback: True) -> list[Callable[..., Any]]:
+        """The callbacks' own `name`, those that `keep` keeps, with trainer and module filled in."""
+        found = [c for c in self.callbacks if keep(c) and overrides(c, self.callback_base, name)]
+        return [partial(getattr(c, name), self.trainer, self.module) for c in found]
+
+    def of_module(self, name: str) -> list[Callable[..., Any]]:
+        """The module's own `name`, in a list of one or none."""
+        return [getattr(self.module, name)] if overrides(self.module, self.module_base, name) else []
+
+    def of_datamodule(self, name: str) -> list[Callable[..., Any]]:
+        """The data module's own `name`, in a list of one or none."""
+        data = self.datamodule
+        return [getattr(data, name)] if data is not None and overrides(data, self.datamodule_base, name) else []
+
+    def bind(self, name: str, owners: str = "CM") -> list[Callable[..., Any]]:
+        """Everyone's own `name` in the order of `owners`.
+
+        D data module, M module, C callbacks without those that save checkpoints, S those that save, W callbacks that
+        watch a metric (`monitor`), N those that neither save nor watch.
+        """
+        found: list[Callable[..., Any]] = []
+        for owner in owners:
+            if owner == "M":
+                found += self.of_module(name)
+            elif owner == "D":
+                found += self.of_datamodule(name)
+            else:
+                found += self.of_callbacks(name, keep=getattr(self, f"_is_{owner}"))
+        return found
+
+    def _is_S(self, callback: Any) -> bool:  # noqa: N802
+        return isinstance(callback, self.checkpoint_base)
+
+    def _is_C(self, callback: Any) -> bool:  # noqa: N802
+        return not self._is_S(callback)
+
+    def _is_W(self, callback: Any) -> bool:  # noqa: N802
+        return not self._is_S(callback) and getattr(callback, "monitor", None) is not None
+
+    def _is_N(self, callback: Any) -> bool:  # noqa: N802
+        return not self._is_S(callback) and not self._is_W(callback)

@@ -1,0 +1,29 @@
+"""A logger that takes everything and writes nothing, for `fast_dev_run`: user code that logs goes on working."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightkit.loggers.base import Logger
+
+
+class _Nothing:
+    """Any method, any item: does nothing and gives itself."""
+
+    def __getattr__(self, name: str) -> _Nothing:
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _Nothing:
+        return self
+
+    def __getitem__(self, key: Any) -> _Nothing:
+        return self
+
+
+class DummyLogger(Logger):
+    """Writes nothing; `experiment` answers to every call."""
+
+    @property
+    def experiment(self) -> Any:
+        """An object on which every method does nothing."""
+        return _Nothing()

@@ -1,0 +1,81 @@
+"""The step with a closure: LBFGS, and modules that override `optimizer_step`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.optim import LBFGS
+
+from lightkit.errors import ConfigError
+from lightkit.hooks import overrides
+from lightkit.module import LightModule
+from lightkit.optimizers import SteppedOptimizer
+
+
+def needs_closure(loop: Any) -> bool:
+    """Whether forward and backward must run inside `optimizer.step`.
+
+    Raises:
+        ConfigError: LBFGS with what it cannot work with.
+    """
+    trainer = loop.trainer
+    if isinstance(loop.optimizer, LBFGS):
+        if trainer.accumulate_grad_batches > 1:
+            raise ConfigError(
+                f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}): LBFGS evaluates its batch "
+                "several times a step; use 1"
+            )
+        if not loop.precision.supports_closure:
+            raise ConfigError(
+                f"Trainer(precision={loop.precision.name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
+            )
+        return True
+    return loop.optimizer is not None and overrides(loop.module, LightModule, "optimizer_step")
+
+
+class ClosureStep:
+    """`(batch, batch_idx, is_last) -> (output, has_stepped)`, as the middle of the hot loop."""
+
+    def __init__(self, loop: Any):
+        self.loop = loop
+
+    def __call__(self, batch: Any, index: int, is_last: bool) -> tuple[Any, bool]:
+        """Run one micro-batch; at the window's end through the module's optimizer_step."""
+        loop = self.loop
+        output: Any = None
+
+        def closure() -> Tensor | None:
+            nonlocal output
+            output = loop.training_step(batch, index)
+            return loop.loss if loop.learn(output, index) else None
+
+        if loop.micro + 1 < loop.accumulate and not is_last:
+            closure()
+            loop.micro += 1
+            return output, False
+        before = loop.progress.global_step
+        optimizer = SteppedOptimizer(loop.optimizer, self._update)
+        loop.module.optimizer_step(loop.progress.epoch, index, optimizer, closure)
+        loop.micro = 0
+        return output, loop.progress.global_step > before
+
+    def _update(self, closure: Callable[[], Any] | None) -> Any:
+        """What `optimizer.step(closure)` does for the user."""
+        loop = self.loop
+        loss: Any = None
+        if closure is not None and loop.precision.supports_closure:
+
+            def complete() -> Any:
+                loss = closure()
+                loop.complete_gradients()
+                return loss
+
+            loss = loop.optimizer.step(complete)
+        else:
+            loss = closure() if closure is not None else None
+            loop.complete_gradients()
+            loop.precision.step(loop.optimizer)
+        loop.progress.global_step += 1
+        return loss

@@ -1,0 +1,202 @@
+"""One pass over evaluation data: validation, test, the sanity check; prediction.py builds on it.
+
+    with every random generator saved and restored, without gradients, in evaluation mode:
+        on_start; for each loader: for each batch: prepare, step; on_epoch_end; metrics reduced, written; on_end
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lightkit.data.order import Source
+from lightkit.data.sources import batch_preparer
+from lightkit.devices.transfer import batch_size_of
+from lightkit.errors import HookError
+from lightkit.hooks import accepts_positional, overrides
+from lightkit.loops.outputs import KeptOutputs, step_of
+from lightkit.module import LightModule
+from lightkit.results import Results
+from lightkit.seeding import capture_generators, capture_rng, restore_generators, restore_rng
+
+_END = object()
+
+
+class EvaluationLoop:
+    """Runs `<name>_step` over loaders; name is "validation", "test" or "predict"."""
+
+    logs = True
+
+    def __init__(self, trainer: Any, name: str):
+        self.trainer, self.name = trainer, name
+        self.sources: list[Source] = []
+        self.limits: list[float] = []
+        self.batch_idx = 0
+        self.steps_logged = 0
+
+    # ------------------------------------------------------------ the pass
+
+    def run(self, limits: list[float] | None = None) -> list[dict[str, float]]:
+        """Evaluate; returns one dict of epoch metrics for each loader. limits: batches of each loader."""
+        trainer = self.trainer
+        self.results = Results(batch_size_of, is_training=False)
+        self.results.has_several_loaders = len(self.sources) > 1
+        self.kept = KeptOutputs(trainer.lightning_module, f"{self.name}_epoch_end", is_training=False)
+        with self._quiet(), trainer.collect_into(self.results):
+            metrics = self._pass(self.limits if limits is None else limits)
+        if self.name == "validation" and not trainer.sanity_checking:
+            # the generators, modes and gradients are the training's again: what is saved here can be resumed
+            trainer.call("on_validation_end", owners="S")
+        return metrics
+
+    def _pass(self, limits: list[float]) -> list[dict[str, float]]:
+        call, name = self.trainer.call, self.name
+        call(f"on_{name}_start")
+        call(f"on_{name}_epoch_start")
+        prepare = self._prepare()
+        step = self._step()
+        starts, ends = (self.trainer.dispatcher.bind(f"on_{name}_batch_{when}", "CSM") for when in ("start", "end"))
+        for loader_idx, (source, limit) in enumerate(zip(self.sources, limits, strict=True)):
+            self.results.dataloader_idx = loader_idx
+            where = (loader_idx,) if len(self.sources) > 1 else ()
+            self._batches(source, limit, loader_idx, where, prepare, step, starts, ends)
+        self.results.dataloader_idx = self.results.batch = None
+        if self.kept.wanted:
+            self.kept.finish(self.results)
+        call(f"on_{name}_epoch_end")
+        metrics = self._publish()
+        # checkpoint callbacks come after the pass in a validation, see run
+        call(f"on_{name}_end", owners="CM" if name == "validation" else "CSM")
+        return metrics
+
+    def _batches(
+        self, source: Source, limit: float, loader_idx: int, where: tuple[int, ...], prepare: Callable[..., Any] | None,
+        step: Callable[..., Any], starts: list[Callable[..., Any]], ends: list[Callable[..., Any]],
+    ) -> None:  # fmt: skip
+        results, name = self.results, self.name
+        on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
+        batches = source.open()
+        index = 0
+        while index < limit and (batch := next(batches, _END)) is not _END:
+            self.batch_idx = index
+            if prepare is not None:
+                batch = prepare(batch, loader_idx)
+            results.batch = batch
+            if starts:
+                results.enter(on_start)
+                for fn in starts:
+                    fn(batch, index, *where)
+            results.enter(on_step)
+            output = step(batch, index, loader_idx)
+            if self.kept.wanted:
+                self.kept.add(output, loader_idx)
+            self._take_output(output, loader_idx, batch)
+            if ends:
+                results.enter(on_end)
+                for fn in ends:
+                    fn(output, batch, index, *where)
+            if results.has_step_values:
+                self._write_step()
+            index += 1
+        source.close()
+
+    # ------------------------------------------------------------ what prediction does otherwise
+
+    def _take_output(self, output: Any, loader_idx: int, batch: Any) -> None:
+        """Nothing is kept here."""
+
+    def _step(self) -> Callable[[Any, int, int], Any]:
+        """The module's step as `(batch, batch_idx, loader_idx)`, whatever it takes, in the trainer's precision."""
+        module, several = self.trainer.lightning_module, len(self.sources) > 1
+        method = f"{self.name}_step"
+        fn = self.trainer.precision.wrap(step_of(module, method))
+        own = getattr(module, method)
+        takes = next((n for n in (3, 2, 1) if accepts_positional(own, n)), 1)
+        if several and takes < 3:
+            raise HookError(
+                f"{type(module).__name__}.{method} has no dataloader_idx argument, and there are {len(self.sources)} "
+                f"loaders; write {method}(self, batch, batch_idx, dataloader_idx=0)"
+            )
+        if takes >= 3:
+            return fn
+        return (lambda batch, index, loader: fn(batch, index)) if takes == 2 else (lambda batch, index, loader: fn(batch))
+
+    # ------------------------------------------------------------ around the pass
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Leave generators, modes and gradient mode as they were found, whatever the pass does."""
+        trainer, module = self.trainer, self.trainer.lightning_module
+        generators = [g for source in self.sources for g in source.generators()]
+        saved, saved_generators = capture_rng(), capture_generators(generators)
+        trainer.training_rng = saved  # what a checkpoint taken inside the pass must hold
+        if trainer.fitting and not trainer.sanity_checking:
+            module.on_validation_model_zero_grad()
+        modes = self._to_eval(module)
+        try:
+            with torch.inference_mode() if trainer.inference_mode else torch.no_grad():
+                yield
+        finally:
+            self._to_train(module, modes)
+            trainer.training_rng = None
+            restore_rng(saved)
+            restore_generators(generators, saved_generators)
+
+    def _to_eval(self, module: LightModule) -> list[tuple[Any, bool]]:
+        modes = [(part, part.training) for part in module.modules()]
+        if overrides(module, LightModule, f"on_{self.name}_model_eval"):
+            getattr(module, f"on_{self.name}_model_eval")()
+        else:
+            module.eval()
+        return modes
+
+    def _to_train(self, module: LightModule, modes: list[tuple[Any, bool]]) -> None:
+        if overrides(module, LightModule, f"on_{self.name}_model_train"):
+            getattr(module, f"on_{self.name}_model_train")()
+            return
+        for part, mode in modes:
+            part.training = mode
+
+    def _prepare(self) -> Callable[[Any, int], Any] | None:
+        trainer = self.trainer
+        return batch_preparer(trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device, trainer.precision)
+
+    # ------------------------------------------------------------ metrics
+
+    def _publish(self) -> list[dict[str, float]]:
+        """Reduce, show to callbacks, and write to the loggers."""
+        trainer = self.trainer
+        taken = trainer.board.take(self.results, of_step=False)
+        self.results.clear()
+        if not taken and not self.kept.wanted and trainer.state_fn in ("validate", "test") and self.name != "predict":
+            warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)
+        metrics: list[dict[str, float]] = [{} for _ in self.sources]
+        for entry, number in taken:
+            for loader_idx, target in enumerate(metrics):
+                if entry.loader_idx in (None, loader_idx):
+                    target[entry.forked] = number
+        if self.logs and not trainer.sanity_checking:
+            step = max(trainer.global_step - 1, 0) if trainer.fitting else trainer.global_step
+            trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, step)
+        return metrics
+
+    def _write_step(self) -> None:
+        trainer = self.trainer
+        if trainer.sanity_checking or not trainer.loggers:
+            return
+        taken = trainer.board.take(self.results, of_step=True)
+        trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, self.steps_logged)
+        self.steps_logged += 1
+
+
+def sanity_check(loop: EvaluationLoop, limits: list[float]) -> None:
+    """Run a few validation batches before training; what they log is thrown away."""
+    trainer = loop.trainer
+    trainer.call("on_sanity_check_start")
+    loop.run(limits)
+    trainer.call("on_sanity_check_end")
+    trainer.board.clear()

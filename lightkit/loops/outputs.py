@@ -1,0 +1,127 @@
+"""What a step returned: the loss in it, the earlier style's `log` and `progress_bar`, and outputs that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightkit.devices.transfer import to_cpu
+from lightkit.errors import HookError
+from lightkit.hooks import overrides
+from lightkit.module import LightModule
+
+EXPECTED = "expected the loss (a scalar tensor), a dict with 'loss', or None to skip the batch"
+# (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx) of the earlier style's entries
+LOG = (False, True, None, None, "mean", True)
+BAR = (True, False, None, None, "mean", True)
+PLAIN = (False, False, None, None, "mean", True)
+
+
+def loss_of(output: Any, module: Any, results: Any) -> Tensor | None:
+    """The loss in what training_step returned; logs the earlier style's `log` and `progress_bar` entries.
+
+    Raises:
+        HookError: neither loss, dict with `loss` nor None; or a loss that cannot be learned from.
+    """
+    if output is None:
+        return None
+    loss = output
+    if isinstance(output, Mapping):
+        if "loss" not in output:
+            keys = ", ".join(repr(k) for k in output)
+            raise HookError(f"{type(module).__name__}.training_step returned a dict with {keys or 'no keys'}; {EXPECTED}")
+        loss = output["loss"]
+        if "log" in output or "progress_bar" in output:
+            log_entries(results, output)
+    if not isinstance(loss, Tensor):
+        raise HookError(f"{type(module).__name__}.training_step returned a {type(loss).__name__}; {EXPECTED}")
+    return loss
+
+
+def check_loss(loss: Tensor, module: Any) -> None:
+    """Raise HookError for a loss without gradient or with several elements."""
+    where = f"{type(module).__name__}.training_step"
+    if loss.numel() != 1:
+        raise HookError(f"{where} returned a loss of shape {tuple(loss.shape)}; expected a scalar: use .mean() or .sum()")
+    if not loss.requires_grad:
+        raise HookError(
+            f"{where} returned a loss without gradient: nothing it was computed from requires one; are all parameters "
+            "frozen, or was it detached (.item(), .detach(), torch.no_grad())?"
+        )
+
+
+def log_entries(results: Any, output: Mapping[str, Any]) -> None:
+    """Log what the earlier style returns under `log` and `progress_bar`."""
+    bar = output.get("progress_bar") or {}
+    for name, value in (output.get("log") or {}).items():
+        results.log(name, value, (name in bar, *LOG[1:]), None)
+    for name, value in bar.items():
+        if name not in (output.get("log") or {}):
+            results.log(name, value, BAR, None)
+
+
+def log_epoch_end(results: Any, output: Any, hook: str, module: Any) -> None:
+    """Log what an earlier-style `*_epoch_end(outputs)` returned: `log`, `progress_bar`, and scalars for callbacks."""
+    if output is None:
+        return
+    if not isinstance(output, Mapping):
+        raise HookError(f"{type(module).__name__}.{hook} returned a {type(output).__name__}; expected a dict or None")
+    log_entries(results, output)
+    seen = {*(output.get("log") or {}), *(output.get("progress_bar") or {}), "log", "progress_bar"}
+    for name, value in output.items():
+        if name not in seen and (isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)):
+            results.log(name, value, PLAIN, None)
+
+
+def detached(output: Any) -> Any:
+    """The same structure with its tensors cut from their graphs."""
+    if isinstance(output, Tensor):
+        return output.detach()
+    if isinstance(output, Mapping):
+        return {key: detached(value) for key, value in output.items()}
+    if isinstance(output, (list, tuple)) and type(output) in (list, tuple):
+        return type(output)(detached(value) for value in output)
+    return output
+
+
+class KeptOutputs:
+    """What the steps of an epoch returned, kept only where an earlier-style `*_epoch_end(outputs)` wants it."""
+
+    def __init__(self, module: Any, hook: str, *, is_training: bool):
+        self.hook, self.module, self.is_training = hook, module, is_training
+        self.wanted = callable(getattr(module, hook, None))
+        self.on_cpu = bool(getattr(module, "outputs_on_cpu", False))
+        self.outputs: list[list[Any]] = [[]]
+
+    def add(self, output: Any, loader_idx: int = 0) -> None:
+        """Keep one output, detached, on the CPU where the module says `outputs_on_cpu = True`."""
+        if output is None:
+            return
+        if self.is_training and isinstance(output, Tensor):
+            output = {"loss": output}
+        while len(self.outputs) <= loader_idx:
+            self.outputs.append([])
+        self.outputs[loader_idx].append(to_cpu(output) if self.on_cpu else detached(output))
+
+    def finish(self, results: Any, *, forget: bool = True) -> None:
+        """Hand them to the hook, log what it returns, and forget them (not where the epoch goes on later)."""
+        outputs: Any = self.outputs[0] if len(self.outputs) == 1 else self.outputs
+        if forget:
+            self.outputs = [[]]
+        results.enter(self.hook)
+        log_epoch_end(results, getattr(self.module, self.hook)(outputs), self.hook, self.module)
+
+
+def step_of(module: Any, name: str) -> Any:
+    """The module's step, with the earlier style's `<name>_end` after it where that is defined."""
+    step, end = getattr(module, name), getattr(module, f"{name}_end", None)
+    if not callable(end):
+        return step
+    return lambda *args: end(step(*args))
+
+
+def is_defined(module: Any, name: str) -> bool:
+    """Whether the user defined a step or building block."""
+    return overrides(module, LightModule, name)

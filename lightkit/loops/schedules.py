@@ -1,0 +1,57 @@
+"""When schedulers move: after optimizer steps, at the end of epochs, or when the metric they wait for is there."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from lightkit.callbacks.base import missing_metric_message
+from lightkit.errors import ConfigError
+from lightkit.optimizers import LRSchedulerConfig, step_schedulers
+
+
+class Schedules:
+    """The schedulers of a training loop."""
+
+    def __init__(self, loop: Any):
+        self.loop = loop
+        configs: list[LRSchedulerConfig] = loop.trainer.lr_scheduler_configs
+        self.by_step = [c for c in configs if c.interval == "step"]
+        self.by_epoch = [c for c in configs if c.interval == "epoch"]
+
+    def move_step(self) -> None:
+        """After an optimizer step."""
+        if self.by_step:
+            self._move(self.by_step, "step", self.loop.progress.global_step)
+
+    def move_epoch(self) -> None:
+        """After the last optimizer step of an epoch: those that wait for no metric."""
+        if self.by_epoch:
+            self._move(self.by_epoch, "epoch", self.loop.progress.epoch + 1, wait_for_metric=False)
+
+    def move_waiting(self) -> None:
+        """At the end of an epoch, when its metrics are there: those that wait for one."""
+        if self.by_epoch:
+            self._move(self.by_epoch, "epoch", self.loop.progress.epoch + 1, wait_for_metric=True)
+
+    def _move(
+        self, configs: list[LRSchedulerConfig], interval: str, count: int, wait_for_metric: bool | None = None
+    ) -> None:
+        results, module = self.loop.results, self.loop.module
+        results.enter("lr_scheduler_step")
+        step_schedulers(configs, interval, count, module.lr_scheduler_step, self._metric_of, wait_for_metric)
+
+    def _metric_of(self, config: LRSchedulerConfig) -> Any:
+        """The monitored value; None before the first validation, or where a missing one is allowed."""
+        trainer, monitor = self.loop.trainer, config.monitor
+        available = trainer.callback_metrics
+        if monitor in available:
+            return available[monitor]
+        if trainer.enable_validation and self.loop.progress.validated_at < 0:
+            return None  # it may be logged there
+        name = type(config.scheduler).__name__
+        message = missing_metric_message(str(monitor), available, f"configure_optimizers: {name}(monitor={monitor!r})")
+        if config.strict:
+            raise ConfigError(message)
+        warnings.warn(message, stacklevel=2)
+        return None

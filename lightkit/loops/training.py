@@ -1,0 +1,384 @@
+"""THE hot loop.
+
+    for epoch:
+        on_train_epoch_start
+        for batch in the epoch's order, from where the run is:
+            batch = prepare(batch)                       # transfer hooks; nothing on the CPU
+            on_train_batch_start
+            output = training_step(batch, batch_idx)
+            if the accumulation window begins: zero_grad
+            backward(loss / window)
+            if the window is full, or the data is at its end:
+                unscale; on_before_optimizer_step; clip; optimizer.step     -> one unit of progress
+                schedulers with interval "step"
+            on_train_batch_end; metrics to the loggers when due; checkpoints; validation when due
+        on_train_epoch_end; epoch means; early stopping; plateau schedulers; loggers; checkpoints
+
+What nobody overrides is an empty list and costs one truth test. Nothing here reads a tensor's value, outside of
+steps in which metrics are written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightkit.data.order import Source
+from lightkit.data.sources import batch_preparer
+from lightkit.devices.transfer import batch_size_of
+from lightkit.errors import ConfigError, NonFiniteError
+from lightkit.hooks import accepts_positional, overrides
+from lightkit.loops.evaluation import EvaluationLoop
+from lightkit.loops.closure import ClosureStep, needs_closure
+from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, step_of
+from lightkit.loops.progress import Progress, Window
+from lightkit.loops.schedules import Schedules
+from lightkit.module import LightModule
+from lightkit.optimizers import scale_gradients
+from lightkit.results import Results, metric_states, restore_metric_states
+from lightkit.seeding import restore_rng
+
+_END = object()
+_UPDATE_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
+
+class TrainingLoop:
+    """Trains a module: epochs over one source, one optimizer, validation in between."""
+
+    def __init__(self, trainer: Any, validation: EvaluationLoop):
+        self.trainer, self.validation = trainer, validation
+        self.progress = Progress()
+        self.results = Results(batch_size_of, is_training=True)
+        self.kept: KeptOutputs | None = None
+        self.loss: Tensor | None = None
+        self.source: Source | None = None
+        self.resume_state: dict[str, Any] | None = None  # position in the data and generators of a checkpoint
+
+    @property
+    def batches_done(self) -> int:
+        """Batches finished in the running epoch."""
+        return self.progress.batches_done
+
+    # ------------------------------------------------------------ epochs
+
+    def run(self) -> None:
+        """Train until max_epochs, max_steps or should_stop."""
+        trainer = self.trainer
+        with trainer.collect_into(self.results):
+            trainer.call("on_train_start")
+            while not self._is_done():
+                self._epoch()
+            trainer.call("on_train_end")
+
+    def _is_done(self) -> bool:
+        trainer, p = self.trainer, self.progress
+        if trainer.num_training_batches == 0:
+            return True
+        if _reached(p.epoch, trainer.max_epochs) or _reached(p.global_step, trainer.max_steps):
+            return True
+        return self._should_stop()
+
+    def _should_stop(self) -> bool:
+        """Whether somebody asked to stop and the minimum is reached."""
+        trainer, p = self.trainer, self.progress
+        if not trainer.should_stop:
+            return False
+        done = p.epoch + (p.is_epoch_done or self._at_end())
+        return done >= (trainer.min_epochs or 0) and p.global_step >= (trainer.min_steps or 0)
+
+    def _at_end(self) -> bool:
+        return self.progress.batches_done >= self.trainer.num_training_batches
+
+    def _epoch(self) -> None:
+        trainer, p = self.trainer, self.progress
+        trainer.reload_train_loader_if_due()
+        self.source = source = trainer.train_source
+        state, self.resume_state = self.resume_state, None
+        source.set_epoch(p.epoch)
+        if state is not None and p.is_epoch_started:
+            batches = source.reopen(state["data"], p.batches_done)
+            restore_rng(state["rng"])
+        else:
+            if state is not None:
+                source.load_between_epochs(state["data"])
+                restore_rng(state["rng"])
+            self.results.clear()
+            self.kept = KeptOutputs(trainer.lightning_module, "training_epoch_end", is_training=True)
+            trainer.call("on_train_epoch_start")
+            p.is_epoch_started = True
+            batches = source.open()
+        self._bind()
+        trainer.shows_steps = True
+        if state is not None:
+            self._finish_step()
+        ended = self._batches(batches)
+        del batches  # workers that do not stay end here
+        self._epoch_end(is_complete=ended or self._at_end(), ended_early=ended)
+
+    def _bind(self) -> None:
+        """Find out, once an epoch, who takes part in a step."""
+        trainer, module = self.trainer, self.trainer.lightning_module
+        bind = trainer.dispatcher.bind
+        self.module, self.precision = module, trainer.precision
+        self.prepare = batch_preparer(module, trainer.datamodule, trainer.strategy.root_device, trainer.precision)
+        step = step_of(module, "training_step")
+        if not accepts_positional(module.training_step, 2):
+            step = _without_index(step)
+        self.training_step = trainer.precision.wrap(step)
+        self.on_batch_start, self.on_batch_end = bind("on_train_batch_start"), bind("on_train_batch_end")
+        self.save_on_batch_end = bind("on_train_batch_end", "S")
+        hooks = {name: bind(name, "CSM") for name in _UPDATE_HOOKS}
+        self.on_before_zero_grad, self.on_before_backward, self.on_after_backward, self.on_before_step = hooks.values()
+        self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self.zero_grad = module.optimizer_zero_grad
+        self.backward = module.backward if overrides(module, LightModule, "backward") else None
+        self.clips = trainer.gradient_clip_val is not None or overrides(module, LightModule, "configure_gradient_clipping")
+        self.closure_step = ClosureStep(self) if needs_closure(self) else None
+        self.schedules = Schedules(self)
+        self.accumulate = trainer.accumulate_grad_batches
+        self.window = Window(self.accumulate)
+        self.micro = 0  # micro-batches in the open window
+        self.next_validation = trainer.validation_plan.next(self.progress)
+
+    # ------------------------------------------------------------ batches
+
+    def _batches(self, batches: Iterator[Any]) -> bool:
+        """Run the batches of the epoch that are left; True where the loader, or a hook, ended it."""
+        trainer, p, results = self.trainer, self.progress, self.results
+        max_steps, log_every = trainer.max_steps, trainer.log_interval
+        while not self._at_end() and not (_reached(p.global_step, max_steps) or self._should_stop()):
+            batch = next(batches, _END)
+            if batch is _END:
+                self._end_window()
+                return True
+            index = p.batches_done
+            if self.prepare is not None:
+                batch = self.prepare(batch, 0)
+            results.batch = batch
+            if self.on_batch_start:
+                results.enter("on_train_batch_start")
+                if any([fn(batch, index) == -1 for fn in self.on_batch_start]):
+                    self._end_window()
+                    return True
+            is_last = index + 1 >= trainer.num_training_batches
+            results.enter("training_step")
+            if self.closure_step is not None:
+                output, has_stepped = self.closure_step(batch, index, is_last)
+            else:
+                output = self.training_step(batch, index)
+                if self.learn(output, index):
+                    self.micro += 1
+                has_stepped = self.micro >= self.accumulate or (is_last and self.micro > 0)
+                if has_stepped:
+                    self._update()
+            p.batches_done = index + 1
+            p.total_batches += 1
+            if has_stepped:
+                self.schedules.move_step()
+            if is_last:
+                self.schedules.move_epoch()
+            if self.kept is not None and self.kept.wanted:
+                self.kept.add(output)
+            if self.on_batch_end:
+                results.enter("on_train_batch_end")
+                outputs = self._outputs(output)
+                for fn in self.on_batch_end:
+                    fn(outputs, batch, index)
+            if has_stepped and (p.global_step % log_every == 0 or trainer.should_stop):
+                self._write_step()
+            if self.save_on_batch_end:
+                outputs = self._outputs(output)
+                for fn in self.save_on_batch_end:
+                    fn(outputs, batch, index)
+            if (p.batches_done >= self.next_validation or trainer.should_stop) and (self.micro == 0 or is_last):
+                self._validate_or_stop()
+        return False
+
+    def learn(self, output: Any, index: int) -> bool:
+        """Backward for one micro-batch; False where training_step returned None."""
+        loss = output if output.__class__ is Tensor else loss_of(output, self.module, self.results)
+        if loss is None:
+            return False
+        self.loss = loss
+        if self.optimizer is None:
+            return True
+        if not loss.requires_grad or loss.dim() > 0:
+            check_loss(loss, self.module)
+        if self.micro == 0:
+            self._zero_grad(index)
+        if self.accumulate > 1:
+            loss = loss * self.window.factor(self._weight(output))
+        if self.on_before_backward:
+            for fn in self.on_before_backward:
+                fn(loss)
+        if self.backward is None:
+            self.precision.backward(loss)
+        else:
+            self.backward(self.precision.scale(loss))
+        if self.on_after_backward:
+            for fn in self.on_after_backward:
+                fn()
+        return True
+
+    def _zero_grad(self, index: int) -> None:
+        for fn in self.on_before_zero_grad:
+            fn(self.optimizer)
+        self.zero_grad(self.progress.epoch, index, self.optimizer)
+
+    def _weight(self, output: Any) -> Any:
+        """What a micro-batch counts: its `num_items` where training_step returns it, else its batch size."""
+        if isinstance(output, dict) and "num_items" in output:
+            return output["num_items"]
+        try:
+            return batch_size_of(self.results.batch)
+        except ConfigError:
+            return 1
+
+    def complete_gradients(self) -> None:
+        """Between the last backward of a window and the step: correct, unscale, hooks, clip."""
+        trainer, optimizer = self.trainer, self.optimizer
+        if self.accumulate > 1:
+            correction = self.window.correction()
+            if correction is not None:
+                scale_gradients([optimizer], correction)
+            self.window.open()
+        if self.on_before_step or self.clips:
+            # unscale first: clipping scaled gradients would clip by the loss scale
+            self.precision.unscale(optimizer)
+            for fn in self.on_before_step:
+                fn(optimizer)
+            if self.clips:
+                value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                self.module.configure_gradient_clipping(
+                    optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm
+                )
+
+    def _update(self) -> None:
+        """One optimizer step."""
+        if self.optimizer is not None:
+            self.complete_gradients()
+            self.precision.step(self.optimizer)
+        self.progress.global_step += 1
+        self.micro = 0
+
+    def _end_window(self) -> None:
+        """A loader without length ended inside a window: step with what the window holds."""
+        if self.micro > 0 and self.closure_step is None:
+            self._update()
+            self.schedules.move_step()
+
+    def _outputs(self, output: Any) -> Any:
+        """What on_train_batch_end gets: a dict with the detached loss and whatever else the step returned."""
+        if output is None:
+            return None
+        return detached(output) if isinstance(output, Mapping) else {"loss": output.detach()}
+
+    # ------------------------------------------------------------ after a step
+
+    def _finish_step(self) -> None:
+        """What was still to be done when the checkpoint was taken in the hooks after a step."""
+        trainer, p = self.trainer, self.progress
+        if p.batches_done == 0:
+            return
+        if p.global_step % trainer.log_interval == 0 and p.logged_step != p.global_step:
+            self._write_step()
+        if p.validated_at != p.total_batches and trainer.validation_plan.is_due(p):
+            self._validate()
+
+    def _write_step(self) -> None:
+        """Read what was logged, and write it; the only place in an epoch where training reads the device."""
+        trainer, p = self.trainer, self.progress
+        p.logged_step = p.global_step
+        self.check_finite()
+        if trainer.loggers:
+            taken = trainer.board.take(self.results, of_step=True)
+            trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, p.global_step - 1)
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError where the last loss is NaN or infinite, unless Trainer(nan_check="off")."""
+        p = self.progress
+        if self.loss is None or self.trainer.nan_check == "off":
+            return
+        value = float(self.loss.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the loss is {value} in epoch {p.epoch}, batch {max(p.batches_done - 1, 0)} (step {p.global_step}); "
+                "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
+                "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
+            )
+
+    def _validate(self) -> None:
+        trainer, p = self.trainer, self.progress
+        if p.validated_at != p.total_batches:
+            p.validated_at = p.total_batches
+            self.validation.run()
+        self.next_validation = trainer.validation_plan.next(p)
+
+    def _validate_or_stop(self) -> None:
+        """Validate where it is due, or because the training is about to stop."""
+        plan, p = self.trainer.validation_plan, self.progress
+        was_due = p.batches_done >= self.next_validation  # perhaps inside an accumulation window
+        if (was_due and plan.seconds is None) or plan.is_due(p) or (self._should_stop() and plan.validates_in(p.epoch)):
+            self._validate()
+        else:
+            self.next_validation = plan.next(p)
+
+    def _epoch_end(self, *, is_complete: bool, ended_early: bool) -> None:
+        trainer, p = self.trainer, self.progress
+        if ended_early:
+            self.schedules.move_epoch()
+            if trainer.validation_plan.validates_in(p.epoch):
+                self._validate()
+        trainer.shows_steps = False
+        if self.kept is not None and self.kept.wanted:
+            self.kept.finish(self.results, forget=is_complete)
+        trainer.board.take(self.results, of_step=False)
+        trainer.call("on_train_epoch_end", owners="NM")
+        taken = trainer.board.take(self.results, of_step=False)  # with what was logged just now
+        trainer.call("on_train_epoch_end", owners="W")
+        if is_complete:
+            self.schedules.move_waiting()
+        trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, max(p.global_step - 1, 0))
+        if is_complete:
+            p.is_epoch_done = True
+            self.source.close()
+        trainer.call("on_train_epoch_end", owners="S")
+        if is_complete:
+            p.next_epoch()
+
+    # ------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on from between two steps."""
+        module = self.trainer.lightning_module
+        return {
+            "progress": self.progress.state_dict(),
+            "results": self.results.state_dict(module),
+            "metrics": metric_states(module),
+            "board": self.trainer.board.state_dict(),
+            "data": self.source.state_dict() if self.source is not None else None,
+            "outputs": self.kept.outputs if self.kept is not None else [[]],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], rng: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; data and generators follow when the epoch begins."""
+        trainer, module = self.trainer, self.trainer.lightning_module
+        device = trainer.strategy.root_device
+        self.progress.load_state_dict(state["progress"])
+        self.results.load_state_dict(state["results"], device, module)
+        restore_metric_states(module, state["metrics"], device)
+        trainer.board.load_state_dict(state["board"])
+        self.kept = KeptOutputs(module, "training_epoch_end", is_training=True)
+        self.kept.outputs = state["outputs"]
+        self.resume_state = {"data": state["data"], "rng": rng} if state["data"] is not None else None
+
+
+def _reached(count: int, limit: int | None) -> bool:
+    return limit is not None and limit != -1 and count >= limit
+
+
+def _without_index(step: Callable[[Any], Any]) -> Callable[[Any, int], Any]:
+    return lambda batch, index: step(batch)

@@ -1,0 +1,258 @@
+"""LightModule: what a user overrides and what a user calls."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightkit import hparams as hyper
+from lightkit.checkpoint import files
+from lightkit.errors import CheckpointError, ConfigError, HookError
+from lightkit.module_hooks import HookedModule
+from lightkit.optimizers import clip_gradients
+
+T = TypeVar("T", bound="LightModule")
+
+
+class LightModule(HookedModule):
+    """An `nn.Module` that says how it is trained; override the hooks you need, a `Trainer` calls them.
+
+    The least is `training_step` and `configure_optimizers`. Every hook, its place and its arguments stand in
+    docs/lifecycle.md. Names, arguments and semantics are those of Lightning 2.6's LightningModule.
+    """
+
+    automatic_optimization: bool = True
+    strict_loading: bool = True
+    example_input_array: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._hparams: hyper.AttributeDict = hyper.AttributeDict()
+        # plain attributes, set past nn.Module.__setattr__: that costs microseconds and would register modules
+        self.__dict__.update(_trainer=None, _results=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy or a pickle of the module is the module alone, not the run that it is in
+        return {**self.__dict__, "_trainer": None, "_results": None}
+
+    # ---------------------------------------------------------------- the run that the module is in
+
+    @property
+    def trainer(self) -> Any:
+        """The Trainer that runs this module; RuntimeError where none does."""
+        if self._trainer is None:
+            raise HookError(f"{type(self).__name__}.trainer: not attached to a Trainer yet; call trainer.fit(model) first")
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        self.__dict__["_trainer"] = trainer
+
+    @property
+    def logger(self) -> Any:
+        """The first logger of the trainer, or None."""
+        return self._trainer.logger if self._trainer is not None else None
+
+    @property
+    def loggers(self) -> list[Any]:
+        """All loggers of the trainer."""
+        return self._trainer.loggers if self._trainer is not None else []
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's parameters are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return self._trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of the module's parameters."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.get_default_dtype()
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch that is running, from 0."""
+        return self._trainer.current_epoch if self._trainer is not None else 0
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps taken so far, over all epochs."""
+        return self._trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def global_rank(self) -> int:
+        """The rank of this process among all."""
+        return self._trainer.global_rank if self._trainer is not None else 0
+
+    @property
+    def local_rank(self) -> int:
+        """The rank of this process on its machine."""
+        return self._trainer.local_rank if self._trainer is not None else 0
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the parameters are on a CUDA device."""
+        return self.device.type == "cuda"
+
+    def optimizers(self) -> Any:
+        """The optimizer, or the list of them where there are several."""
+        found = self.trainer.optimizers
+        return found[0] if len(found) == 1 else found
+
+    def lr_schedulers(self) -> Any:
+        """The scheduler, the list of them where there are several, or None."""
+        found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        return (found[0] if len(found) == 1 else found) if found else None
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print once (not in every process), above the progress bar."""
+        if self._trainer is None:
+            print(*args, **kwargs)
+        else:
+            self._trainer.print(*args, **kwargs)
+
+    def all_gather(self, data: Any, sync_grads: bool = False) -> Any:
+        """Gather tensors of all processes, (...) -> (world_size, ...); with one process, as they are."""
+        return self.trainer.strategy.all_gather(data, sync_grads=sync_grads)
+
+    # ---------------------------------------------------------------- logging
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: Any = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Log one value: a number, a tensor with one element, or a torchmetrics Metric.
+
+        Nothing is read from the device here: values are added there and read when a logger, the bar or a callback
+        wants them. Epoch means weigh every batch by its size, which is `batch_size` or the size of dimension 0 of the
+        first tensor in the batch.
+
+        Args:
+            name: unique in the hook that logs it.
+            prog_bar: show it in the progress bar.
+            logger: hand it to the loggers (default True).
+            on_step, on_epoch: log each step's value, the epoch's; None: on_step in `training_step` and the training
+                batch hooks, else on_epoch. Both: `name_step` and `name_epoch`.
+            reduce_fx: "mean", "sum", "min" or "max" over the epoch.
+            add_dataloader_idx: with several evaluation loaders, append `/dataloader_idx_N` to the name.
+
+        Raises:
+            ConfigError: not a single value, an unknown reduction, other arguments than at the last call, or a hook in
+                which logging makes no sense.
+        """
+        results = self._results
+        if results is None:
+            if self._trainer is None:
+                warnings.warn(f"self.log({name!r}, ...): no Trainer runs this module, nothing is logged", stacklevel=2)
+                return
+            raise ConfigError(
+                f"self.log({name!r}, ...): not possible here; log in a hook between on_train_start and on_train_end "
+                "or in an evaluation hook"
+            )
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
+        results.log(name, value, options, batch_size)
+
+    def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Log several values at once, with `log`'s arguments; a torchmetrics MetricCollection too."""
+        items = getattr(dictionary, "keep_base", None)
+        pairs = dictionary.items() if items is None else dictionary.items(keep_base=False)  # type: ignore[call-arg]
+        for name, value in pairs:
+            self.log(name, value, *args, **kwargs)
+
+    # ---------------------------------------------------------------- hyperparameters and checkpoints
+
+    def save_hyperparameters(
+        self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True
+    ) -> None:
+        """Keep the constructor's arguments in `hparams` and in every checkpoint; call it in `__init__`."""
+        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
+        hyper.save_hyperparameters(self, *args, ignore=ignore, frame=frame, logger=logger)
+
+    @property
+    def hparams(self) -> hyper.AttributeDict:
+        """What `save_hyperparameters` kept; attributes and items."""
+        return self._hparams
+
+    @property
+    def hparams_initial(self) -> hyper.AttributeDict:
+        """What `save_hyperparameters` kept, as it was then."""
+        return getattr(self, "_hparams_initial", hyper.AttributeDict())
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[T],
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> T:
+        """Build the module from its saved hyperparameters and load its weights; keyword arguments override.
+
+        Raises:
+            CheckpointError: not there, not whole, holding code, of another class, or arguments are missing.
+        """
+        if weights_only is False:
+            raise ConfigError(
+                "load_from_checkpoint(weights_only=False): loading never executes code from a checkpoint; leave it out"
+            )
+        path = str(checkpoint_path)
+        checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")  # type: ignore[arg-type]
+        if hparams_file is not None:
+            import yaml
+
+            checkpoint["hyper_parameters"] = yaml.safe_load(Path(hparams_file).read_text(encoding="utf-8"))
+        module = cls(**hyper.load_kwargs(cls, checkpoint, kwargs))
+        module.on_load_checkpoint(checkpoint)
+        module._load_weights(checkpoint.get("state_dict", checkpoint), path, strict)
+        return module
+
+    def _load_weights(self, state_dict: Mapping[str, Tensor], where: str, strict: bool | None = None) -> None:
+        """Load weights, or say which keys are missing, unexpected or of another size."""
+        strict = self.strict_loading if strict is None else strict
+        problem = files.explain_state_dict_mismatch(self, dict(state_dict), where) if strict else None
+        if problem:
+            raise CheckpointError(problem)
+        self.load_state_dict(state_dict, strict=strict)
+
+    def freeze(self) -> None:
+        """Stop all parameters from learning and switch to evaluation mode."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.eval()
+
+    def unfreeze(self) -> None:
+        """Let all parameters learn and switch to training mode."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        self.train()
+
+    def clip_gradients(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
+        clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")

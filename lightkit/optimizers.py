@@ -1,0 +1,207 @@
+"""configure_optimizers() in all its forms -> one plain structure; clipping, stepping, scheduling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lightkit.errors import ConfigError, HookError, did_you_mean
+
+FORMS = (
+    "an optimizer; a list of optimizers; two lists, optimizers and schedulers; a dict with 'optimizer' and "
+    "'lr_scheduler'; a tuple of such dicts; or None"
+)
+
+
+@dataclass
+class LRSchedulerConfig:
+    """A scheduler and when it moves; the keys of Lightning's `lr_scheduler` dict.
+
+    interval: "epoch" or "step" (optimizer steps). frequency: every how many of them. monitor: the metric that
+    ReduceLROnPlateau waits for. strict: a missing metric is an error (else a warning). name: for LearningRateMonitor.
+    """
+
+    scheduler: Any
+    name: str | None = None
+    interval: str = "epoch"
+    frequency: int = 1
+    reduce_on_plateau: bool = False
+    monitor: str | None = None
+    strict: bool = True
+
+    def __post_init__(self) -> None:
+        if self.interval not in ("epoch", "step"):
+            raise ConfigError(
+                f"lr_scheduler['interval']={self.interval!r}: expected 'epoch' or 'step'"
+                f"{did_you_mean(str(self.interval), ('epoch', 'step'))}"
+            )
+        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
+            raise ConfigError(f"lr_scheduler['frequency']={self.frequency!r}: expected a count of at least 1")
+        self.reduce_on_plateau = self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
+        if self.reduce_on_plateau and self.monitor is None:
+            raise ConfigError(
+                "configure_optimizers: ReduceLROnPlateau needs the metric it waits for; return "
+                "{'optimizer': ..., 'lr_scheduler': {'scheduler': ..., 'monitor': 'val_loss'}}"
+            )
+        if not callable(getattr(self.scheduler, "step", None)):
+            raise HookError(
+                f"configure_optimizers: {type(self.scheduler).__name__} is not a scheduler: it has no step()"
+            )
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """What configure_optimizers asked for."""
+
+    optimizers: list[Optimizer]
+    schedulers: list[LRSchedulerConfig]
+
+
+def parse(returned: Any, where: str) -> Optimization:
+    """Bring what configure_optimizers returned into one structure.
+
+    Accepts Lightning 2.6's forms: an optimizer, a list or tuple of optimizers, two lists (optimizers, schedulers),
+    a dict, a list or tuple of dicts, None.
+
+    Raises:
+        HookError: anything else; says what arrived.
+        ConfigError: a scheduler dict with unknown or wrong entries.
+    """
+    optimizers: list[Optimizer] = []
+    schedulers: list[LRSchedulerConfig] = []
+    if returned is None:
+        return Optimization([], [])
+    if isinstance(returned, Optimizer):
+        return Optimization([returned], [])
+    if isinstance(returned, Mapping):
+        entries: list[Any] = [returned]
+    elif _is_two_lists(returned):
+        optimizers = list(returned[0])
+        found = returned[1] if isinstance(returned[1], Sequence) else [returned[1]]
+        schedulers = [_scheduler(entry) for entry in found]
+        entries = []
+    elif isinstance(returned, Sequence):
+        entries = list(returned)
+    else:
+        raise HookError(f"{where} returned {_named(returned)}; expected {FORMS}")
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            optimizers.append(_optimizer_of(entry, where))
+            if entry.get("lr_scheduler") is not None:
+                schedulers.append(_scheduler(entry["lr_scheduler"]))
+        else:
+            optimizers.append(entry)
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise HookError(f"{where} returned {_named(optimizer)} where an optimizer belongs; expected {FORMS}")
+    return Optimization(optimizers, schedulers)
+
+
+def _is_two_lists(returned: Any) -> bool:
+    return (
+        isinstance(returned, Sequence)
+        and len(returned) == 2
+        and isinstance(returned[0], Sequence)
+        and all(isinstance(item, Optimizer) for item in returned[0])
+    )
+
+
+def _named(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _optimizer_of(entry: Mapping[str, Any], where: str) -> Any:
+    known = ("optimizer", "lr_scheduler", "frequency", "monitor")
+    for key in entry:
+        if key not in known:
+            raise HookError(f"{where} returned a dict with key {key!r}; expected {', '.join(known)}{did_you_mean(str(key), known)}")
+    if "optimizer" not in entry:
+        raise HookError(f"{where} returned a dict without 'optimizer'; expected {FORMS}")
+    scheduler = entry.get("lr_scheduler")
+    if "monitor" in entry and scheduler is not None and not isinstance(scheduler, Mapping):
+        raise HookError(f"{where}: put 'monitor' into the lr_scheduler dict, beside 'scheduler'")
+    return entry["optimizer"]
+
+
+def _scheduler(entry: Any) -> LRSchedulerConfig:
+    if isinstance(entry, LRSchedulerConfig):
+        return entry
+    if not isinstance(entry, Mapping):
+        return LRSchedulerConfig(entry)
+    known = [f.name for f in fields(LRSchedulerConfig)]
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"lr_scheduler[{key!r}]: expected one of {', '.join(known)}{did_you_mean(str(key), known)}")
+    if "scheduler" not in entry:
+        raise ConfigError("lr_scheduler: the dict has no 'scheduler'")
+    return LRSchedulerConfig(**entry)
+
+
+def clip_gradients(optimizer: Any, clip_val: float | None, algorithm: str = "norm") -> None:
+    """Clip the gradients of the optimizer's parameters in place: by their common norm, or each value; None: do nothing."""
+    if clip_val is None or clip_val <= 0:
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if algorithm == "value":
+        torch.nn.utils.clip_grad_value_(parameters, clip_value=clip_val)
+    else:
+        torch.nn.utils.clip_grad_norm_(parameters, clip_val)
+
+
+def scale_gradients(optimizers: Sequence[Any], factor: float | Tensor) -> None:
+    """Multiply all gradients in place; used where an accumulation window was short or of unequal batches."""
+    grads = [p.grad for o in optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
+    sparse = [g for g in grads if g.is_sparse]
+    dense = [g for g in grads if not g.is_sparse]
+    for grad in sparse:
+        grad.mul_(factor)
+    if dense:
+        torch._foreach_mul_(dense, factor)
+
+
+def step_schedulers(
+    configs: Sequence[LRSchedulerConfig],
+    interval: str,
+    count: int,
+    step: Callable[[Any, Any], None],
+    metric_of: Callable[[LRSchedulerConfig], Any],
+    wait_for_metric: bool | None = None,
+) -> None:
+    """Move on the schedulers of an interval whose turn it is.
+
+    count: how many intervals are complete. step: the module's lr_scheduler_step. metric_of: the monitored value, or
+    None to leave the scheduler where it is. wait_for_metric: only the plateau schedulers, only the others, or all.
+    """
+    for config in configs:
+        if config.interval != interval or count % config.frequency != 0:
+            continue
+        if wait_for_metric is not None and config.reduce_on_plateau != wait_for_metric:
+            continue
+        if config.monitor is None or not config.reduce_on_plateau:
+            step(config.scheduler, None)
+        elif (metric := metric_of(config)) is not None:
+            step(config.scheduler, metric)
+
+
+class SteppedOptimizer:
+    """The optimizer that an overridden `optimizer_step` gets: its `step` also scales, clips and calls the hooks.
+
+    Everything else is the optimizer's own.
+    """
+
+    def __init__(self, optimizer: Optimizer, update: Callable[[Callable[[], Any] | None], Any]):
+        self.optimizer = optimizer
+        self._update = update
+
+    def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+        """Run the closure (forward, backward), then update the weights; returns the closure's loss."""
+        return self._update(closure)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["optimizer"], name)

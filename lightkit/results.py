@@ -1,0 +1,361 @@
+"""What `self.log` collects: values stay on the device, and are reduced and read when somebody wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightkit.errors import ConfigError, did_you_mean
+
+WINDOW = 128  # values kept one by one before they are added up: one reduction in 128 steps, memory stays flat
+REDUCTIONS = ("mean", "sum", "min", "max")
+
+# hooks in which a value belongs to a step; elsewhere to the epoch
+STEP_HOOKS = frozenset(
+    ("training_step", "on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward")
+    + ("on_after_backward", "on_before_optimizer_step", "optimizer_step", "configure_gradient_clipping", "backward")
+    + ("lr_scheduler_step", "training_step_end", "optimizer_zero_grad")
+    + ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+)
+
+
+class Slot:
+    """One logged name in one hook: its newest value and its running reduction.
+
+    Tensors go into a small buffer on their device (float64 where the device has it, so that sums of float32 values are
+    exact to the last bit that matters); numbers stay on the host. Nothing is read from the device before `final`.
+    """
+
+    def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, has_suffix: bool):
+        self.name, self.options, self.reduce, self.has_suffix = name, options, reduce, has_suffix
+        self.on_step, self.on_epoch = on_step, on_epoch
+        self.prog_bar: bool = options[0]
+        self.logger: bool = options[1] is not False
+        self.metric: Any = None
+        self.rows: list[Tensor] = []
+        self.buffer: Tensor | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all values; the name and its options stay."""
+        self.used = False
+        self.latest: Any = None
+        self.count = 0  # rows of the buffer in use
+        self.weights: list[float] = []
+        self.total: Any = None  # reduction of everything that left the buffer: Tensor, or a number
+        self.host_total: float | None = None
+        self.weight = 0.0
+        if self.metric is not None:
+            self.metric.reset()
+
+    def update(self, value: Any, weight: float) -> None:
+        """Take one value, a number or a tensor with one element."""
+        self.used = True
+        if isinstance(value, Tensor):
+            if not self.rows:
+                self._allocate(value)
+            elif self.count == WINDOW:
+                self._flush()
+            row = self.rows[self.count]
+            row.copy_(value.detach() if value.dim() == 0 else value.detach().reshape(()))
+            self.count += 1
+            self.latest = row
+            if self.on_epoch:
+                self.weights.append(weight)
+            else:
+                self.count = 0  # only the newest value is wanted
+        else:
+            self.latest = value
+            if self.on_epoch:
+                self._add_number(value, weight)
+
+    def _allocate(self, value: Tensor) -> None:
+        dtype = torch.float32 if value.device.type == "mps" else torch.float64
+        with torch.inference_mode(False):  # made in validation, it may still be written to afterwards
+            self.buffer = torch.zeros(WINDOW, dtype=dtype, device=value.device)
+            self.rows = list(self.buffer.unbind())
+
+    def _add_number(self, value: float, weight: float) -> None:
+        total = self.host_total
+        if self.reduce == "mean":
+            self.host_total = value * weight if total is None else total + value * weight
+            self.weight += weight
+        elif self.reduce == "sum":
+            self.host_total = value if total is None else total + value
+        else:
+            pick = max if self.reduce == "max" else min
+            self.host_total = value if total is None else pick(total, value)
+
+    def _reduced(self) -> tuple[Any, float]:
+        """The reduction of everything so far, on the device, and its weight; changes nothing."""
+        total, weight = self.total, self.weight
+        if self.count and self.buffer is not None:
+            rows = self.buffer[: self.count]
+            if self.reduce == "mean":
+                weights = torch.tensor(self.weights, dtype=rows.dtype)
+                part = (rows * weights.to(rows.device, non_blocking=True)).sum()
+                weight += sum(self.weights)
+            else:
+                part = {"sum": rows.sum, "min": rows.amin, "max": rows.amax}[self.reduce]()
+            total = part if total is None else self._combine(total, part)
+        return total, weight
+
+    def _combine(self, a: Any, b: Any) -> Any:
+        if self.reduce in ("mean", "sum"):
+            return a + b
+        return (torch.minimum if self.reduce == "min" else torch.maximum)(torch.as_tensor(a), torch.as_tensor(b))
+
+    def _flush(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            self.total, self.weight = self._reduced()
+        self.count, self.weights = 0, []
+
+    def final(self) -> Any:
+        """The value of the epoch: a tensor on its device or a number."""
+        if self.metric is not None:
+            return self.metric.compute()
+        total, weight = self._reduced()
+        if self.host_total is not None:
+            total = self.host_total if total is None else self._combine(total, self.host_total)
+        return total / weight if self.reduce == "mean" else total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, so that a run resumed in the middle of the epoch has the same mean to the last bit."""
+        latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
+        rows = None if self.buffer is None else self.buffer[: self.count].clone()
+        return {
+            "options": list(self.options), "used": self.used, "latest": latest, "rows": rows, "weights": list(self.weights),
+            "total": self.total, "host_total": self.host_total, "weight": self.weight,
+            "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce, "has_suffix": self.has_suffix,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take back what `state_dict` gave."""
+        self.used, self.latest, self.weights = state["used"], state["latest"], list(state["weights"])
+        self.host_total, self.weight, self.total = state["host_total"], state["weight"], state["total"]
+        if isinstance(self.total, Tensor):
+            self.total = self.total.to(device)
+        if isinstance(self.latest, Tensor):
+            self.latest = self.latest.to(device)
+        if state["rows"] is not None:
+            rows = state["rows"].to(device)
+            self._allocate(rows)
+            assert self.buffer is not None
+            self.buffer[: len(rows)] = rows
+            self.count = len(rows)
+
+
+class Entry(NamedTuple):
+    """One value that is read: its name, the name with _step or _epoch where both are kept, whose it is."""
+
+    name: str
+    forked: str
+    slot: Slot
+    loader_idx: int | None
+    value: Any
+
+
+class Results:
+    """The values logged in one loop's run, by hook and name."""
+
+    def __init__(self, size_of: Callable[[Any], int], is_training: bool):
+        self.size_of, self.is_training = size_of, is_training
+        self.slots: dict[str, dict[tuple[str, int | None], Slot]] = {}
+        self.hook = ""
+        self.current: dict[tuple[str, int | None], Slot] = {}
+        self.batch: Any = None
+        self.dataloader_idx: int | None = None  # None where no evaluation batch is running
+        self.has_several_loaders = False
+        self.has_step_values = False
+
+    def enter(self, hook: str) -> None:
+        """Say which hook is running: it decides the defaults, and names are unique inside it."""
+        self.hook = hook
+        current = self.slots.get(hook)
+        self.current = self.slots.setdefault(hook, {}) if current is None else current
+
+    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
+        """Take one value; see LightModule.log."""
+        index = self.dataloader_idx if options[5] else None  # add_dataloader_idx=False: one value over all loaders
+        slot = self.current.get((name, index))
+        if slot is None:
+            slot = self.current[name, index] = self._new_slot(name, value, options, index)
+        elif slot.options != options:
+            raise ConfigError(
+                f"self.log({name!r}, ...) in {self.hook}: called before with {_options(slot.options)}, "
+                f"now with {_options(options)}; a name keeps its arguments"
+            )
+        if slot.metric is not None:
+            slot.used, slot.latest = True, value._forward_cache
+            return
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise ConfigError(f"self.log({name!r}, ...): expected a tensor with one element, got shape {tuple(value.shape)}; reduce it first, e.g. with .mean()")  # fmt: skip  # noqa: E501
+        elif not isinstance(value, (int, float)):
+            value = self._as_number(name, value)
+        weight = 1.0
+        if slot.on_epoch and slot.reduce == "mean":
+            weight = batch_size if batch_size is not None else self._batch_size()
+        slot.update(value, weight)
+
+    def _batch_size(self) -> int:
+        return 1 if self.batch is None else self.size_of(self.batch)
+
+    def _as_number(self, name: str, value: Any) -> float:
+        try:
+            return float(value)  # numpy scalars and the like
+        except (TypeError, ValueError):
+            hint = "; use self.log_dict for several" if isinstance(value, dict) else ""
+            raise ConfigError(
+                f"self.log({name!r}, ...): expected a number, a tensor with one element or a torchmetrics Metric, "
+                f"got {type(value).__name__}{hint}"
+            ) from None
+
+    def _new_slot(self, name: str, value: Any, options: tuple[Any, ...], index: int | None) -> Slot:
+        _, _, on_step, on_epoch, reduce_fx, _ = options
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"self.log({name!r}, ...): the name must be a string")
+        by_step = self.is_training and self.hook in STEP_HOOKS
+        if on_step and self.is_training and not by_step:
+            raise ConfigError(f"self.log({name!r}, on_step=True) in {self.hook}: there is no step here; leave on_step out")
+        reduce = reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", str(reduce_fx))
+        reduce = {"amin": "min", "amax": "max"}.get(reduce, reduce)
+        if reduce not in REDUCTIONS:
+            raise ConfigError(
+                f"self.log({name!r}, reduce_fx={reduce_fx!r}): expected one of {', '.join(REDUCTIONS)}"
+                f"{did_you_mean(reduce, REDUCTIONS)}; for anything else log a torchmetrics Metric"
+            )
+        on_step = by_step if on_step is None else on_step
+        on_epoch = (not by_step) if on_epoch is None else on_epoch
+        self.has_step_values = self.has_step_values or bool(on_step)
+        slot = Slot(name, options, bool(on_step), bool(on_epoch), reduce, self.has_several_loaders and index is not None)
+        if _is_metric(value):
+            slot.metric = value
+        return slot
+
+    # ------------------------------------------------------------ reading
+
+    def values(self, *, of_step: bool) -> list[Entry]:
+        """Everything logged for the step, or for the epoch; no device read."""
+        found = []
+        for slots in self.slots.values():
+            for (_, index), slot in slots.items():
+                wanted = slot.on_step if of_step else slot.on_epoch
+                if not (wanted and slot.used) or (of_step and slot.latest is None):
+                    continue
+                suffix = f"/dataloader_idx_{index}" if slot.has_suffix else ""
+                fork = ("_step" if of_step else "_epoch") if slot.on_step and slot.on_epoch else ""
+                value = slot.latest if of_step else slot.final()
+                found.append(Entry(slot.name + suffix, slot.name + fork + suffix, slot, index, value))
+        return found
+
+    def clear(self) -> None:
+        """Forget all values, and reset the logged torchmetrics objects."""
+        for slots in self.slots.values():
+            for slot in slots.values():
+                slot.clear()
+
+    def state_dict(self, module: Any) -> dict[str, Any]:
+        """Plain state; a logged torchmetrics object is named by its place in the module."""
+        places = {id(part): name for name, part in module.named_modules()}
+        return {
+            hook: [
+                [name, index, slot.state_dict(), None if slot.metric is None else places.get(id(slot.metric))]
+                for (name, index), slot in slots.items()
+            ]
+            for hook, slots in self.slots.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device, module: Any) -> None:
+        """Take back what `state_dict` gave."""
+        parts = dict(module.named_modules())
+        for hook, entries in state.items():
+            slots = self.slots.setdefault(hook, {})
+            for name, index, saved, place in entries:
+                options = tuple(saved["options"])
+                slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])
+                slot.load_state_dict(saved, device)
+                slot.metric = parts.get(place) if place is not None else None
+                slots[name, index] = slot
+
+
+def metric_states(module: Any) -> dict[str, Any]:
+    """The running state of every torchmetrics object in the module; their own state_dict leaves it out."""
+    return {
+        name: {"state": dict(part.metric_state), "updates": part._update_count}
+        for name, part in module.named_modules()
+        if _is_metric(part)
+    }
+
+
+def restore_metric_states(module: Any, states: dict[str, Any], device: torch.device) -> None:
+    """Take back what `metric_states` gave."""
+    parts = dict(module.named_modules())
+    for name, saved in states.items():
+        metric = parts.get(name)
+        if metric is None:
+            continue
+        for key, value in saved["state"].items():
+            moved = [v.to(device) for v in value] if isinstance(value, list) else value.to(device)
+            setattr(metric, key, moved)
+        metric._update_count, metric._computed = saved["updates"], None
+
+
+def _is_metric(value: Any) -> bool:
+    # torchmetrics is not imported for this: a Metric is told by what it can do
+    return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
+
+
+def _options(options: tuple[Any, ...]) -> str:
+    names = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
+    return ", ".join(f"{n}={v!r}" for n, v in zip(names, options, strict=True))
+
+
+def to_host(values: list[Any]) -> list[float]:
+    """Read numbers and one-element tensors as python floats, with one device read for all of them."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not tensors:
+        return [float(v) for v in values]
+    device = tensors[0].device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    same = [t.detach().reshape(()).to(device=device, dtype=dtype) for t in tensors]
+    read = iter(torch.stack(same).tolist())
+    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
+
+
+class MetricBoard:
+    """The metrics a run shows: to callbacks, to loggers, in the progress bar."""
+
+    def __init__(self) -> None:
+        self.callback: dict[str, Tensor] = {}
+        self.logged: dict[str, float] = {}
+        self.progress_bar: dict[str, float] = {}
+
+    def take(self, results: Results, *, of_step: bool) -> list[tuple[Entry, float]]:
+        """Read the values once, post them for callbacks and bar, and return them for the loggers."""
+        entries = results.values(of_step=of_step)
+        numbers = to_host([entry.value for entry in entries])
+        for entry, number in zip(entries, numbers, strict=True):
+            if results.is_training or not of_step:
+                self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+            if entry.slot.prog_bar:
+                self.progress_bar[entry.forked] = number
+        return list(zip(entries, numbers, strict=True))
+
+    def clear(self) -> None:
+        """Forget everything shown so far."""
+        self.callback.clear()
+        self.logged.clear()
+        self.progress_bar.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is shown now."""
+        return {"callback": dict(self.callback), "logged": dict(self.logged), "progress_bar": dict(self.progress_bar)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Show again what was shown."""
+        self.callback, self.logged = dict(state["callback"]), dict(state["logged"])
+        self.progress_bar = dict(state["progress_bar"])

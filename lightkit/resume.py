@@ -1,0 +1,58 @@
+"""Which file a `ckpt_path` means."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightkit import rundir
+from lightkit.checkpoint import files
+from lightkit.errors import ConfigError
+
+
+def resolve(trainer: Any, fn: str, ckpt_path: Any) -> Path | None:
+    """The file that a path, "best" or "last" means; None where nothing is to be loaded."""
+    if ckpt_path is None:
+        return None
+    if ckpt_path == "best":
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if not best:
+            raise ConfigError(
+                f"trainer.{fn}(ckpt_path='best'): this Trainer has saved no checkpoint; fit first, or give a path"
+            )
+        return Path(best)
+    if ckpt_path == "last":
+        path = _last(trainer)
+        if path is None:
+            warnings.warn(f"trainer.{fn}(ckpt_path='last'): there is no checkpoint yet, nothing is loaded", stacklevel=2)
+        return path
+    return Path(ckpt_path)
+
+
+def for_evaluation(trainer: Any, fn: str, model: Any, ckpt_path: Any) -> Path | None:
+    """The file to evaluate: the one asked for, else the fit's best where one was monitored and no model is given."""
+    if ckpt_path is None and model is None and trainer.has_fitted:
+        callback = trainer.checkpoint_callback
+        best = getattr(callback, "best_model_path", "")
+        if best and getattr(callback, "monitor", None) is not None:
+            trainer.print(f"{fn}: the best checkpoint of the fit is used, {best}")
+            return Path(best)
+        return None
+    path = resolve(trainer, fn, ckpt_path)
+    trainer.ckpt_path = None if path is None else str(path)
+    return path
+
+
+def _last(trainer: Any) -> Path | None:
+    """The newest whole checkpoint: of this Trainer's callbacks, else of the newest run that has one."""
+    folders = [Path(c.dirpath) for c in trainer.checkpoint_callbacks if getattr(c, "dirpath", None)]
+    if trainer._explicit_run_dir is not None:
+        folders.append(trainer._explicit_run_dir / "checkpoints")
+    elif not folders:
+        name = trainer._run_name or type(trainer.lightning_module).__name__
+        folders += [d / "checkpoints" for d in rundir.earlier(Path(trainer.default_root_dir), name)]
+    for folder in folders:
+        if folder.is_dir() and (found := files.newest_whole(folder)) is not None:
+            return found
+    return None
