@@ -1,7 +1,7 @@
 """`save_hyperparameters`: the arguments an object was built with, kept plain, safe to load, printable.
 
-The module and the data module delegate here. What is kept goes to the loggers and, as "hyper_parameters", into
-every checkpoint; `load_from_checkpoint` builds the object from it again (`load_kwargs`).
+The module and the data module delegate here. What is kept goes to the loggers and, as "hyper_parameters",
+into every checkpoint; `load_from_checkpoint` builds the object from it again (`load_kwargs`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def save_hyperparameters(
     Without `args` all arguments of its `__init__`, subclasses' included; with names those; with one dict,
     Namespace or dataclass its entries. `ignore` leaves names out; `frame` is the caller's; `logger=False`
     keeps them from the loggers. A later call adds to the earlier ones.
-    Only plain values are kept: numbers, strings, None, paths, enums, dtypes, devices, and lists, tuples, sets,
-    dicts and dataclasses of them; one warning names the rest.
+    Only plain values are kept: numbers, strings, None, paths, enums, dtypes, devices, and lists, tuples,
+    sets, dicts and dataclasses of them; one warning names the rest.
     Raises ConfigError for a name that is no argument, and for an object that holds no names.
     """
     if frame is None:
@@ -81,7 +81,7 @@ def save_hyperparameters(
 def _given(
     obj: Any, args: tuple[Any, ...], frame: FrameType | None
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """Return what the call asks to keep, and the name of the argument it came in, Lightning's `hparams_name`."""
+    """Return what the call asks to keep, and the name of the argument it came in (`hparams_name`)."""
     if len(args) == 1 and not isinstance(args[0], str):
         if not args[0] and not dataclasses.is_dataclass(args[0]):  # an empty dict or None: nothing to keep
             return None, None
@@ -92,7 +92,8 @@ def _given(
     for name in args:
         if not isinstance(name, str):
             raise ConfigError(
-                f"save_hyperparameters(...): expected names of arguments or one dict, got a {type(name).__name__}"
+                "save_hyperparameters(...): expected names of arguments or one dict, got a "
+                f"{type(name).__name__}"
             )
         if name not in arguments:
             known = ", ".join(map(repr, arguments)) or "none"
@@ -198,8 +199,8 @@ def load_kwargs(
 
     Saved ones that `cls.__init__` does not take are left out, unless it takes `**kwargs`. Where one dict was
     saved (`save_hyperparameters(conf)`), it is given to the argument of that name, with the overrides in it.
-    `key` is where the checkpoint holds them. Raises CheckpointError where a required argument is neither saved
-    nor given, ConfigError for an override that is no argument.
+    `key` is where the checkpoint holds them. Raises CheckpointError where a required argument is neither
+    saved nor given, ConfigError for an override that is no argument.
     """
     saved = {str(name): value for name, value in (checkpoint.get(key) or {}).items()}
     parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]

@@ -197,7 +197,7 @@ def choose_precision(value: str | int | Precision | None, device: torch.device) 
     name = _ALIASES.get(str(value), str(value))
     if name not in _KINDS or isinstance(value, (bool, float)):
         expected = ", ".join(map(repr, _KINDS))
-        hint = did_you_mean(str(value), [*_KINDS, *_ALIASES])
+        hint = did_you_mean(value, [*_KINDS, *_ALIASES]) if isinstance(value, str) else ""
         raise ConfigError(f"Trainer(precision={value!r}): expected one of {expected}{hint}")
     if name == "64-true" and device.type == "mps":
         raise ConfigError(
