@@ -219,6 +219,7 @@ def test_a_step_is_the_optimizers_own(name):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_mixed_precision_on_the_gpu(name):
     device = torch.device("cuda", 0)
     precision, layer = choose_precision(name, device), nn.Linear(4, 4, device=device)

@@ -55,6 +55,7 @@ def test_setup_moves_the_module_in_place():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_setup_moves_the_module_to_the_gpu_and_makes_it_the_current_one():
     device = torch.device("cuda", torch.cuda.device_count() - 1)
     module = nn.Linear(1, 1)
