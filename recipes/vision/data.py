@@ -185,7 +185,7 @@ class TorchvisionData(ImageData):
                 f"{did_you_mean(name, _TORCHVISION_SETS)}"
             )
         _check_fraction("TorchvisionData", "val_fraction", val_fraction)
-        self.name = name
+        self.dataset = name
         self.root = Path(root)
         self.download = download
         self.val_fraction = val_fraction
@@ -199,7 +199,7 @@ class TorchvisionData(ImageData):
 
     def setup(self, stage: str) -> None:
         """Read the images that the stage needs, and split off the validation images."""
-        mean, std = _TORCHVISION_SETS[self.name]
+        mean, std = _TORCHVISION_SETS[self.dataset]
         if stage in ("fit", "validate") and self.train_set is None:
             images, labels = self._read(train=True)
             train, val = stratified_split(labels, self.val_fraction, self.split_seed)
@@ -212,8 +212,8 @@ class TorchvisionData(ImageData):
 
     def _read(self, *, train: bool, download: bool = False) -> tuple[Tensor, Tensor]:
         """Return images, uint8 (images, channels, height, width), and labels; sets names and shape."""
-        datasets = require("torchvision.datasets", "vision", needed_by=f"TorchvisionData(name={self.name!r})")
-        source = getattr(datasets, self.name)
+        datasets = require("torchvision.datasets", "vision", needed_by=f"TorchvisionData(name={self.dataset!r})")
+        source = getattr(datasets, self.dataset)
         try:
             found = source(str(self.root), train=train, download=download)
         except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
@@ -231,12 +231,12 @@ class TorchvisionData(ImageData):
             folder = self.root / source.base_folder
             names = [name for name, _ in (*source.train_list, *source.test_list)] + [source.meta["filename"]]
         else:
-            folder = self.root / self.name / "raw"
+            folder = self.root / self.dataset / "raw"
             names = [Path(name).stem for name, _ in source.resources]
         missing = [name for name in names if not (folder / name).is_file()]
         packed = [f"{name}.gz" for name in missing if (folder / f"{name}.gz").is_file()]
         reason = " ".join(str(error).split())
-        message = f"TorchvisionData(name={self.name!r}, root={str(self.root)!r}, download={self.download}): "
+        message = f"TorchvisionData(name={self.dataset!r}, root={str(self.root)!r}, download={self.download}): "
         if not missing:
             return (
                 message + f"the files in {folder} cannot be read; delete them and get them again ({reason})"
@@ -308,7 +308,8 @@ class ImageFolderData(ImageData):
         self.std = std or ([0.229, 0.224, 0.225] if channels == 3 else [0.226])
         self.val_fraction = val_fraction
         self.split_seed = split_seed
-        self.save_hyperparameters(ignore=["augment"])
+        # not to the loggers: image_size is a hyperparameter of the model too, where only "mlp" needs it
+        self.save_hyperparameters(ignore=["augment"], logger=False)
 
     def setup(self, stage: str) -> None:
         """List the files of the parts that the stage needs; images are read batch by batch."""

@@ -180,13 +180,31 @@ def test_one_cycle_needs_an_end(make_trainer: MakeTrainer) -> None:
     )
 
 
-def test_learning_rate_ends_near_zero_under_one_cycle_and_stays_under_constant(
-    make_trainer: MakeTrainer,
-) -> None:
-    for schedule, reached in (("one_cycle", 0.0), ("constant", 0.01)):
-        run = make_trainer(limit_train_batches=3, limit_val_batches=1)
-        run.fit(ImageClassifier(image_size=8, width=4, schedule=schedule), datamodule=DigitsData())  # type: ignore[arg-type]
-        assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(reached, abs=1e-5)
+class Rates(lk.Callback):
+    """Notes the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.used: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.used.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_learning_rate_rises_to_lr_and_falls_to_nothing_under_one_cycle(make_trainer: MakeTrainer) -> None:
+    rates = Rates()
+    run = make_trainer(limit_train_batches=10, limit_val_batches=1, callbacks=[rates])
+    run.fit(ImageClassifier(image_size=8, width=4, lr=0.02), datamodule=DigitsData())
+    assert len(rates.used) == 20
+    assert rates.used[0] == pytest.approx(0.02 / 25)
+    assert max(rates.used) > 0.019
+    assert rates.used[-1] < 1e-6
+
+
+def test_learning_rate_stays_under_a_constant_schedule(make_trainer: MakeTrainer) -> None:
+    rates = Rates()
+    run = make_trainer(limit_train_batches=3, limit_val_batches=1, callbacks=[rates])
+    run.fit(ImageClassifier(image_size=8, width=4, lr=0.02, schedule="constant"), datamodule=DigitsData())
+    assert rates.used == [0.02] * 6
 
 
 def test_predictions_are_probabilities(make_trainer: MakeTrainer) -> None:
