@@ -74,7 +74,8 @@ def test_every_tensor_in_a_batch_of_any_shape_is_moved():
     for part in (
         moved["tensor"], moved["list"][0], moved["tuple"][0], moved["pair"].x, moved["sample"].x,
         moved["default"]["a"], moved["ordered"]["a"], moved["bag"]["a"], moved["text"].text,
-        moved["movable"].x, moved["in_place"].x, moved["packed"].data, moved["nested"][0]["a"][0], moved["nested"][0]["a"][1][0],
+        moved["movable"].x, moved["in_place"].x, moved["packed"].data,
+        moved["nested"][0]["a"][0], moved["nested"][0]["a"][1][0],
     ):  # fmt: skip
         assert part.device.type == "meta"
     assert moved["sample"].name == "n"
