@@ -187,7 +187,8 @@ def all_subclasses(base: type) -> dict[str, type]:
     found: dict[str, type] = {base.__name__: base}
     todo = [base]
     while todo:
-        for cls in todo.pop().__subclasses__():
+        children: list[type] = todo.pop().__subclasses__()
+        for cls in children:
             if cls.__name__ not in found:
                 found[cls.__name__] = cls
                 todo.append(cls)

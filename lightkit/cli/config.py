@@ -64,7 +64,7 @@ class Parsed:
             kept.pop(name, None)
         if kept.get("description") is None:
             kept.pop("description", None)
-        return str(self.parser.dump(kept, skip_validation=True, skip_none=False))
+        return str(self.parser.dump(kept, skip_validation=True, skip_unset=False))
 
 
 def make_parser(
@@ -189,8 +189,11 @@ def _config_first(arguments: list[str]) -> list[str]:
             found.append("--config=" + str(find_config(argument.removeprefix("--config="))))
         elif number and arguments[number - 1] in ("--config", "-c"):
             found.append(str(find_config(argument)))
+        elif argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            found.append(f"{option}{equals}{classes.plain_class_path(value)}")
         else:
-            found.append("--config" if argument == "-c" else argument)
+            found.append("--config" if argument == "-c" else classes.plain_class_path(argument))
     return found
 
 

@@ -88,10 +88,10 @@ def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
     values = parsed.values
     _check_optimizer(values)
     values.seed_everything = _seed(values.get("seed_everything"))
-    model, data = _build_model_and_data(parsed.parser, values)
+    model, data = _build_model_and_data(parsed.parser, values, kinds)
     if values.get("optimizer") is not None:
         _configure_optimizers(model, values)
-    built = parsed.parser.instantiate(Namespace(trainer=values.trainer.clone()), instantiate_groups=False)
+    built = parsed.parser.instantiate(Namespace(trainer=values.trainer), instantiate_groups=False)
     arguments = dict(vars(built.trainer))
     if save_config:
         arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), SaveConfig(parsed.as_yaml())]
@@ -113,16 +113,23 @@ def _seed(asked: bool | int | None) -> int | bool | None:
     return seed_everything(int(asked), workers=True)
 
 
-def _build_model_and_data(parser: ArgumentParser, values: Namespace) -> tuple[Any, Any]:
-    if getattr(parser, "_links_group", None) is not None:
-        # arguments linked from one class to the other decide the order of building themselves
-        both = Namespace({name: values[name] for name in values.keys() if name != "trainer"})
+def _build_model_and_data(parser: ArgumentParser, values: Namespace, kinds: Kinds) -> tuple[Any, Any]:
+    if any(getattr(action, "apply_on", None) == "instantiate" for action in parser._actions):
+        # arguments linked from one object to the other decide the order of building themselves
+        both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
         built = parser.instantiate(both)
         return built.model, built.get("data")
-    model = parser.instantiate(Namespace(model=values.model)).model
-    if values.get("data") is None:
-        return model, None
-    return model, parser.instantiate(Namespace(data=values.data)).data
+    model = _build(parser, values, "model", kinds)
+    return model, _build(parser, values, "data", kinds)
+
+
+def _build(parser: ArgumentParser, values: Namespace, name: str, kinds: Kinds) -> Any:
+    """Build what stands under one key; None where nothing does."""
+    if values.get(name) is None:
+        return None
+    built = parser.instantiate(Namespace({name: values[name]}), instantiate_groups=False)[name]
+    cls = kinds.fixed(name)
+    return built if cls is None else cls(**vars(built))
 
 
 def _check_optimizer(values: Namespace) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from lightkit.errors import ConfigError, LightkitError, did_you_mean
+from lightkit.version import __version__
 
 JOB_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (*JOB_COMMANDS, "list")
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if arguments else EXIT_BAD_INPUT
     if arguments[0] == "--version":
-        print(f"lightkit {_version()}")
+        print(f"lightkit {__version__}")
         return 0
     exit_code = EXIT_BAD_INPUT
     try:
@@ -92,15 +93,6 @@ def report(error: LightkitError, exit_code: int, show_traceback: bool) -> int:
         traceback.print_exception(error)
     print(f"lightkit: error: {error}", file=sys.stderr)
     return exit_code
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("lightkit")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_fit_trains_and_says_where_everything_is(lightkit: Run, project: Path) -
     assert f"run directory: {run_dir}\n" in result.out
     assert f"{run_dir}/metrics.csv\n" in result.out
     assert f"tensorboard --logdir {run_dir}\n" in result.out
-    rows = list(csv.DictReader((run_dir / "metrics.csv").open()))
+    rows = list(csv.DictReader((run_dir / "metrics.csv").read_text().splitlines()))
     assert {"val_loss", "epoch", "step"} <= set(rows[0])
     assert len([row for row in rows if row["val_loss"]]) == 2
 

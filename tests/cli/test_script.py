@@ -56,7 +56,7 @@ def test_without_running_the_parts_are_there_to_use(classes: Any, project: Path)
 def test_a_subclass_may_be_named_where_that_is_asked_for(classes: Any) -> None:
     cli = LightkitCLI(
         classes.Net, classes.Data, run=False, subclass_mode_model=True,
-        args=["--model=jobs.Deep", "--model.depth=5", "--data.batch_size=3"],
+        args=["--model=jobs.Deep", "--model.depth=5", "--data.batch_size=3", *QUIET],
     )  # fmt: skip
     assert type(cli.model) is classes.Deep
     assert cli.model.depth == 5
@@ -67,7 +67,7 @@ def test_linked_arguments_reach_both_classes(classes: Any) -> None:
         def add_arguments_to_parser(self, parser: Any) -> None:
             parser.link_arguments("data.batch_size", "model.hidden")
 
-    cli = Linked(classes.Net, classes.Data, run=False, args=["--data.batch_size=3"])
+    cli = Linked(classes.Net, classes.Data, run=False, args=["--data.batch_size=3", *QUIET])
     assert cli.model.input.out_features == 3
 
 
