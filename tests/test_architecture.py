@@ -137,11 +137,9 @@ def problem_with(module: str, target: str, is_package: bool) -> str | None:
         return (
             f"imports {target}; imports point only to the right, and {there} does not stand right of {here}"
         )
-    if (
-        there in ("callbacks", "loggers", "profilers")
-        and RANKS[here] < RANKS["trainer"]
-        and not is_base(target)
-    ):
+    # `arguments` is the trainer's own: it names the logger that stands in where nothing may be logged
+    names_concrete = here == "arguments" or RANKS[here] >= RANKS["trainer"]
+    if there in ("callbacks", "loggers", "profilers") and not names_concrete and not is_base(target):
         return (
             f"imports {target}; only {there}.base is known here, concrete ones are named in trainer.py alone"
         )
