@@ -24,8 +24,9 @@ def missing_metric_message(name: str, available: Iterable[str], who: str) -> str
     """
     names = sorted(set(available))
     logged = "logged so far: " + ", ".join(repr(n) for n in names) if names else "nothing was logged so far"
+    hint = did_you_mean(name, names) or "."
     return (
-        f"{who}: no metric {name!r} was logged; {logged}{did_you_mean(name, names)}. "
+        f"{who}: no metric {name!r} was logged; {logged}{hint} "
         f"Write self.log({name!r}, value) in the module, or monitor a name that is logged."
     )
 

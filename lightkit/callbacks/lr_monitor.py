@@ -43,7 +43,7 @@ class LearningRateMonitor(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make sure that there is a logger, and that the names are unique."""
         if not trainer.loggers:
-            raise ConfigError("LearningRateMonitor: there is no logger to write to; pass Trainer(logger=True).")
+            raise ConfigError("LearningRateMonitor: no logger to write to; pass Trainer(logger=True).")
         self.lrs = {name: [] for name, _, _ in _named_groups(trainer)}
         self._step_logged = -1
 

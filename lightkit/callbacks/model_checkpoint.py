@@ -152,9 +152,8 @@ class ModelCheckpoint(Checkpoint):
         if not (self._is_time() if every < 1 else step % every == 0) or self._should_skip(trainer):
             return
         if self.monitor is not None:  # wait for a value, and for the newer one that is about to come
-            saves_later = not self._should_save_on_train_epoch_end(trainer)
-            is_stale = saves_later and comes_validation(trainer, batch_idx)
-            self._is_deferred = is_stale or self.monitor not in candidates(trainer)
+            is_missing = self.monitor not in candidates(trainer)
+            self._is_deferred = is_missing or comes_validation(trainer, batch_idx)
         if not self._is_deferred:
             self._save(trainer)
 

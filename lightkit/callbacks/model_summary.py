@@ -56,7 +56,7 @@ class Summary:
         self.trainable_parameters = _count(p for p in parameters if p.requires_grad)
         in_layers = {id(p) for child in model.children() for p in child.parameters()}
         self.parameters_of_its_own = _count(p for p in parameters if id(p) not in in_layers)
-        self.size_mb = sum(_count([p]) * p.element_size() for p in parameters) / 1e6
+        self.size_mb = sum(p.nbytes for p in parameters if _count([p])) / 1e6
         self.num_training_modules = sum(module.training for module in model.modules()) - model.training
         self.num_eval_modules = sum(not module.training for module in model.modules()) - (not model.training)
 

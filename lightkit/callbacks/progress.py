@@ -17,7 +17,7 @@ __all__ = ["LineProgress", "Progress", "ProgressBar", "default_progress_bar"]
 
 
 def default_progress_bar() -> ProgressBar | None:
-    """Return a bar in a terminal, lines elsewhere, unless LIGHTKIT_PROGRESS=bar|lines|off is set (off: None)."""
+    """Return a bar in a terminal, else lines, unless LIGHTKIT_PROGRESS=bar|lines|off says (off: None)."""
     wish = os.environ.get("LIGHTKIT_PROGRESS", "").strip().lower()
     if wish not in ("", "bar", "lines", "off"):
         hint = did_you_mean(wish, ("bar", "lines", "off"))
@@ -76,7 +76,8 @@ def format_rate(rate: float) -> str:
     """Return `12.3 it/s`, or `4.5 s/it` for less than one a second."""
     if rate <= 0:
         return "- it/s"
-    return f"{rate:.3g} it/s" if rate >= 1 else f"{1 / rate:.3g} s/it"
+    number, unit = (rate, "it/s") if rate >= 1 else (1 / rate, "s/it")
+    return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
