@@ -20,6 +20,7 @@ from lightkit.cli import classes
 from lightkit.cli.sections import SECTIONS, Kinds
 from lightkit.errors import ConfigError, did_you_mean
 
+MERGE = "tag:yaml.org,2002:merge"
 CLASS_SPEC_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
@@ -89,7 +90,10 @@ def is_null(node: Node) -> bool:
 
 
 def entries(node: MappingNode) -> Iterator[tuple[str, Node, Node]]:
-    """Name, key node and value node of each entry."""
+    """Name, key node and value node of each entry, those of merged (`<<`) mappings included."""
+    if any(key.tag == MERGE for key, _ in node.value):
+        yaml.constructor.SafeConstructor().flatten_mapping(node)
+        node.value = list({str(key.value): (key, value) for key, value in node.value}.values())
     for key, value in node.value:
         yield str(key.value), key, value
 
@@ -122,7 +126,7 @@ def check_names(document: Document, node: MappingNode, where: str, allowed: list
         full = f"{where}.{name}" if where else name
         if name in seen:
             document.add(key, f"{full}: given twice, first in line {seen[name].start_mark.line + 1}")
-        elif allowed is not None and name not in allowed and name != "<<":
+        elif allowed is not None and name not in allowed:
             document.add(key, f"{full}: {what_to_write(where, name, value, allowed)}")
         seen[name] = key
 

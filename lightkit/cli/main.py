@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable
 from types import ModuleType
 
+from lightkit.cli.shipped import find_config
 from lightkit.errors import ConfigError, LightkitError, did_you_mean
 from lightkit.version import __version__
 
@@ -51,7 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     exit_code = EXIT_BAD_INPUT
     try:
-        command = command_module(find_command(arguments, COMMANDS))
+        name = find_command(arguments, COMMANDS)
+        if name in JOB_COMMANDS and len(arguments) > 1 and not arguments[1].startswith("-"):
+            find_config(arguments[1])  # before torch is imported, which takes seconds
+        command = command_module(name)
         prepared = command.prepare(arguments[1:])
         exit_code = EXIT_RUN_FAILED
         command.run(prepared)

@@ -183,6 +183,17 @@ def test_optimizer_and_scheduler_of_the_config_replace_those_of_the_module(light
     assert "seen: Adam 0.01 ReduceLROnPlateau val_loss\n" in result.out
 
 
+def test_anchors_and_merges_are_read(lightkit: Run, write: Any) -> None:
+    write("merged.yaml", """
+        model: &net
+          class_path: jobs.Net
+          init_args: {lr: 0.5}
+        data: {<<: *net, class_path: jobs.Data, init_args: {batch_size: 4}}
+    """)  # fmt: skip
+    printed = yaml.safe_load(lightkit("fit", "merged.yaml", "--print_config").out)
+    assert printed["data"] == {"class_path": "jobs.Data", "init_args": {"batch_size": 4, "rows": 12}}
+
+
 def test_lightnings_class_paths_mean_ours(lightkit: Run, project: Path) -> None:
     text = (project / "job.yaml").read_text()
     text = text.replace("EarlyStopping", "lightning.pytorch.callbacks.EarlyStopping")
