@@ -2,7 +2,8 @@
 
 The table is the documentation: docs/lifecycle.md is generated from it, and a test compares it with the
 calls of a real run. Letters say who has the hook, in the order in which they are called:
-`D` data module, `C` callbacks in their order, `M` module. A callback's hook gets `(trainer, module)` first.
+`D` data module, `C` callbacks in their order, `M` module; `D/M` the data module's, and the module's only where the
+data module has none. A callback's hook gets `(trainer, module)` first.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def _evaluation(stage: str) -> tuple[Hook | Block, ...]:
 
 def _transfer() -> tuple[Hook, ...]:
     return (
-        Hook("M", "on_before_batch_transfer", "batch, dataloader_idx", "change the batch where the loader left it"),
-        Hook("M", "transfer_batch_to_device", "batch, device, dataloader_idx", "default: every tensor in it"),
-        Hook("M", "on_after_batch_transfer", "batch, dataloader_idx", "change the batch on the device"),
+        Hook("D/M", "on_before_batch_transfer", "batch, dataloader_idx", "change the batch where the loader left it"),
+        Hook("D/M", "transfer_batch_to_device", "batch, device, dataloader_idx", "default: every tensor in it"),
+        Hook("D/M", "on_after_batch_transfer", "batch, dataloader_idx", "change the batch on the device"),
     )
 
 
@@ -87,8 +88,8 @@ FIT = Block("fit", (
     *_SETUP,
     Hook("M", "configure_optimizers", "", "optimizers and schedulers, in any of the documented forms"),
     Hook("CM", "on_fit_start", "", "everything is in place, nothing has run"),
-    Hook("DM", "train_dataloader", "", "from the data module, else the module, unless given to `fit`"),
-    Hook("DM", "val_dataloader", "", "likewise; one loader or several"),
+    Hook("D/M", "train_dataloader", "", "unless loaders are given to `fit`"),
+    Hook("D/M", "val_dataloader", "", "likewise; one loader or several"),
     Block("sanity check", (
         Hook("C", "on_sanity_check_start", "", "a few validation batches before training"),
         *_evaluation("validation"),
@@ -112,7 +113,8 @@ FIT = Block("fit", (
 
 
 def _standalone(stage: str, name: str) -> Block:
-    loader = Hook("DM", f"{'val' if name == 'validation' else name}_dataloader", "", "the data module's, else the module's")
+    method = f"{'val' if name == 'validation' else name}_dataloader"
+    loader = Hook("D/M", method, "", "unless loaders are given")
     return Block(stage, (*_SETUP, loader, *_evaluation(name), *_TEARDOWN))
 
 
@@ -123,7 +125,7 @@ PREDICT = _standalone("predict", "predict")
 ANYWHERE = Block("any time", (
     Hook("CM", "on_save_checkpoint", "checkpoint", "add to what is saved"),
     Hook("CM", "on_load_checkpoint", "checkpoint", "read it back, before weights are loaded"),
-    Hook("CM", "on_exception", "exception", "callbacks only; the error is raised again afterwards"),
+    Hook("DC", "on_exception", "exception", "the error is raised again afterwards"),
 ))  # fmt: skip
 
 # The earlier style (0.7 to 1.9). Outputs are kept only where one of the `*_epoch_end` hooks is defined.

@@ -8,6 +8,7 @@ order is drawn again, and indices (not samples) are skipped.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -188,10 +189,12 @@ class IndexedSource(Source):
                 "multiprocessing_context": loader.multiprocessing_context,
                 "in_order": getattr(loader, "in_order", True),
             }  # fmt: skip
-        return DataLoader(
-            _KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
-            num_workers=loader.num_workers, pin_memory=loader.pin_memory, generator=torch.Generator(), **workers,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to warn of, the user's own loader has said already
+            return DataLoader(
+                _KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
+                num_workers=loader.num_workers, pin_memory=loader.pin_memory, generator=torch.Generator(), **workers,
+            )  # fmt: skip
 
     def _draw_seed(self) -> int:
         """The base seed of the epoch, drawn where and when PyTorch draws it."""
