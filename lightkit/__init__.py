@@ -1,10 +1,10 @@
 """lightkit: a thin, high-level training framework on PyTorch.
 
-    import lightkit as lk
+import lightkit as lk
 
-    class Model(lk.LightModule): ...
+class Model(lk.LightModule): ...
 
-    lk.Trainer(max_epochs=3).fit(Model(), train_loader, val_loader)
+lk.Trainer(max_epochs=3).fit(Model(), train_loader, val_loader)
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def check_count(name: str, value: Any, *, least: int = 0, may_be_none: bool = False, may_be_minus_one: bool = False) -> None:
+def check_count(
+    name: str, value: Any, *, least: int = 0, may_be_none: bool = False, may_be_minus_one: bool = False
+) -> None:
     """Raise ConfigError where a count is not a whole number of at least `least`."""
     if (value is None and may_be_none) or (value == -1 and may_be_minus_one and not isinstance(value, bool)):
         return
@@ -89,18 +91,22 @@ def check_limit(name: str, value: Any) -> None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     is_fraction = isinstance(value, float) and 0.0 <= value <= 1.0
     if not (is_count or is_fraction):
-        raise ConfigError(f"Trainer({name}={value!r}): expected a count of batches (an int) or a fraction between 0.0 and 1.0")
+        raise ConfigError(
+            f"Trainer({name}={value!r}): expected a count of batches (an int) or a fraction between 0.0 and 1.0"
+        )
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise ConfigError where a value is none of the choices."""
     if value not in choices:
         listed = ", ".join(repr(c) for c in choices)
-        raise ConfigError(f"Trainer({name}={value!r}): expected one of {listed}{did_you_mean(str(value), [str(c) for c in choices])}")
+        raise ConfigError(
+            f"Trainer({name}={value!r}): expected one of {listed}{did_you_mean(str(value), [str(c) for c in choices])}"
+        )
 
 
 def interval_seconds(value: Any) -> float | None:
-    """Seconds in '90s', '10min', '2h', 'DD:HH:MM:SS' or a timedelta or a dict of its arguments; None where it is none."""
+    """Seconds in '90s', '10min', '2h', 'DD:HH:MM:SS', a timedelta or a dict of its arguments; else None."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, dict):
@@ -117,7 +123,7 @@ def interval_seconds(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class ValidationInterval:
-    """When validation runs inside fit: one of a share of the epoch, a count of batches, of steps, of epochs, seconds."""
+    """When validation runs inside fit: a share of the epoch, or a count of batches, steps, epochs or seconds."""
 
     fraction: float | None = None
     batches: int | None = None
@@ -138,7 +144,11 @@ def parse_validation_interval(value: Any) -> ValidationInterval:
         return ValidationInterval(fraction=value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return ValidationInterval(batches=value)
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip())) and int(match[1]) > 0:
+    if (
+        isinstance(value, str)
+        and (match := re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()))
+        and int(match[1]) > 0
+    ):
         count = int(match[1])
         return ValidationInterval(steps=count) if match[2] == "step" else ValidationInterval(epochs=count)
     seconds = interval_seconds(value)
@@ -150,7 +160,9 @@ def parse_validation_interval(value: Any) -> ValidationInterval:
     )
 
 
-def batches_between(interval: ValidationInterval, num_batches: float, accumulate: int, check_every_epoch: bool) -> float:
+def batches_between(
+    interval: ValidationInterval, num_batches: float, accumulate: int, check_every_epoch: bool
+) -> float:
     """Training batches between two validations; inf: only at the end of epochs.
 
     Raises:
@@ -241,14 +253,18 @@ def apply_barebones(given: dict[str, Any]) -> None:
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps")
     for name in (*names, "log_every_n_steps", "fast_dev_run", "detect_anomaly"):
         if given[name]:
-            raise ConfigError(f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns this off; leave one of them out")
+            raise ConfigError(
+                f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns this off; leave one of them out"
+            )
     given.update(dict.fromkeys(names[:-1], False), num_sanity_val_steps=0, log_every_n_steps=0, nan_check="off")
 
 
 def settle_max_epochs(given: dict[str, Any]) -> int | None:
     """max_epochs as the loop wants it: None or -1 for no limit; 1000 where nothing limits the run, with a warning."""
     if given["max_epochs"] is None and given["max_steps"] == -1 and given["max_time"] is None:
-        warnings.warn("Trainer(): nothing limits the training; max_epochs=1000 is used, -1 means no limit", stacklevel=4)
+        warnings.warn(
+            "Trainer(): nothing limits the training; max_epochs=1000 is used, -1 means no limit", stacklevel=4
+        )
         return 1000
     return given["max_epochs"]
 

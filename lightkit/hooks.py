@@ -154,9 +154,7 @@ def walk(block: Block) -> Iterator[Hook]:
             yield from walk(step)
 
 
-HOOK_NAMES = frozenset(
-    hook.name for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE, LEGACY) for hook in walk(block)
-)
+HOOK_NAMES = frozenset(hook.name for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE, LEGACY) for hook in walk(block))
 
 
 def overrides(obj: Any, base: type, name: str) -> bool:
@@ -221,14 +219,14 @@ class Dispatcher:
                 found += self.of_callbacks(name, keep=getattr(self, f"_is_{owner}"))
         return found
 
-    def _is_S(self, callback: Any) -> bool:  # noqa: N802
+    def _is_S(self, callback: Any) -> bool:
         return isinstance(callback, self.checkpoint_base)
 
-    def _is_C(self, callback: Any) -> bool:  # noqa: N802
+    def _is_C(self, callback: Any) -> bool:
         return not self._is_S(callback)
 
-    def _is_W(self, callback: Any) -> bool:  # noqa: N802
+    def _is_W(self, callback: Any) -> bool:
         return not self._is_S(callback) and getattr(callback, "monitor", None) is not None
 
-    def _is_N(self, callback: Any) -> bool:  # noqa: N802
+    def _is_N(self, callback: Any) -> bool:
         return not self._is_S(callback) and not self._is_W(callback)

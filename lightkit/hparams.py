@@ -78,9 +78,7 @@ def save_hyperparameters(
     obj._log_hyperparams = logger
 
 
-def _given(
-    obj: Any, args: tuple[Any, ...], frame: FrameType | None
-) -> tuple[dict[str, Any] | None, str | None]:
+def _given(obj: Any, args: tuple[Any, ...], frame: FrameType | None) -> tuple[dict[str, Any] | None, str | None]:
     """Return what the call asks to keep, and the name of the argument it came in (`hparams_name`)."""
     if len(args) == 1 and not isinstance(args[0], str):
         if not args[0] and not dataclasses.is_dataclass(args[0]):  # an empty dict or None: nothing to keep
@@ -92,8 +90,7 @@ def _given(
     for name in args:
         if not isinstance(name, str):
             raise ConfigError(
-                "save_hyperparameters(...): expected names of arguments or one dict, got a "
-                f"{type(name).__name__}"
+                f"save_hyperparameters(...): expected names of arguments or one dict, got a {type(name).__name__}"
             )
         if name not in arguments:
             known = ", ".join(map(repr, arguments)) or "none"

@@ -15,7 +15,6 @@ from lightkit import hparams as hyper
 from lightkit.checkpoint import files
 from lightkit.errors import CheckpointError, ConfigError, HookError
 from lightkit.module_hooks import HookedModule
-from lightkit.optimizers import clip_gradients
 
 T = TypeVar("T", bound="LightModule")
 
@@ -30,6 +29,8 @@ class LightModule(HookedModule):
     automatic_optimization: bool = True
     strict_loading: bool = True
     example_input_array: Any = None
+    _trainer: Any
+    _results: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +48,9 @@ class LightModule(HookedModule):
     def trainer(self) -> Any:
         """The Trainer that runs this module; RuntimeError where none does."""
         if self._trainer is None:
-            raise HookError(f"{type(self).__name__}.trainer: not attached to a Trainer yet; call trainer.fit(model) first")
+            raise HookError(
+                f"{type(self).__name__}.trainer: not attached to a Trainer yet; call trainer.fit(model) first"
+            )
         return self._trainer
 
     @trainer.setter
@@ -184,9 +187,7 @@ class LightModule(HookedModule):
 
     # ---------------------------------------------------------------- hyperparameters and checkpoints
 
-    def save_hyperparameters(
-        self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True
-    ) -> None:
+    def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True) -> None:
         """Keep the constructor's arguments in `hparams` and in every checkpoint; call it in `__init__`."""
         frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
         hyper.save_hyperparameters(self, *args, ignore=ignore, frame=frame, logger=logger)
@@ -194,12 +195,12 @@ class LightModule(HookedModule):
     @property
     def hparams(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept; attributes and items."""
-        return self._hparams
+        return self.__dict__["_hparams"]
 
     @property
     def hparams_initial(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept, as it was then."""
-        return getattr(self, "_hparams_initial", hyper.AttributeDict())
+        return self.__dict__.get("_hparams_initial", hyper.AttributeDict())
 
     @classmethod
     def load_from_checkpoint(
@@ -250,9 +251,3 @@ class LightModule(HookedModule):
         for parameter in self.parameters():
             parameter.requires_grad_(True)
         self.train()
-
-    def clip_gradients(
-        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
-        clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")

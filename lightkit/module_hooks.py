@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
+from lightkit.optimizers import clip_gradients
 
 
 class HookedModule(nn.Module):
@@ -110,6 +111,12 @@ class HookedModule(nn.Module):
     ) -> None:
         """Clip the gradients of the optimizer; call `self.clip_gradients` or do it yourself."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_gradients(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
+        clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
 
     def on_validation_model_zero_grad(self) -> None:
         """Free the gradients before a validation inside fit."""

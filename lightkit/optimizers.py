@@ -120,7 +120,9 @@ def _optimizer_of(entry: Mapping[str, Any], where: str) -> Any:
     known = ("optimizer", "lr_scheduler", "frequency", "monitor")
     for key in entry:
         if key not in known:
-            raise HookError(f"{where} returned a dict with key {key!r}; expected {', '.join(known)}{did_you_mean(str(key), known)}")
+            raise HookError(
+                f"{where} returned a dict with key {key!r}; expected {', '.join(known)}{did_you_mean(str(key), known)}"
+            )
     if "optimizer" not in entry:
         raise HookError(f"{where} returned a dict without 'optimizer'; expected {FORMS}")
     scheduler = entry.get("lr_scheduler")
@@ -137,14 +139,16 @@ def _scheduler(entry: Any) -> LRSchedulerConfig:
     known = [f.name for f in fields(LRSchedulerConfig)]
     for key in entry:
         if key not in known:
-            raise ConfigError(f"lr_scheduler[{key!r}]: expected one of {', '.join(known)}{did_you_mean(str(key), known)}")
+            raise ConfigError(
+                f"lr_scheduler[{key!r}]: expected one of {', '.join(known)}{did_you_mean(str(key), known)}"
+            )
     if "scheduler" not in entry:
         raise ConfigError("lr_scheduler: the dict has no 'scheduler'")
     return LRSchedulerConfig(**entry)
 
 
 def clip_gradients(optimizer: Any, clip_val: float | None, algorithm: str = "norm") -> None:
-    """Clip the gradients of the optimizer's parameters in place: by their common norm, or each value; None: do nothing."""
+    """Clip the gradients of the optimizer's parameters in place, by their common norm or each value; None: nothing."""
     if clip_val is None or clip_val <= 0:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -29,7 +29,9 @@ class Slot:
     exact to the last bit that matters); numbers stay on the host. Nothing is read from the device before `final`.
     """
 
-    def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, has_suffix: bool):
+    def __init__(
+        self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, has_suffix: bool
+    ):
         self.name, self.options, self.reduce, self.has_suffix = name, options, reduce, has_suffix
         self.on_step, self.on_epoch = on_step, on_epoch
         self.prog_bar: bool = options[0]
@@ -99,7 +101,7 @@ class Slot:
                 part = (rows * weights.to(rows.device, non_blocking=True)).sum()
                 weight += sum(self.weights)
             else:
-                part = {"sum": rows.sum, "min": rows.amin, "max": rows.amax}[self.reduce]()
+                part = rows.sum() if self.reduce == "sum" else rows.amin() if self.reduce == "min" else rows.amax()
             total = part if total is None else self._combine(total, part)
         return total, weight
 
@@ -127,8 +129,8 @@ class Slot:
         latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
         rows = None if self.buffer is None else self.buffer[: self.count].clone()
         return {
-            "options": list(self.options), "used": self.used, "latest": latest, "rows": rows, "weights": list(self.weights),
-            "total": self.total, "host_total": self.host_total, "weight": self.weight,
+            "options": list(self.options), "used": self.used, "latest": latest, "rows": rows,
+            "weights": list(self.weights), "total": self.total, "host_total": self.host_total, "weight": self.weight,
             "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce, "has_suffix": self.has_suffix,
         }  # fmt: skip
 
@@ -220,7 +222,9 @@ class Results:
             raise ConfigError(f"self.log({name!r}, ...): the name must be a string")
         by_step = self.is_training and self.hook in STEP_HOOKS
         if on_step and self.is_training and not by_step:
-            raise ConfigError(f"self.log({name!r}, on_step=True) in {self.hook}: there is no step here; leave on_step out")
+            raise ConfigError(
+                f"self.log({name!r}, on_step=True) in {self.hook}: there is no step here; leave on_step out"
+            )
         reduce = reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", str(reduce_fx))
         reduce = {"amin": "min", "amax": "max"}.get(reduce, reduce)
         if reduce not in REDUCTIONS:
@@ -231,7 +235,9 @@ class Results:
         on_step = by_step if on_step is None else on_step
         on_epoch = (not by_step) if on_epoch is None else on_epoch
         self.has_step_values = self.has_step_values or bool(on_step)
-        slot = Slot(name, options, bool(on_step), bool(on_epoch), reduce, self.has_several_loaders and index is not None)
+        slot = Slot(
+            name, options, bool(on_step), bool(on_epoch), reduce, self.has_several_loaders and index is not None
+        )
         if _is_metric(value):
             slot.metric = value
         return slot

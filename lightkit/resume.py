@@ -25,7 +25,9 @@ def resolve(trainer: Any, fn: str, ckpt_path: Any) -> Path | None:
     if ckpt_path == "last":
         path = _last(trainer)
         if path is None:
-            warnings.warn(f"trainer.{fn}(ckpt_path='last'): there is no checkpoint yet, nothing is loaded", stacklevel=2)
+            warnings.warn(
+                f"trainer.{fn}(ckpt_path='last'): there is no checkpoint yet, nothing is loaded", stacklevel=2
+            )
         return path
     return Path(ckpt_path)
 

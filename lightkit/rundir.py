@@ -22,10 +22,16 @@ def make(root: Path, name: str, explicit: Path | None, version: str) -> Path:
         marker = path / MARKER
         if not marker.exists():
             created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            marker.write_text(json.dumps({"name": name, "created": created, "lightkit": version}) + "\n", encoding="utf-8")
+            marker.write_text(
+                json.dumps({"name": name, "created": created, "lightkit": version}) + "\n", encoding="utf-8"
+            )
         return path
     except OSError as error:
-        where = f"Trainer(run_dir={str(explicit)!r})" if explicit is not None else f"Trainer(default_root_dir={str(root)!r})"
+        where = (
+            f"Trainer(run_dir={str(explicit)!r})"
+            if explicit is not None
+            else f"Trainer(default_root_dir={str(root)!r})"
+        )
         what = explicit if explicit is not None else root / "runs" / name
         raise RunDirError(
             f"{where}: the run directory {what} cannot be written: {error.strerror or error}; "

@@ -1,4 +1,4 @@
-"""A run from its first hook to its last: who is set up when, which data, which checkpoint, and what happens on errors."""
+"""A run from its first hook to its last: who is set up when, with which data and checkpoint; errors, teardown."""
 
 from __future__ import annotations
 
@@ -74,14 +74,18 @@ class Run:
         module = self.trainer.lightning_module
         name = type(module).__name__
         if not overrides(module, LightModule, "training_step"):
-            raise HookError(f"{name}.training_step is not defined; fit needs it: def training_step(self, batch, batch_idx) -> loss")
+            raise HookError(
+                f"{name}.training_step is not defined; fit needs it: def training_step(self, batch, batch_idx) -> loss"
+            )
         if not overrides(module, LightModule, "configure_optimizers"):
             raise HookError(
                 f"{name}.configure_optimizers is not defined; return an optimizer, for example "
                 "torch.optim.AdamW(self.parameters(), lr=1e-3), or None to train without one"
             )
         if not module.automatic_optimization:
-            raise ConfigError(f"{name}.automatic_optimization=False: manual optimization is not in this version of lightkit")
+            raise ConfigError(
+                f"{name}.automatic_optimization=False: manual optimization is not in this version of lightkit"
+            )
 
     def _configure_optimizers(self) -> None:
         trainer, module = self.trainer, self.trainer.lightning_module
@@ -89,8 +93,8 @@ class Run:
         found = optimizers.parse(module.configure_optimizers(), where)
         if len(found.optimizers) > 1:
             raise ConfigError(
-                f"{where} returned {len(found.optimizers)} optimizers; automatic optimization steps one. Put all parameters "
-                "into one optimizer, with a parameter group for each learning rate"
+                f"{where} returned {len(found.optimizers)} optimizers; automatic optimization steps one. Put all "
+                "parameters into one optimizer, with a parameter group for each learning rate"
             )
         if not found.optimizers:
             warnings.warn(f"{where} returned None: the training steps run, no weight changes", stacklevel=2)
@@ -146,7 +150,8 @@ class Run:
         found = sources.find_loaders(stage, loaders, trainer.datamodule, module)
         if found is None:
             raise DataError(
-                f"{fn}: no data; pass dataloaders=..., datamodule=..., or define {type(module).__name__}.{stage}_dataloader"
+                f"{fn}: no data; pass dataloaders=..., datamodule=..., or define "
+                f"{type(module).__name__}.{stage}_dataloader"
             )
         self._take_loaders(loop, stage, found)
 
@@ -196,7 +201,8 @@ class Run:
         model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
         if not isinstance(model, LightModule):
             raise ConfigError(
-                f"trainer.{fn}(model): expected a LightModule, got {type(model).__name__}; subclass lightkit.LightModule"
+                f"trainer.{fn}(model): expected a LightModule, got {type(model).__name__}; "
+                "subclass lightkit.LightModule"
             )
         if datamodule is not None and not isinstance(datamodule, LightDataModule):
             raise ConfigError(f"trainer.{fn}(datamodule): expected a LightDataModule, got {type(datamodule).__name__}")
@@ -245,8 +251,9 @@ class Run:
             for key, value in owner.hparams_initial.items():
                 if key in params and params[key] != value:
                     raise ConfigError(
-                        f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, {type(datamodule).__name__} has "
-                        f"{params[key]!r}; rename one, or save_hyperparameters(logger=False)"
+                        f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, "
+                        f"{type(datamodule).__name__} has {params[key]!r}; rename one, or use "
+                        "save_hyperparameters(logger=False)"
                     )
                 params[key] = value
         for logger in trainer.loggers:
@@ -269,7 +276,9 @@ class Run:
             )
         several = sources.as_list(loader)
         if len(several) != 1 or isinstance(loader, dict):
-            raise ConfigError(f"fit: {len(several)} training loaders; this version trains on one, so combine their data sets")
+            raise ConfigError(
+                f"fit: {len(several)} training loaders; this version trains on one, so combine their data sets"
+            )
         where = "train_dataloaders" if self.given.get("train") is not None else "train_dataloader()"
         is_sequential = bool(trainer.overfit_batches)
         self.train_source = sources.sources_of(several, where, is_sequential=is_sequential)[0]
@@ -376,5 +385,3 @@ def _take_aliases(model: Any) -> None:
                 continue
             raise HookError(f"{type(model).__name__} defines {alias} and {name}; they are the same hook, keep one")
         model.__dict__[name] = getattr(model, alias)
-
-

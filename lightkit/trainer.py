@@ -80,7 +80,8 @@ class Trainer:
         self._take_numbers(given)
         self.default_root_dir = str(default_root_dir) if default_root_dir is not None else os.getcwd()
         self._explicit_run_dir = Path(run_dir) if run_dir is not None else None
-        self._run_name, self._run_dir = run_name, None
+        self._run_name = run_name
+        self._run_dir: Path | None = None
         self.loggers = self._make_loggers(given["logger"])
         self.callbacks = self._make_callbacks(given)
         self._reset_state()
@@ -89,8 +90,8 @@ class Trainer:
     def _take_numbers(self, given: dict[str, Any]) -> None:
         names = (
             "fast_dev_run min_epochs min_steps max_steps check_val_every_n_epoch accumulate_grad_batches nan_check "
-            "gradient_clip_val inference_mode detect_anomaly barebones reload_dataloaders_every_n_epochs overfit_batches "
-            "num_nodes use_distributed_sampler"
+            "gradient_clip_val inference_mode detect_anomaly barebones reload_dataloaders_every_n_epochs "
+            "overfit_batches num_nodes use_distributed_sampler"
         )
         for name in names.split():
             setattr(self, name, given[name])
@@ -202,8 +203,8 @@ class Trainer:
         return self.run.evaluate("test", model, dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
-        self, model: Any = None, dataloaders: Any = None, datamodule: Any = None, return_predictions: bool | None = None,
-        ckpt_path: str | Path | None = None,
+        self, model: Any = None, dataloaders: Any = None, datamodule: Any = None,
+        return_predictions: bool | None = None, ckpt_path: str | Path | None = None,
     ) -> Any:  # fmt: skip
         """Run `predict_step` over the data; -> a list of its outputs (a list of lists with several loaders)."""
         return self.run.predict(model, dataloaders, datamodule, return_predictions, ckpt_path)

@@ -124,8 +124,10 @@ def test_a_step_reads_nothing_at_all_without_a_bar(tmp_path: Path) -> None:
 
 
 def test_hooks_nobody_overrides_are_not_called(tmp_path: Path) -> None:
-    trainer = lk.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
-                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    trainer = lk.Trainer(
+        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
     trainer.fit(Net(), data())
     loop = trainer.fit_loop
     bound = (loop.on_batch_start, loop.on_batch_end, loop.save_on_batch_end, loop.on_before_zero_grad)

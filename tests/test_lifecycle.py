@@ -144,8 +144,8 @@ def test_the_order_is_the_one_of_lightning_where_lightning_has_the_hook(calls: d
     M.optimizer_zero_grad C.on_before_backward M.on_before_backward M.backward C.on_after_backward M.on_after_backward
     C.on_before_optimizer_step M.on_before_optimizer_step M.configure_gradient_clipping M.lr_scheduler_step
     C.on_train_batch_end M.on_train_batch_end""".split()
-    validation = """M.on_validation_model_zero_grad M.on_validation_model_eval C.on_validation_start M.on_validation_start
-    C.on_validation_epoch_start M.on_validation_epoch_start""".split()
+    validation = """M.on_validation_model_zero_grad M.on_validation_model_eval C.on_validation_start
+    M.on_validation_start C.on_validation_epoch_start M.on_validation_epoch_start""".split()
     ends = """C.on_validation_epoch_end M.on_validation_epoch_end C.on_validation_end M.on_validation_end
     M.on_validation_model_train C.on_train_epoch_end M.on_train_epoch_end""".split()
     fit = " ".join(calls["fit"])

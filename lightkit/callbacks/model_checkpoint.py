@@ -114,7 +114,6 @@ class ModelCheckpoint(Checkpoint):
         self.best_model_score: Tensor | None = None
         self.best_model_path = ""
         self.last_model_path = ""
-        self._own_files: set[str] = set()
         self._newest_file = ""
         self._last_step_saved = 0  # nothing to save before the first step
         self._last_saved_at_s = -math.inf
@@ -228,12 +227,10 @@ class ModelCheckpoint(Checkpoint):
         if is_kept:
             self._save_among_best(trainer, metrics)
         if should_save_last:
-            if is_link and self._newest_file:
-                self._own_files.add(self.last_model_path)
-                if trainer.is_global_zero:
-                    replace_link(self._newest_file, self.last_model_path)
-            else:
+            if not (is_link and self._newest_file):
                 self._write(trainer, self.last_model_path)
+            elif trainer.is_global_zero:
+                replace_link(self._newest_file, self.last_model_path)
             self._remove(trainer, previous_last, but=self.last_model_path)
 
     def _should_keep(self, trainer: Any, metrics: Mapping[str, Tensor]) -> bool:
@@ -299,7 +296,6 @@ class ModelCheckpoint(Checkpoint):
             self.kth_value = self.best_k_models[self.kth_best_model_path]
 
     def _write(self, trainer: Any, path: str) -> None:
-        self._own_files.add(path)
         self._last_step_saved = trainer.global_step
         self._newest_file = path
         trainer.save_checkpoint(path, self.save_weights_only)
@@ -309,13 +305,12 @@ class ModelCheckpoint(Checkpoint):
 
     def _remove(self, trainer: Any, path: str, *, but: str) -> None:
         """Delete a file of ours in our directory, unless it is `but` or the run was resumed from it."""
-        if not path or path == but or path not in self._own_files or not trainer.is_global_zero:
+        if not path or path == but or not trainer.is_global_zero:
             return
         assert self.dirpath is not None
         resumed_from = os.path.abspath(trainer.ckpt_path) if trainer.ckpt_path else None
         if os.path.abspath(path) != resumed_from and Path(self.dirpath) in Path(path).parents:
             Path(path).unlink(missing_ok=True)
-            self._own_files.discard(path)
 
     def _free_name(self, metrics: dict[str, Tensor], pattern: str | None, own: str) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""
@@ -396,4 +391,3 @@ class ModelCheckpoint(Checkpoint):
         self._newest_file = here(state_dict.get("newest_file", ""))
         self._last_step_saved = state_dict.get("last_step_saved", 0)
         self._is_deferred = state_dict.get("is_deferred", False)
-        self._own_files |= {*self.best_k_models, self.best_model_path, self.last_model_path} - {""}

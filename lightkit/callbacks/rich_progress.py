@@ -44,6 +44,8 @@ class RichProgressBar(ProgressBar):
             if not self._leave:
                 rich.remove_task(self._ended)
             self._ended = None
+        for below in self._bars[:-1]:  # the epoch that a validation interrupts
+            rich.update(self._tasks[id(below)], completed=below.done, count=below.count)
         total = None if math.isinf(bar.total) else bar.total
         self._tasks[id(bar)] = rich.add_task(
             bar.label, total=total, completed=bar.done, count=bar.count, speed="", times="", metrics=""

@@ -270,7 +270,9 @@ def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False) -> 
         DataError: not iterable.
     """
     if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
-        raise DataError(f"a loader must be iterable, got {type(loader).__name__}; pass a DataLoader or any iterable of batches")
+        raise DataError(
+            f"a loader must be iterable, got {type(loader).__name__}; pass a DataLoader or any iterable of batches"
+        )
     is_plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
     if is_plain and not isinstance(loader.dataset, IterableDataset):
         return IndexedSource(loader, is_keyed=is_keyed, is_sequential=is_sequential)

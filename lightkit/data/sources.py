@@ -67,7 +67,9 @@ def limited(total: float, limit: int | float, argument: str, name: str) -> float
     if limit == 1.0:
         return total
     if total == math.inf:
-        raise ConfigError(f"Trainer({argument}={limit}): {name} has no length, so no fraction of it; give a count of batches")
+        raise ConfigError(
+            f"Trainer({argument}={limit}): {name} has no length, so no fraction of it; give a count of batches"
+        )
     count = int(total * limit)
     if count == 0 and total > 0:
         raise ConfigError(
@@ -100,7 +102,9 @@ def sources_of(loaders: list[Any], names: str, *, is_sequential: bool = False) -
     return [make_source(loader, is_keyed=is_keyed, is_sequential=is_sequential) for loader in loaders]
 
 
-def batch_preparer(module: Any, datamodule: Any, device: torch.device, precision: Any) -> Callable[[Any, int], Any] | None:
+def batch_preparer(
+    module: Any, datamodule: Any, device: torch.device, precision: Any
+) -> Callable[[Any, int], Any] | None:
     """What happens to a batch between loader and step, `(batch, dataloader_idx) -> batch`; None where nothing does.
 
     The three transfer hooks are the data module's where it overrides them, else the module's.
@@ -111,7 +115,9 @@ def batch_preparer(module: Any, datamodule: Any, device: torch.device, precision
             return getattr(datamodule, name)
         return getattr(module, name) if overrides(module, LightModule, name) else None
 
-    before, move, after = (owner(n) for n in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"))
+    before, move, after = (
+        owner(n) for n in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    )
     convert = precision.convert_batch if precision.converts_batch else None
     is_moved = move is not None or device.type != "cpu"  # on the CPU a batch is where it should be
     if before is None and after is None and not is_moved and convert is None:

@@ -1,7 +1,7 @@
 """One pass over evaluation data: validation, test, the sanity check; prediction.py builds on it.
 
-    with every random generator saved and restored, without gradients, in evaluation mode:
-        on_start; for each loader: for each batch: prepare, step; on_epoch_end; metrics reduced, written; on_end
+with every random generator saved and restored, without gradients, in evaluation mode:
+    on_start; for each loader: for each batch: prepare, step; on_epoch_end; metrics reduced, written; on_end
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class EvaluationLoop:
             )
         if takes >= 3:
             return fn
-        return (lambda batch, index, loader: fn(batch, index)) if takes == 2 else (lambda batch, index, loader: fn(batch))
+        return (
+            (lambda batch, index, loader: fn(batch, index)) if takes == 2 else (lambda batch, index, loader: fn(batch))
+        )
 
     # ------------------------------------------------------------ around the pass
 
@@ -163,7 +165,9 @@ class EvaluationLoop:
 
     def _prepare(self) -> Callable[[Any, int], Any] | None:
         trainer = self.trainer
-        return batch_preparer(trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device, trainer.precision)
+        return batch_preparer(
+            trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device, trainer.precision
+        )
 
     # ------------------------------------------------------------ metrics
 

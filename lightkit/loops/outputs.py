@@ -31,7 +31,9 @@ def loss_of(output: Any, module: Any, results: Any) -> Tensor | None:
     if isinstance(output, Mapping):
         if "loss" not in output:
             keys = ", ".join(repr(k) for k in output)
-            raise HookError(f"{type(module).__name__}.training_step returned a dict with {keys or 'no keys'}; {EXPECTED}")
+            raise HookError(
+                f"{type(module).__name__}.training_step returned a dict with {keys or 'no keys'}; {EXPECTED}"
+            )
         loss = output["loss"]
         if "log" in output or "progress_bar" in output:
             log_entries(results, output)
@@ -44,7 +46,9 @@ def check_loss(loss: Tensor, module: Any) -> None:
     """Raise HookError for a loss without gradient or with several elements."""
     where = f"{type(module).__name__}.training_step"
     if loss.numel() != 1:
-        raise HookError(f"{where} returned a loss of shape {tuple(loss.shape)}; expected a scalar: use .mean() or .sum()")
+        raise HookError(
+            f"{where} returned a loss of shape {tuple(loss.shape)}; expected a scalar: use .mean() or .sum()"
+        )
     if not loss.requires_grad:
         raise HookError(
             f"{where} returned a loss without gradient: nothing it was computed from requires one; are all parameters "

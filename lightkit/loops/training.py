@@ -31,8 +31,8 @@ from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import ConfigError, NonFiniteError
 from lightkit.hooks import accepts_positional, overrides
-from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.closure import ClosureStep, needs_closure
+from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, step_of
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
@@ -135,7 +135,9 @@ class TrainingLoop:
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self.zero_grad = module.optimizer_zero_grad
         self.backward = module.backward if overrides(module, LightModule, "backward") else None
-        self.clips = trainer.gradient_clip_val is not None or overrides(module, LightModule, "configure_gradient_clipping")
+        self.clips = trainer.gradient_clip_val is not None or overrides(
+            module, LightModule, "configure_gradient_clipping"
+        )
         self.closure_step = ClosureStep(self) if needs_closure(self) else None
         self.schedules = Schedules(self)
         self.accumulate = trainer.accumulate_grad_batches
@@ -145,7 +147,7 @@ class TrainingLoop:
 
     # ------------------------------------------------------------ batches
 
-    def _batches(self, batches: Iterator[Any]) -> bool:
+    def _batches(self, batches: Iterator[Any]) -> bool:  # noqa: C901  # one page, read from top to bottom
         """Run the batches of the epoch that are left; True where the loader, or a hook, ended it."""
         trainer, p, results = self.trainer, self.progress, self.results
         max_steps, log_every = trainer.max_steps, trainer.log_interval
@@ -344,7 +346,7 @@ class TrainingLoop:
         trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, max(p.global_step - 1, 0))
         if is_complete:
             p.is_epoch_done = True
-            self.source.close()
+            trainer.train_source.close()
         trainer.call("on_train_epoch_end", owners="S")
         if is_complete:
             p.next_epoch()
