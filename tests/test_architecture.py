@@ -214,6 +214,15 @@ def test_the_rules_see_a_wrong_import(module: str, source: str, problem: str | N
     assert [found for found in problems if found] == ([problem] if problem else [])
 
 
+def test_contributing_has_a_line_for_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {room_of(module_name(path)) for path in source_files("lightkit")} - {"", "__main__"}
+    missing = [room for room in sorted(rooms) if f"{room}/`" not in text and f"{room}.py`" not in text]
+    assert missing == []
+    assert len(text.splitlines()) < 60
+    assert len(rooms) >= 10
+
+
 @pytest.mark.parametrize("package, at_least", [("lightkit", 30), ("recipes", 3)])
 def test_no_file_and_no_function_is_too_long(package: str, at_least: int) -> None:
     files, too_long = source_files(package), []

@@ -73,9 +73,7 @@ def read_document(path: Path) -> Document:
         raise ConfigError(f"{path}: empty; it should hold keys such as model: and trainer:")
     if not isinstance(root, MappingNode):
         line = root.start_mark.line + 1
-        raise ConfigError(
-            f"{path}:{line}: expected keys such as model: and trainer:, found a {kind_of(root)}"
-        )
+        raise ConfigError(f"{path}:{line}: expected keys such as model: and trainer:, found a {kind_of(root)}")
     return Document(path, root)
 
 
@@ -142,9 +140,7 @@ def what_to_write(where: str, name: str, value: Node, allowed: list[str]) -> str
     return f"unknown key{did_you_mean(name, allowed)}"
 
 
-def check_arguments(
-    document: Document, node: Node, where: str, allowed: list[str] | None, kinds: Kinds
-) -> None:
+def check_arguments(document: Document, node: Node, where: str, allowed: list[str] | None, kinds: Kinds) -> None:
     """Check a mapping of arguments: its keys, then every class spec below it."""
     if is_null(node):
         return

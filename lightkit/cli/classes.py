@@ -105,9 +105,7 @@ def _import(path: str, module_name: str) -> Any:
             outer = _class_in_module(module_name)
             if outer is not None:
                 return outer
-            raise ClassPathError(
-                f"class_path {path!r}: no module named {missing!r}{_near_module(missing)}"
-            ) from error
+            raise ClassPathError(f"class_path {path!r}: no module named {missing!r}{_near_module(missing)}") from error
         raise ClassPathError(f"class_path {path!r}: {_what_to_install(missing, module_name)}") from error
     except LightkitError:
         raise
@@ -117,9 +115,7 @@ def _import(path: str, module_name: str) -> Any:
         if isinstance(error, SyntaxError) and error.filename:
             place = f"{error.filename}:{error.lineno}"
         what = f"{type(error).__name__}: {error}"
-        raise ClassPathError(
-            f"class_path {path!r}: importing {module_name!r} failed at {place}: {what}"
-        ) from error
+        raise ClassPathError(f"class_path {path!r}: importing {module_name!r} failed at {place}: {what}") from error
 
 
 def _class_in_module(name: str) -> Any:
@@ -206,9 +202,7 @@ def parameters_of(thing: Any, skip: set[str] | None = None) -> list[str] | None:
         return None
     parameters = list(signature.parameters.values())[1 if inspect.isclass(thing) else 0 :]
     skip = skip or set()
-    if not any(
-        parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters
-    ):
+    if not any(parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters):
         return [parameter.name for parameter in parameters if parameter.name not in skip]
     return _parameters_through_kwargs(thing, skip)
 

@@ -145,9 +145,7 @@ def _add_command_arguments(parser: ArgumentParser, command: str) -> None:
             help="After training, test the best checkpoint in the same process.",
         )
     elif command in ("validate", "test"):
-        parser.add_argument(
-            "--verbose", type=bool, default=SUPPRESS, help="Print the metrics (default: true)."
-        )
+        parser.add_argument("--verbose", type=bool, default=SUPPRESS, help="Print the metrics (default: true).")
     elif command == "predict":
         parser.add_argument(
             "--return_predictions",
@@ -198,9 +196,7 @@ def _config_first(arguments: list[str]) -> list[str]:
 
 
 def _config_paths(arguments: list[str]) -> list[Path]:
-    joined = [
-        argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")
-    ]
+    joined = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
     apart = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--config"]
     return [Path(path) for path in joined + apart]
 

@@ -73,9 +73,7 @@ def prepare_job(
 ) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
     kinds = kinds or standard_kinds()
-    parser = make_parser(
-        prog or f"lightkit {command}", command, kinds, trainer_defaults, seed_default, extend
-    )
+    parser = make_parser(prog or f"lightkit {command}", command, kinds, trainer_defaults, seed_default, extend)
     return build(parse(parser, arguments, kinds), kinds, save_config)
 
 
@@ -159,11 +157,5 @@ def _configure_optimizers(model: LightModule, values: Namespace) -> None:
 def _create(spec: Namespace, subject: Any) -> Any:
     """Call the class that `spec` names with `subject` first: parameters or an optimizer."""
     arguments = spec.get("init_args")
-    plain = (
-        {}
-        if arguments is None
-        else arguments.as_dict()
-        if isinstance(arguments, Namespace)
-        else dict(arguments)
-    )
+    plain = {} if arguments is None else arguments.as_dict() if isinstance(arguments, Namespace) else dict(arguments)
     return classes.resolve(spec.class_path)(subject, **plain, **dict(spec.get("dict_kwargs") or {}))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from lightkit.cli.shipped import find_config
-from lightkit.errors import ConfigError, LightkitError, did_you_mean
+from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
 from lightkit.version import __version__
 
 JOB_COMMANDS = ("fit", "validate", "test", "predict")
@@ -92,11 +92,11 @@ def wants_traceback(arguments: list[str]) -> bool:
 
 
 def report(error: LightkitError, exit_code: int, show_traceback: bool) -> int:
-    """Print one error on stderr and return the exit code."""
+    """Print one error on stderr and return the exit code; a package that is not installed is wrong input."""
     if show_traceback:
         traceback.print_exception(error)
     print(f"lightkit: error: {error}", file=sys.stderr)
-    return exit_code
+    return EXIT_BAD_INPUT if isinstance(error, MissingExtraError) else exit_code
 
 
 if __name__ == "__main__":

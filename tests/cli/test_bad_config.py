@@ -169,6 +169,22 @@ def test_a_missing_extra_says_what_to_install(lightkit: Run, write: Any, project
     assert result.code == 2
 
 
+def test_an_extra_that_is_missed_during_the_run_is_wrong_input_too(lightkit: Run, write: Any) -> None:
+    write("late.py", """
+        from jobs import Data
+        from lightkit.errors import require
+
+        class Late(Data):
+            def prepare_data(self) -> None:
+                require("torchvision_surely_absent", "vision", needed_by="Late")
+    """)
+    result = lightkit("fit", "job.yaml", "--data", "late.Late", "--data.batch_size=4")
+    assert result.err == (
+        'lightkit: error: torchvision_surely_absent is needed by Late: pip install "lightkit[vision]"\n'
+    )
+    assert result.code == 2
+
+
 def test_another_missing_package_is_named(lightkit: Run, write: Any, project: Path) -> None:
     write("needs_other.py", "import surely_not_installed_here\n")
     job_with("jobs.Deep", "needs_other.Net", project)

@@ -16,9 +16,7 @@ def prepare(arguments: list[str]) -> Job:
 def run(job: Job) -> None:
     """Predict; the list of what predict_step returned for each batch is saved as `predictions.pt`."""
     keep = bool(job.values.get("return_predictions", True))
-    predictions = job.trainer.predict(
-        job.model, datamodule=job.data, return_predictions=keep, ckpt_path=job.ckpt_path
-    )
+    predictions = job.trainer.predict(job.model, datamodule=job.data, return_predictions=keep, ckpt_path=job.ckpt_path)
     if not keep or predictions is None or not job.trainer.is_global_zero:
         return
     import torch
