@@ -46,13 +46,11 @@ def test_training_stops_where_lightning_stops_it(
 
 def test_the_sanity_check_is_not_a_check(fit: Callable[..., Any]) -> None:
     callback = EarlyStopping("v", patience=1)
-    fit([callback], values=(0.5, 0.4), max_epochs=2, num_sanity_val_steps=1, check_val_every_n_epoch=2)
+    fit([callback], values=(0.1, 0.4), max_epochs=2, num_sanity_val_steps=1, check_val_every_n_epoch=2)
     assert (callback.wait_count, float(callback.best_score)) == (0, pytest.approx(0.4))
 
 
-def test_a_resumed_run_stops_where_the_uninterrupted_one_does(
-    tmp_path: Path, fit: Callable[..., Any]
-) -> None:
+def test_a_resumed_run_stops_where_the_uninterrupted_one_does(tmp_path: Path, fit: Callable[..., Any]) -> None:
     fit([EarlyStopping("v"), ModelCheckpoint(tmp_path / "kept", save_last=True)], values=SLOW, max_epochs=3)
     callback = EarlyStopping("v")
     trainer = fit([callback], values=SLOW, max_epochs=10, ckpt_path=tmp_path / "kept" / "last.ckpt")

@@ -123,6 +123,4 @@ def test_without_a_logger_it_says_so(fit: Callable[..., Any]) -> None:
 def test_an_unknown_interval_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         LearningRateMonitor(logging_interval="batch")
-    assert str(caught.value) == (
-        "LearningRateMonitor(logging_interval='batch'): expected 'step', 'epoch' or None."
-    )
+    assert str(caught.value) == ("LearningRateMonitor(logging_interval='batch'): expected 'step', 'epoch' or None.")

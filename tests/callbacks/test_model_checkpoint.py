@@ -150,17 +150,13 @@ def test_nan_is_the_worst_and_equals_stay_as_in_lightning(
     assert float(callback.best_model_score) == pytest.approx(score)
 
 
-def test_last_is_the_newest_even_where_it_is_not_among_the_best(
-    tmp_path: Path, fit: Callable[..., Any]
-) -> None:
+def test_last_is_the_newest_even_where_it_is_not_among_the_best(tmp_path: Path, fit: Callable[..., Any]) -> None:
     fit([ModelCheckpoint(tmp_path / "kept", monitor="v", save_last=True)])
     assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == 20
     assert torch.load(tmp_path / "kept" / "epoch=3-step=16.ckpt", weights_only=True)["global_step"] == 16
 
 
-def test_a_step_that_a_validation_follows_is_saved_with_its_value(
-    tmp_path: Path, fit: Callable[..., Any]
-) -> None:
+def test_a_step_that_a_validation_follows_is_saved_with_its_value(tmp_path: Path, fit: Callable[..., Any]) -> None:
     callback = ModelCheckpoint(tmp_path / "kept", monitor="v", every_n_train_steps=4, save_top_k=-1)
     fit([callback])
     scores = {Path(path).stem: round(float(score), 3) for path, score in callback.best_k_models.items()}
@@ -174,9 +170,7 @@ def test_each_file_holds_the_state_that_includes_itself(tmp_path: Path, fit: Cal
     for epoch, name in enumerate(EPOCHS):
         path = str(tmp_path / "kept" / f"{name}.ckpt")
         state = torch.load(path, weights_only=True)["callbacks"][callback.state_key]
-        assert list(state["best_k_models"]) == [
-            str(tmp_path / "kept" / f"{n}.ckpt") for n in EPOCHS[: epoch + 1]
-        ]
+        assert list(state["best_k_models"]) == [str(tmp_path / "kept" / f"{n}.ckpt") for n in EPOCHS[: epoch + 1]]
         assert state["last_model_path"] == last
 
 
@@ -253,9 +247,7 @@ def test_a_resumed_run_keeps_the_files_of_the_uninterrupted_one(
     assert best == {Path(path).name: score for path, score in whole.best_k_models.items()}
 
 
-def test_checkpoints_that_are_gone_are_forgotten_with_a_warning(
-    tmp_path: Path, fit: Callable[..., Any]
-) -> None:
+def test_checkpoints_that_are_gone_are_forgotten_with_a_warning(tmp_path: Path, fit: Callable[..., Any]) -> None:
     callback = ModelCheckpoint(tmp_path / "kept", monitor="v", save_top_k=2)
     fit([callback])
     state = callback.state_dict()
@@ -293,15 +285,24 @@ def test_nothing_is_saved_in_a_fast_dev_run(tmp_path: Path, fit: Callable[..., A
     assert not (tmp_path / "kept").exists()
 
 
-def test_no_checkpoint_is_taken_inside_an_accumulation_window(
-    tmp_path: Path, fit: Callable[..., Any]
-) -> None:
+def test_no_checkpoint_is_taken_inside_an_accumulation_window(tmp_path: Path, fit: Callable[..., Any]) -> None:
     callback = ModelCheckpoint(tmp_path / "kept", train_time_interval=timedelta(0), save_top_k=-1)
     fit([callback], accumulate_grad_batches=3, max_epochs=1)
     names = files_of(tmp_path / "kept")
     assert names == ["epoch=0-step=1.ckpt", "epoch=0-step=2.ckpt"]
     position = torch.load(tmp_path / "kept" / names[0], weights_only=True)
     assert position["global_step"] == 1
+
+
+def test_a_time_that_is_up_inside_a_window_waits_for_its_step(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    class TimeIsUp(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 3:
+                callback._last_saved_at_s = float("-inf")
+
+    callback = ModelCheckpoint(tmp_path / "kept", train_time_interval=timedelta(days=1), save_top_k=-1)
+    fit([callback, TimeIsUp()], accumulate_grad_batches=3, max_epochs=1, num_batches=9)
+    assert files_of(tmp_path / "kept") == ["epoch=0-step=2.ckpt"]
 
 
 class Fails(Callback):

@@ -12,9 +12,7 @@ from lightkit.callbacks.model_summary import summarize
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten()
-        )
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten())
         self.head = nn.Linear(4 * 8 * 8, 10)
         self.scale = nn.Parameter(torch.ones(3))
         self.head.bias.requires_grad = False

@@ -97,9 +97,7 @@ class Stream(IterableDataset):
         return iter(torch.ones(3, 1))
 
 
-def test_a_loader_without_length_is_counted_without_a_total(
-    trainer: Callable[..., Any], scripted: type
-) -> None:
+def test_a_loader_without_length_is_counted_without_a_total(trainer: Callable[..., Any], scripted: type) -> None:
     bar = Recorder()
     made = trainer([bar], max_epochs=1, enable_progress_bar=True)
     made.fit(scripted(), DataLoader(Stream()))
@@ -191,6 +189,16 @@ def test_what_is_printed_appears_above_the_rich_bar(fit: Callable[..., Any], scr
     assert not any("Epoch" in line for line in lines)
 
 
+def test_the_time_of_a_validation_is_not_counted_as_the_epochs() -> None:
+    bar = ProgressBar()
+    bar._begin("Epoch 0", 10)
+    started_s = bar._bars[0].started_s
+    bar._begin("Validation", 1)
+    bar._bars[1].started_s -= 1000
+    bar._finish(None, None)
+    assert bar._bars[0].started_s - started_s >= 1000
+
+
 def test_a_disabled_bar_shows_nothing(fit: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     bar = LineProgress()
     bar.disable()
@@ -212,9 +220,7 @@ def test_a_misspelt_wish_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTKIT_PROGRESS", "line")
     with pytest.raises(ConfigError) as caught:
         default_progress_bar()
-    assert str(caught.value) == (
-        "LIGHTKIT_PROGRESS='line': expected 'bar', 'lines' or 'off'; did you mean 'lines'?"
-    )
+    assert str(caught.value) == ("LIGHTKIT_PROGRESS='line': expected 'bar', 'lines' or 'off'; did you mean 'lines'?")
 
 
 def test_formats() -> None:

@@ -62,8 +62,7 @@ def test_lambda_callback_calls_what_it_was_given(fit: Callable[..., Any]) -> Non
     [
         (
             {"on_train_batch_ends": print},
-            "LambdaCallback(on_train_batch_ends=...): there is no such hook; "
-            "did you mean 'on_train_batch_end'?",
+            "LambdaCallback(on_train_batch_ends=...): there is no such hook; did you mean 'on_train_batch_end'?",
         ),
         ({"on_fit_end": 3}, "LambdaCallback(on_fit_end=3): expected a function."),
     ],

@@ -175,10 +175,11 @@ def test_own_directory_with_sub_dir(tmp_path: Path) -> None:
     assert curve(Path(logger.log_dir), "loss") == [(0, 1.0)]
 
 
-def test_importing_the_loggers_and_callbacks_imports_nothing_heavy() -> None:
+def test_importing_the_loggers_and_callbacks_imports_nothing_heavy(repository: Path) -> None:
     code = (
         "import sys, lightkit.loggers, lightkit.callbacks\n"
         "print(sorted({'tensorboard', 'rich', 'matplotlib', 'torchvision'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
