@@ -130,11 +130,13 @@ def mistakes_figure(
         wrong: number of mistakes among them, drawn or not.
         class_names: the names, by number.
     """
-    columns = min(6, max(3, len(mistakes)))
+    columns = min(6, max(1, len(mistakes)))
     rows = max(1, -(-len(mistakes) // columns))
-    figure = new_figure(1.75 * columns, 2.15 * rows + 0.7)
-    drawn = f"the worst {len(mistakes)}" if wrong > len(mistakes) else "worst first"
-    figure.suptitle(f"{wrong:,} mistakes in {total:,} ({drawn})" if wrong else f"No mistake in {total:,}")
+    figure = new_figure(max(1.75 * columns, 3.2), 2.15 * rows + 0.7)
+    title = f"{wrong:,} mistake{'' if wrong == 1 else 's'} in {total:,}"
+    if len(mistakes) > 1:
+        title += f" (the worst {len(mistakes)})" if wrong > len(mistakes) else " (worst first)"
+    figure.suptitle(title)
     for place, mistake in enumerate(mistakes, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(_as_picture(mistake.input), cmap="gray", vmin=0, vmax=1)
@@ -218,7 +220,7 @@ class Curves(lk.Callback):
                 draw_curve(axes, self._epochs(self.steps[name]), self.values[name], name, color)
             axes.set_title(title)
             axes.set_xlabel("epoch" if self.epoch_ends else "optimizer step")
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             axes.grid(alpha=0.3)
             axes.legend()
         return figure

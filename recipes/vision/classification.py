@@ -6,8 +6,9 @@ modules in `data.py` give them. Metrics: cross-entropy and accuracy, logged as `
 After the fit `plots/curves.png`, after the test `plots/confusion_matrix.png` and
 `plots/worst_mistakes.png` are in the run directory, and in TensorBoard.
 
-What to expect, on two CPU cores: handwritten digits (`vision/digits`) 0.99 in seconds, MNIST
-(`vision/mnist`) 0.99 in about a minute.
+What to expect, on two CPU cores: handwritten digits (`vision/digits`) 0.994 to 1.0 test accuracy
+in 10 s, MNIST (`vision/mnist`) 0.994 in 40 s, 2,700 small photographs of ten kinds (`vision/image_folder`
+on part of CIFAR-10) 0.62 in a minute.
 """
 
 from __future__ import annotations

@@ -212,7 +212,8 @@ class TorchvisionData(ImageData):
 
     def _read(self, *, train: bool, download: bool = False) -> tuple[Tensor, Tensor]:
         """Return images, uint8 (images, channels, height, width), and labels; sets names and shape."""
-        datasets = require("torchvision.datasets", "vision", needed_by=f"TorchvisionData(name={self.dataset!r})")
+        who = f"TorchvisionData(name={self.dataset!r})"
+        datasets = require("torchvision.datasets", "vision", needed_by=who)
         source = getattr(datasets, self.dataset)
         try:
             found = source(str(self.root), train=train, download=download)
@@ -236,7 +237,8 @@ class TorchvisionData(ImageData):
         missing = [name for name in names if not (folder / name).is_file()]
         packed = [f"{name}.gz" for name in missing if (folder / f"{name}.gz").is_file()]
         reason = " ".join(str(error).split())
-        message = f"TorchvisionData(name={self.dataset!r}, root={str(self.root)!r}, download={self.download}): "
+        root = str(self.root)
+        message = f"TorchvisionData(name={self.dataset!r}, root={root!r}, download={self.download}): "
         if not missing:
             return (
                 message + f"the files in {folder} cannot be read; delete them and get them again ({reason})"
