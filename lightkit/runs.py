@@ -274,7 +274,7 @@ class Run:
                 "fit: no training data; pass train_dataloaders=..., datamodule=..., or define "
                 f"{type(module).__name__}.train_dataloader"
             )
-        several = sources.as_list(loader)
+        several = sources.as_list(loader) or [loader]
         if len(several) != 1 or isinstance(loader, dict):
             raise ConfigError(
                 f"fit: {len(several)} training loaders; this version trains on one, so combine their data sets"

@@ -29,7 +29,7 @@ from torch import Tensor
 from lightkit.data.order import Source
 from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
-from lightkit.errors import ConfigError, NonFiniteError
+from lightkit.errors import ConfigError, DataError, NonFiniteError
 from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
@@ -142,6 +142,7 @@ class TrainingLoop:
         self.schedules = Schedules(self)
         self.accumulate = trainer.accumulate_grad_batches
         self.window = Window(self.accumulate)
+        self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0  # micro-batches in the open window
         self.next_validation = trainer.validation_plan.next(self.progress)
 
@@ -154,6 +155,7 @@ class TrainingLoop:
         while not self._at_end() and not (_reached(p.global_step, max_steps) or self._should_stop()):
             batch = next(batches, _END)
             if batch is _END:
+                self._check_not_empty()
                 self._end_window()
                 return True
             index = p.batches_done
@@ -205,6 +207,8 @@ class TrainingLoop:
         if loss is None:
             return False
         self.loss = loss
+        if self.checks_every_step:
+            self.check_finite(index)
         if self.optimizer is None:
             return True
         if not loss.requires_grad or loss.dim() > 0:
@@ -266,6 +270,13 @@ class TrainingLoop:
         self.progress.global_step += 1
         self.micro = 0
 
+    def _check_not_empty(self) -> None:
+        if self.progress.batches_done == 0:
+            raise DataError(
+                f"the training loader gave no batch in epoch {self.progress.epoch}; check the data set, or give "
+                "limit_train_batches=0 to train nothing"
+            )
+
     def _end_window(self) -> None:
         """A loader without length ended inside a window: step with what the window holds."""
         if self.micro > 0 and self.closure_step is None:
@@ -299,15 +310,16 @@ class TrainingLoop:
             taken = trainer.board.take(self.results, of_step=True)
             trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, p.global_step - 1)
 
-    def check_finite(self) -> None:
+    def check_finite(self, index: int | None = None) -> None:
         """Raise NonFiniteError where the last loss is NaN or infinite, unless Trainer(nan_check="off")."""
         p = self.progress
+        index = max(p.batches_done - 1, 0) if index is None else index
         if self.loss is None or self.trainer.nan_check == "off":
             return
         value = float(self.loss.detach())
         if not math.isfinite(value):
             raise NonFiniteError(
-                f"the loss is {value} in epoch {p.epoch}, batch {max(p.batches_done - 1, 0)} (step {p.global_step}); "
+                f"the loss is {value} in epoch {p.epoch}, batch {index} (step {p.global_step}); "
                 "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
                 "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
             )
@@ -334,6 +346,8 @@ class TrainingLoop:
             self.schedules.move_epoch()
             if trainer.validation_plan.validates_in(p.epoch):
                 self._validate()
+        if trainer.shows_steps:  # callbacks find the last step's values beside the epoch's
+            trainer.board.take(self.results, of_step=True)
         trainer.shows_steps = False
         if self.kept is not None and self.kept.wanted:
             self.kept.finish(self.results, forget=is_complete)
