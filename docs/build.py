@@ -1,0 +1,92 @@
+"""Write the generated pages of docs/: lifecycle.md, from the hook table in lightkit/hooks.py.
+
+`python docs/build.py` writes them; `python docs/build.py --check` exits with 1 where one is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lightkit import hooks
+
+DOCS = Path(__file__).resolve().parent
+WHO = {"D": "data module", "C": "callbacks", "M": "module", "D/M": "data module, else module"}
+
+INTRO = """# Lifecycle
+
+<!-- written by docs/build.py from lightkit/hooks.py; change it there -->
+
+Every hook in the order in which it is called. **Who**: whose hook it is, in calling order. A callback's hook gets
+`(trainer, module)` before the arguments shown. Override what you need: a hook that nobody overrides costs one truth
+test. A test compares these tables with the calls of a real run.
+
+Callbacks that save checkpoints come last, after the module's hook, when metrics are written and schedulers have moved:
+what they save can be resumed exactly. Callbacks that watch a metric (`monitor`) get `on_train_epoch_end` after the
+module's. On a resume in the middle of an epoch, `on_train_start` is called and `on_train_epoch_start` is not.
+
+`configure_optimizers` may return an optimizer; a list of optimizers; two lists, optimizers and schedulers; a dict with
+`optimizer` and `lr_scheduler`; a tuple of such dicts; or None. A scheduler may be a dict: `scheduler`, `interval`
+("epoch" or "step"), `frequency`, `monitor`, `strict`, `name`.
+"""
+
+TITLES = {
+    "fit": "`trainer.fit`",
+    "validate": "`trainer.validate`",
+    "test": "`trainer.test`",
+    "predict": "`trainer.predict`",
+    "any time": "At any time",
+    "earlier style": "The earlier style (Lightning 0.7 to 1.9)",
+}
+
+
+def rows(block: hooks.Block, level: int = 0) -> list[str]:
+    """One table row a hook, one a repeated block; indented by level."""
+    indent = "&nbsp;&nbsp;&nbsp;" * level
+    lines = []
+    for step in block.steps:
+        if isinstance(step, hooks.Block):
+            lines.append(f"| {indent}*for each {step.each}* | | |")
+            lines += rows(step, level + 1)
+        else:
+            who = WHO.get(step.owners) or ", ".join(WHO[owner] for owner in step.owners)
+            lines.append(f"| {indent}`{step.name}({step.args})` | {who} | {step.doc} |")
+    return lines
+
+
+def lifecycle() -> str:
+    """The page."""
+    parts = [INTRO]
+    blocks = (hooks.FIT, hooks.VALIDATE, hooks.TEST, hooks.PREDICT, hooks.ANYWHERE, hooks.LEGACY)
+    for block in blocks:
+        parts.append(f"## {TITLES[block.each]}\n")
+        parts.append("\n".join(["| hook | who | what for |", "| --- | --- | --- |", *rows(block)]) + "\n")
+    aliases = ", ".join(f"`{alias}` for `{name}`" for alias, name in hooks.LEGACY_ALIASES.items())
+    parts.append(
+        "Outputs are kept only where an `*_epoch_end(outputs)` hook is defined: detached, and on the CPU where the module "
+        f"says `outputs_on_cpu = True`. Accepted names: {aliases}; defining both is an error.\n"
+    )
+    return "\n".join(parts)
+
+
+PAGES = {"lifecycle.md": lifecycle}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every page."""
+    stale = []
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make()
+        if "--check" in arguments:
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                stale.append(name)
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
