@@ -196,7 +196,8 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
             return iter(())
 
     assert message_of(DataError, lambda: trainer(tmp_path).fit(Net(), Empty())) == (
-        "the training loader gave no batch in epoch 0; check the data set, or give limit_train_batches=0 to train nothing"
+        "the training loader gave no batch in epoch 0; check the data set, or give "
+        "limit_train_batches=0 to train nothing"
     )
 
 
@@ -257,7 +258,8 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
         ),
         (
             {"enable_checkpointing": False, "callbacks": [ModelCheckpoint()]},
-            "Trainer(enable_checkpointing=False): callbacks has a callback that saves checkpoints; leave one of them out",
+            "Trainer(enable_checkpointing=False): callbacks has a callback that saves checkpoints; "
+            "leave one of them out",
         ),
         ({"callbacks": ["x"]}, "Trainer(callbacks=...): str is not a Callback"),
         ({"logger": ["x"]}, "Trainer(logger=...): str is not a Logger"),
@@ -360,7 +362,8 @@ def test_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
             return super().training_step(batch, batch_idx)
 
     assert message_of(RunDirError, lambda: t.fit(Counting(), data())) == (
-        f"Trainer(default_root_dir={str(tmp_path / 'file')!r}): the run directory {tmp_path / 'file' / 'runs' / 'Counting'} "
-        "cannot be written: Not a directory; give a directory that you may write to"
+        f"Trainer(default_root_dir={str(tmp_path / 'file')!r}): the run directory "
+        f"{tmp_path / 'file' / 'runs' / 'Counting'} cannot be written: "
+        "Not a directory; give a directory that you may write to"
     )
     assert steps == []

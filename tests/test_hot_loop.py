@@ -96,9 +96,12 @@ class ReadsAStep(lk.Callback):
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, bar: Any, accumulate: int) -> None:
     mode = CountReads()
     counter = ReadsAStep(mode)
+    shown = bar()
+    shown.every_s = 3600.0
     trainer = lk.Trainer(
-        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, log_every_n_steps=10, callbacks=[counter, bar(every_s=3600.0)],
-        accumulate_grad_batches=accumulate, enable_model_summary=False, num_sanity_val_steps=0,
+        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, log_every_n_steps=10,
+        callbacks=[counter, shown], accumulate_grad_batches=accumulate, enable_model_summary=False,
+        num_sanity_val_steps=0,
     )  # fmt: skip
     with mode:
         trainer.fit(Net(), data(400), data())
