@@ -70,7 +70,7 @@ def parse(returned: Any, where: str) -> Optimization:
     a dict, a list or tuple of dicts, None.
 
     Raises:
-        HookError: anything else; says what arrived.
+        HookError: anything else, or a scheduler of an optimizer that was not returned; says what arrived.
         ConfigError: a scheduler dict with unknown or wrong entries.
     """
     optimizers: list[Optimizer] = []
@@ -94,13 +94,23 @@ def parse(returned: Any, where: str) -> Optimization:
         if isinstance(entry, Mapping):
             optimizers.append(_optimizer_of(entry, where))
             if entry.get("lr_scheduler") is not None:
-                schedulers.append(_scheduler(entry["lr_scheduler"]))
+                schedulers.append(_scheduler(entry["lr_scheduler"], entry.get("monitor")))
         else:
             optimizers.append(entry)
+    _check(optimizers, schedulers, where)
+    return Optimization(optimizers, schedulers)
+
+
+def _check(optimizers: list[Any], schedulers: list[LRSchedulerConfig], where: str) -> None:
     for optimizer in optimizers:
         if not isinstance(optimizer, Optimizer):
             raise HookError(f"{where} returned {_named(optimizer)} where an optimizer belongs; expected {FORMS}")
-    return Optimization(optimizers, schedulers)
+    if not optimizers:
+        raise HookError(f"{where} returned no optimizer; expected {FORMS}")
+    for config in schedulers:
+        if not any(getattr(config.scheduler, "optimizer", optimizer) is optimizer for optimizer in optimizers):
+            name = type(config.scheduler).__name__
+            raise HookError(f"{where}: {name} moves an optimizer that was not returned; return both, or neither")
 
 
 def _is_two_lists(returned: Any) -> bool:
@@ -125,17 +135,15 @@ def _optimizer_of(entry: Mapping[str, Any], where: str) -> Any:
             )
     if "optimizer" not in entry:
         raise HookError(f"{where} returned a dict without 'optimizer'; expected {FORMS}")
-    scheduler = entry.get("lr_scheduler")
-    if "monitor" in entry and scheduler is not None and not isinstance(scheduler, Mapping):
-        raise HookError(f"{where}: put 'monitor' into the lr_scheduler dict, beside 'scheduler'")
     return entry["optimizer"]
 
 
-def _scheduler(entry: Any) -> LRSchedulerConfig:
+def _scheduler(entry: Any, monitor: str | None = None) -> LRSchedulerConfig:
+    """monitor: the metric that stands beside the scheduler, for one that names none itself."""
     if isinstance(entry, LRSchedulerConfig):
         return entry
     if not isinstance(entry, Mapping):
-        return LRSchedulerConfig(entry)
+        return LRSchedulerConfig(entry, monitor=monitor)
     known = [f.name for f in fields(LRSchedulerConfig)]
     for key in entry:
         if key not in known:
@@ -144,7 +152,7 @@ def _scheduler(entry: Any) -> LRSchedulerConfig:
             )
     if "scheduler" not in entry:
         raise ConfigError("lr_scheduler: the dict has no 'scheduler'")
-    return LRSchedulerConfig(**entry)
+    return LRSchedulerConfig(**{"monitor": monitor, **entry})
 
 
 def clip_gradients(optimizer: Any, clip_val: float | None, algorithm: str = "norm") -> None:

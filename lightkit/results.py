@@ -18,8 +18,11 @@ STEP_HOOKS = frozenset(
     ("training_step", "on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward")
     + ("on_after_backward", "on_before_optimizer_step", "optimizer_step", "configure_gradient_clipping", "backward")
     + ("lr_scheduler_step", "training_step_end", "optimizer_zero_grad")
-    + ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 )
+# hooks in which a value would be lost, and what to do instead
+NO_LOGGING = {f"on_{name}_end": f"log in on_{name}_epoch_end" for name in ("train", "validation", "test")}
+for _hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+    NO_LOGGING[_hook] = "log in the step"
 
 
 class Slot:
@@ -29,14 +32,14 @@ class Slot:
     exact to the last bit that matters); numbers stay on the host. Nothing is read from the device before `final`.
     """
 
-    def __init__(
-        self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, has_suffix: bool
-    ):
-        self.name, self.options, self.reduce, self.has_suffix = name, options, reduce, has_suffix
+    def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, suffixed: bool):
+        self.name, self.options, self.reduce, self.has_suffix = name, options, reduce, suffixed
         self.on_step, self.on_epoch = on_step, on_epoch
         self.prog_bar: bool = options[0]
         self.logger: bool = options[1] is not False
         self.metric: Any = None
+        self.frozen: Any = None  # the metric's value when its loader was done
+        self.loaders: set[int | None] = set()  # with add_dataloader_idx=False: those that logged it
         self.rows: list[Tensor] = []
         self.buffer: Tensor | None = None
         self.clear()
@@ -50,6 +53,8 @@ class Slot:
         self.total: Any = None  # reduction of everything that left the buffer: Tensor, or a number
         self.host_total: float | None = None
         self.weight = 0.0
+        self.frozen = None
+        self.loaders.clear()
         if self.metric is not None:
             self.metric.reset()
 
@@ -118,7 +123,7 @@ class Slot:
     def final(self) -> Any:
         """The value of the epoch: a tensor on its device or a number."""
         if self.metric is not None:
-            return self.metric.compute()
+            return self.metric.compute() if self.frozen is None else self.frozen
         total, weight = self._reduced()
         if self.host_total is not None:
             total = self.host_total if total is None else self._combine(total, self.host_total)
@@ -159,6 +164,13 @@ class Entry(NamedTuple):
     loader_idx: int | None
     value: Any
 
+    def concerns(self, loader_idx: int) -> bool:
+        """Whether the value is one of this loader's, or of all."""
+        if self.loader_idx is not None:
+            return self.loader_idx == loader_idx
+        loaders = self.slot.loaders
+        return not loaders or loader_idx in loaders or None in loaders
+
 
 class Results:
     """The values logged in one loop's run, by hook and name."""
@@ -190,6 +202,8 @@ class Results:
                 f"self.log({name!r}, ...) in {self.hook}: called before with {_options(slot.options)}, "
                 f"now with {_options(options)}; a name keeps its arguments"
             )
+        if not options[5]:
+            slot.loaders.add(self.dataloader_idx)
         if slot.metric is not None:
             slot.used, slot.latest = True, value._forward_cache
             return
@@ -220,26 +234,27 @@ class Results:
         _, _, on_step, on_epoch, reduce_fx, _ = options
         if not isinstance(name, str) or not name:
             raise ConfigError(f"self.log({name!r}, ...): the name must be a string")
+        instead = "a prediction collects no metrics" if "predict" in self.hook else NO_LOGGING.get(self.hook)
+        if instead:
+            raise ConfigError(f"self.log({name!r}, ...) in {self.hook}: not possible here; {instead}")
         by_step = self.is_training and self.hook in STEP_HOOKS
-        if on_step and self.is_training and not by_step:
-            raise ConfigError(
-                f"self.log({name!r}, on_step=True) in {self.hook}: there is no step here; leave on_step out"
-            )
+        if on_step and not by_step and self.dataloader_idx is None:
+            raise ConfigError(f"self.log({name!r}, on_step=True) in {self.hook}: no step is here; leave on_step out")
         reduce = reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", str(reduce_fx))
         reduce = {"amin": "min", "amax": "max"}.get(reduce, reduce)
         if reduce not in REDUCTIONS:
             raise ConfigError(
-                f"self.log({name!r}, reduce_fx={reduce_fx!r}): expected one of {', '.join(REDUCTIONS)}"
-                f"{did_you_mean(reduce, REDUCTIONS)}; for anything else log a torchmetrics Metric"
+                f"self.log({name!r}, reduce_fx={reduce_fx!r}): expected one of {', '.join(REDUCTIONS)}; "
+                f"for anything else log a torchmetrics Metric{did_you_mean(reduce, REDUCTIONS)}"
             )
         on_step = by_step if on_step is None else on_step
         on_epoch = (not by_step) if on_epoch is None else on_epoch
+        if not (on_step or on_epoch):
+            raise ConfigError(f"self.log({name!r}, on_step=False, on_epoch=False): that logs nothing; set one of them")
         self.has_step_values = self.has_step_values or bool(on_step)
-        slot = Slot(
-            name, options, bool(on_step), bool(on_epoch), reduce, self.has_several_loaders and index is not None
-        )
-        if _is_metric(value):
-            slot.metric = value
+        suffixed = self.has_several_loaders and index is not None
+        slot = Slot(name, options, bool(on_step), bool(on_epoch), reduce, suffixed)
+        slot.metric = value if _is_metric(value) else None
         return slot
 
     # ------------------------------------------------------------ reading
@@ -255,8 +270,17 @@ class Results:
                 suffix = f"/dataloader_idx_{index}" if slot.has_suffix else ""
                 fork = ("_step" if of_step else "_epoch") if slot.on_step and slot.on_epoch else ""
                 value = slot.latest if of_step else slot.final()
+                if slot.metric is not None:
+                    _check_single(slot, value)
                 found.append(Entry(slot.name + suffix, slot.name + fork + suffix, slot, index, value))
         return found
+
+    def end_loader(self, index: int) -> None:
+        """A loader is done: what a torchmetrics object holds now is that loader's value."""
+        for slots in self.slots.values():
+            for (_, of_loader), slot in slots.items():
+                if slot.metric is not None and slot.used and of_loader == index:
+                    slot.frozen = slot.final()
 
     def clear(self) -> None:
         """Forget all values, and reset the logged torchmetrics objects."""
@@ -310,6 +334,15 @@ def restore_metric_states(module: Any, states: dict[str, Any], device: torch.dev
         metric._update_count, metric._computed = saved["updates"], None
 
 
+def _check_single(slot: Slot, value: Any) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ConfigError(
+            f"self.log({slot.name!r}, ...): {type(slot.metric).__name__} computes {what}, not one number; call its "
+            "compute() and reset() in an *_epoch_end hook and log the numbers wanted"
+        )
+
+
 def _is_metric(value: Any) -> bool:
     # torchmetrics is not imported for this: a Metric is told by what it can do
     return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
@@ -347,15 +380,15 @@ class MetricBoard:
         for entry, number in zip(entries, numbers, strict=True):
             if results.is_training or not of_step:
                 self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+            if entry.slot.logger:
+                self.logged[entry.forked] = number
             if entry.slot.prog_bar:
                 self.progress_bar[entry.forked] = number
         return list(zip(entries, numbers, strict=True))
 
     def clear(self) -> None:
-        """Forget everything shown so far."""
-        self.callback.clear()
-        self.logged.clear()
-        self.progress_bar.clear()
+        """Forget everything shown so far; what somebody still holds stays as it is."""
+        self.callback, self.logged, self.progress_bar = {}, {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """What is shown now."""

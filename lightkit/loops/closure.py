@@ -59,6 +59,7 @@ class ClosureStep:
         optimizer = SteppedOptimizer(loop.optimizer, self._update)
         loop.module.optimizer_step(loop.progress.epoch, index, optimizer, closure)
         loop.micro = 0
+        loop.window.open()  # also where the module's optimizer_step left the update out
         return output, loop.progress.global_step > before
 
     def _update(self, closure: Callable[[], Any] | None) -> Any:

@@ -43,6 +43,11 @@ class EvaluationLoop:
     def run(self, limits: list[float] | None = None) -> list[dict[str, float]]:
         """Evaluate; returns one dict of epoch metrics for each loader. limits: batches of each loader."""
         trainer = self.trainer
+        if not trainer.fitting:
+            trainer.board.clear()
+            self.steps_logged = 0
+        elif trainer.shows_steps:  # hooks in here find the last training step's values
+            trainer.board.take(trainer.fit_loop.results, of_step=True)
         self.results = Results(batch_size_of, is_training=False)
         self.results.has_several_loaders = len(self.sources) > 1
         self.kept = KeptOutputs(trainer.lightning_module, f"{self.name}_epoch_end", is_training=False)
@@ -50,6 +55,8 @@ class EvaluationLoop:
             metrics = self._pass(self.limits if limits is None else limits)
         if self.name == "validation" and not trainer.sanity_checking:
             # the generators, modes and gradients are the training's again: what is saved here can be resumed
+            if trainer.fitting:
+                trainer.fit_loop.schedules.move_validated()
             trainer.call("on_validation_end", owners="S")
         return metrics
 
@@ -64,9 +71,12 @@ class EvaluationLoop:
             self.results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
             self._batches(source, limit, loader_idx, where, prepare, step, starts, ends)
+            if where:
+                self.results.end_loader(loader_idx)
         self.results.dataloader_idx = self.results.batch = None
         if self.kept.wanted:
             self.kept.finish(self.results)
+        self.trainer.board.take(self.results, of_step=False)  # callbacks and the module read them in the next hook
         call(f"on_{name}_epoch_end")
         metrics = self._publish()
         # checkpoint callbacks come after the pass in a validation, see run
@@ -84,6 +94,7 @@ class EvaluationLoop:
         while index < limit and (batch := next(batches, _END)) is not _END:
             self.batch_idx = index
             if prepare is not None:
+                results.enter("on_after_batch_transfer")
                 batch = prepare(batch, loader_idx)
             results.batch = batch
             if starts:
@@ -175,14 +186,14 @@ class EvaluationLoop:
         """Reduce, show to callbacks, and write to the loggers."""
         trainer = self.trainer
         taken = trainer.board.take(self.results, of_step=False)
-        self.results.clear()
         if not taken and not self.kept.wanted and trainer.state_fn in ("validate", "test") and self.name != "predict":
             warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)
         metrics: list[dict[str, float]] = [{} for _ in self.sources]
         for entry, number in taken:
             for loader_idx, target in enumerate(metrics):
-                if entry.loader_idx in (None, loader_idx):
+                if entry.concerns(loader_idx):
                     target[entry.forked] = number
+        self.results.clear()
         if self.logs and not trainer.sanity_checking:
             step = max(trainer.global_step - 1, 0) if trainer.fitting else trainer.global_step
             trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, step)
@@ -193,8 +204,9 @@ class EvaluationLoop:
         if trainer.sanity_checking or not trainer.loggers:
             return
         taken = trainer.board.take(self.results, of_step=True)
-        trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, self.steps_logged)
-        self.steps_logged += 1
+        progress = trainer.fit_loop.progress if trainer.fitting else self  # a resumed fit goes on counting
+        trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, progress.steps_logged)
+        progress.steps_logged += 1
 
 
 def sanity_check(loop: EvaluationLoop, limits: list[float]) -> None:

@@ -18,6 +18,8 @@ class Progress:
     global_step: int = 0  # optimizer steps over all epochs
     logged_step: int = -1  # the last step whose metrics were written
     validated_at: int = -1  # total_batches at the last validation
+    schedulers_wait: bool = False  # those with interval "step" that watch a metric wait for the validation that is due
+    steps_logged: int = 0  # validation steps whose metrics were written
 
     def next_epoch(self) -> None:
         """Go on to the epoch that comes next."""

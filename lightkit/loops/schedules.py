@@ -20,9 +20,19 @@ class Schedules:
         self.by_epoch = [c for c in configs if c.interval == "epoch"]
 
     def move_step(self) -> None:
-        """After an optimizer step."""
+        """After an optimizer step; those that watch a metric wait for the validation that comes next."""
         if self.by_step:
-            self._move(self.by_step, "step", self.loop.progress.global_step)
+            loop, p = self.loop, self.loop.progress
+            is_due = p.batches_done >= loop.next_validation and loop.trainer.validation_plan.seconds is None
+            p.schedulers_wait = is_due
+            self._move(self.by_step, "step", p.global_step, wait_for_metric=False if is_due else None)
+
+    def move_validated(self) -> None:
+        """After a validation: those that waited for it."""
+        p = self.loop.progress
+        if p.schedulers_wait:
+            p.schedulers_wait = False
+            self._move(self.by_step, "step", p.global_step, wait_for_metric=True)
 
     def move_epoch(self) -> None:
         """After the last optimizer step of an epoch: those that wait for no metric."""
