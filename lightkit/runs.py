@@ -185,7 +185,14 @@ class Run:
                 for logger in trainer.loggers:
                     logger.finalize(status)
                 trainer.state_fn = None
+                self._release_data()
                 trainer.lightning_module.__dict__["_results"] = None
+
+    def _release_data(self) -> None:
+        loops = (self.trainer.validate_loop, self.trainer.test_loop, self.trainer.predict_loop)
+        for source in (self.train_source, *(s for loop in loops if loop is not None for s in loop.sources)):
+            if source is not None:
+                source.release()
 
     def _on_exception(self, error: BaseException) -> None:
         for fn in self.trainer.dispatcher.bind("on_exception", "DCS"):

@@ -69,6 +69,9 @@ class Source:
         """The epoch is over."""
         self.before = None
 
+    def release(self) -> None:
+        """The run is over: let go of what holds processes."""
+
     def state_dict(self) -> dict[str, Any]:
         """What `reopen` needs; `before` is None between epochs."""
         loader_state = self.loader.state_dict() if self._keeps_state() else None
@@ -176,9 +179,9 @@ class IndexedSource(Source):
         self.first_seed: int | None = None
         self.epochs_opened = 0
         self.keys = _Keys()
-        self.inner: DataLoader[Any] | None = None
-        if loader.num_workers > 0 or (loader.pin_memory and torch.cuda.is_available()):
-            self.inner = self._loader_of_keys(loader)
+        self.inner: DataLoader[Any] | None = None  # made when the first epoch begins
+        is_pinned = loader.pin_memory and torch.cuda.is_available()
+        self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
 
     def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         workers: dict[str, Any] = {}
@@ -218,17 +221,18 @@ class IndexedSource(Source):
             pass
         if state is not None:  # draw now what is drawn with the first index, before the generators are put back
             order = itertools.chain(list(itertools.islice(order, 1)), order)
-        if self.inner is not None and (self.loader.num_workers > 0 or not self.is_keyed):
+        if self.has_inner:
             return self._from_loader(order, seed, skip)
         return self._keyed(order, seed, skip) if self.is_keyed else map(self.fetch, order)
 
     def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
-        assert self.inner is not None and self.inner.generator is not None
-        self.inner.generator.manual_seed(seed)
+        self.inner = inner = self.inner or self._loader_of_keys(self.loader)
+        assert inner.generator is not None
+        inner.generator.manual_seed(seed)
         # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
         key = seed if self.loader.num_workers > 0 else None
         self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
-        return iter(self.inner)
+        return iter(inner)
 
     def _keyed(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         for index, indices in enumerate(order, skip):
@@ -237,6 +241,10 @@ class IndexedSource(Source):
                 batch = self.fetch(indices)
             yield batch
 
+    def release(self) -> None:
+        """As Source.release: workers that stay are told to end, not left to the garbage collector."""
+        self.inner = None
+
     def _generators_now(self) -> Any:
         # with workers the sampler runs ahead of the training: its generators are where drawing again leaves them
         runs_ahead = self.loader.num_workers > 0 and self.before is not None
@@ -244,7 +252,8 @@ class IndexedSource(Source):
 
     def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""
-        self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"] - 1
+        self.epochs_opened = state["epochs_opened"] - 1
+        self.first_seed = state["first_seed"] if self.epochs_opened > 0 else None  # the first epoch draws it again
         return super().reopen(state, skip)
 
     def state_dict(self) -> dict[str, Any]:
