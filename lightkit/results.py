@@ -38,8 +38,6 @@ class Slot:
         self.prog_bar: bool = options[0]
         self.logger: bool = options[1] is not False
         self.metric: Any = None
-        self.frozen: Any = None  # the metric's value when its loader was done
-        self.loaders: set[int | None] = set()  # with add_dataloader_idx=False: those that logged it
         self.rows: list[Tensor] = []
         self.buffer: Tensor | None = None
         self.clear()
@@ -53,8 +51,8 @@ class Slot:
         self.total: Any = None  # reduction of everything that left the buffer: Tensor, or a number
         self.host_total: float | None = None
         self.weight = 0.0
-        self.frozen = None
-        self.loaders.clear()
+        self.frozen: Any = None  # the metric's value when its loader was done
+        self.loaders: set[int | None] = set()  # with add_dataloader_idx=False: those that logged it
         if self.metric is not None:
             self.metric.reset()
 
@@ -214,11 +212,10 @@ class Results:
             value = self._as_number(name, value)
         weight = 1.0
         if slot.on_epoch and slot.reduce == "mean":
-            weight = batch_size if batch_size is not None else self._batch_size()
+            if batch_size is None:
+                batch_size = 1 if self.batch is None else self.size_of(self.batch)
+            weight = batch_size
         slot.update(value, weight)
-
-    def _batch_size(self) -> int:
-        return 1 if self.batch is None else self.size_of(self.batch)
 
     def _as_number(self, name: str, value: Any) -> float:
         try:
@@ -379,7 +376,8 @@ class MetricBoard:
         numbers = to_host([entry.value for entry in entries])
         for entry, number in zip(entries, numbers, strict=True):
             if results.is_training or not of_step:
-                self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+                with torch.inference_mode(False):  # read in a validation, it may still be worked with in training
+                    self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
             if entry.slot.logger:
                 self.logged[entry.forked] = number
             if entry.slot.prog_bar:

@@ -49,7 +49,8 @@ class ClosureStep:
         def closure() -> Tensor | None:
             nonlocal output
             output = loop.training_step(batch, index)
-            return loop.loss if loop.learn(output, index) else None
+            # detached, as torch warns where a loss that carries its graph is read
+            return loop.loss.detach() if loop.learn(output, index) else None
 
         if loop.micro + 1 < loop.accumulate and not is_last:
             closure()
