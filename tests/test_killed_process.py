@@ -77,7 +77,7 @@ def kill_at(process: subprocess.Popen[str], step: int, how: signal.Signals) -> N
 
 
 @pytest.mark.parametrize(("how", "steps"), [(signal.SIGKILL, (5, 21)), (signal.SIGTERM, (13,)), (signal.SIGINT, (8,))])
-def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path: Path, how: signal.Signals, steps: tuple[int, ...]) -> None:
+def test_a_killed_run_ends_as_the_whole_one(tmp_path: Path, how: signal.Signals, steps: tuple[int, ...]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()

@@ -272,7 +272,7 @@ class ModelCheckpoint(Checkpoint):
             path = self._free_name(metrics, None, self.best_model_path)
             self.best_model_path = path
         else:
-            is_full = 0 < self.save_top_k == len(self.best_k_models)
+            is_full = 0 < self.save_top_k <= len(self.best_k_models)
             leaving = self.kth_best_model_path if is_full else ""
             self.best_k_models.pop(leaving, None)
             path = self._free_name(metrics, None, leaving)
@@ -291,7 +291,7 @@ class ModelCheckpoint(Checkpoint):
         self.best_model_path = best(scores, key=scores.__getitem__, default="")
         self.best_model_score = self.best_k_models.get(self.best_model_path)
         self.kth_best_model_path = ""
-        if scores and self.save_top_k in (-1, len(scores)):
+        if scores and (self.save_top_k == -1 or 0 < self.save_top_k <= len(scores)):
             self.kth_best_model_path = worst(scores, key=scores.__getitem__)
             self.kth_value = self.best_k_models[self.kth_best_model_path]
 

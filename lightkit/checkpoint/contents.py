@@ -8,6 +8,7 @@ order of the data), `rng`, `precision`, `loggers`, `lightkit_version`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from lightkit.checkpoint.plain import to_plain
@@ -34,7 +35,7 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
-        checkpoint["callbacks"] = {c.state_key: state for c in trainer.callbacks if (state := c.state_dict())}
+        checkpoint["callbacks"] = {key: state for key, c in _by_key(trainer.callbacks) if (state := c.state_dict())}
         checkpoint["precision"] = trainer.precision.state_dict()
         checkpoint["loop"] = trainer.fit_loop.state_dict()
         checkpoint["loggers"] = [logger.state_dict() for logger in trainer.loggers]
@@ -45,6 +46,15 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
             callback.on_save_checkpoint(trainer, module, checkpoint)
     module.on_save_checkpoint(checkpoint)
     return to_plain(checkpoint)
+
+
+def _by_key(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Callbacks by their state key; the second of the same key is `key#2`, so that none takes another's state."""
+    seen: dict[str, int] = {}
+    for callback in callbacks:
+        key = callback.state_key
+        seen[key] = seen.get(key, 0) + 1
+        yield (key if seen[key] == 1 else f"{key}#{seen[key]}"), callback
 
 
 def give_weights(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
@@ -58,8 +68,8 @@ def give_callbacks(trainer: Any, checkpoint: dict[str, Any]) -> None:
     for callback in trainer.callbacks:
         callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
     states = dict(checkpoint.get("callbacks", {}))
-    for callback in trainer.callbacks:
-        state = states.pop(callback.state_key, None)
+    for key, callback in _by_key(trainer.callbacks):
+        state = states.pop(key, None)
         if state is not None:
             callback.load_state_dict(state)
     if states:

@@ -57,6 +57,8 @@ class EvaluationLoop:
             # the generators, modes and gradients are the training's again: what is saved here can be resumed
             if trainer.fitting:
                 trainer.fit_loop.schedules.move_validated()
+            progress = trainer.fit_loop.progress
+            progress.validated_at = progress.total_batches if trainer.fitting else progress.validated_at
             trainer.call("on_validation_end", owners="S")
         return metrics
 

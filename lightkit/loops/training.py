@@ -103,7 +103,8 @@ class TrainingLoop:
             restore_rng(state["rng"])
         else:
             if state is not None:
-                source.load_between_epochs(state["data"])
+                if state["data"] is not None:  # None: saved before the first epoch
+                    source.load_between_epochs(state["data"])
                 restore_rng(state["rng"])
             self.results.clear()
             self.kept = KeptOutputs(trainer.lightning_module, "training_epoch_end", is_training=True)
@@ -327,7 +328,6 @@ class TrainingLoop:
     def _validate(self) -> None:
         trainer, p = self.trainer, self.progress
         if p.validated_at != p.total_batches:
-            p.validated_at = p.total_batches
             self.validation.run()
         self.next_validation = trainer.validation_plan.next(p)
 
@@ -389,7 +389,7 @@ class TrainingLoop:
         trainer.board.load_state_dict(state["board"])
         self.kept = KeptOutputs(module, "training_epoch_end", is_training=True)
         self.kept.outputs = state["outputs"]
-        self.resume_state = {"data": state["data"], "rng": rng} if state["data"] is not None else None
+        self.resume_state = {"data": state["data"], "rng": rng}
 
 
 def _reached(count: int, limit: int | None) -> bool:

@@ -203,6 +203,6 @@ def test_data_that_changed_under_a_checkpoint_is_said(tmp_path: Path) -> None:
     with pytest.raises(lk.errors.DataError) as caught:
         fit([torch.tensor([i]) for i in range(2)], seed=3, callbacks=[], ckpt_path=path)
     assert str(caught.value) == (
-        "resuming: the training loader ended after 2 batches, the checkpoint was taken after 4 of this epoch; the data is "
-        "not what it was"
+        "resuming: the training loader ended after 2 batches, the checkpoint was taken after 4 of this epoch; the "
+        "data is not what it was"
     )

@@ -1,0 +1,275 @@
+"""Exact resume of everything else that has a state, and from checkpoints taken in unusual places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lightkit as lk
+from lightkit.callbacks import EarlyStopping, ModelCheckpoint
+
+STEPS = 6  # a epoch
+
+
+def data() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(23, 4, generator=generator)
+    return DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), batch_size=4, shuffle=True)
+
+
+class Net(lk.LightModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        loss = nn.functional.cross_entropy(self.layers(x), y)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        self.log("largest", loss, on_epoch=True, on_step=False, reduce_fx="max")
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("val_loss", nn.functional.cross_entropy(self.layers(x), y))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.2, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+
+
+class Saving(lk.Callback):
+    """Saves once, in a hook of choice, at a step of choice, and stops there on request."""
+
+    def __init__(self, hook: str, step: int, path: Path, stops: bool = True):
+        self.step, self.path, self.stops, self.done = step, path, stops, False
+        setattr(self, hook, self._save)
+
+    def _save(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step >= self.step and not self.done and not trainer.sanity_checking:
+            self.done = True
+            trainer.save_checkpoint(self.path)
+            if self.stops:
+                raise KeyboardInterrupt
+
+
+def run(root: Path, net: Any, *, extra: Any = (), ckpt_path: Any = None, seed: int = 1, **arguments: Any) -> Any:
+    lk.seed_everything(seed, verbose=False)
+    model = net()
+    trainer = lk.Trainer(
+        **{"max_epochs": 3, **arguments}, accelerator="cpu", run_dir=root, log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[EarlyStopping(monitor="val_loss", patience=99), ModelCheckpoint(monitor="val_loss", save_top_k=2), *extra],
+    )  # fmt: skip
+    try:
+        trainer.fit(model, data(), data(), ckpt_path=ckpt_path)
+    except KeyboardInterrupt:
+        assert extra
+    return trainer
+
+
+def assert_same(whole: Any, parts: Any) -> None:
+    a, b = whole.lightning_module.state_dict(), parts.lightning_module.state_dict()
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert whole.callback_metrics == parts.callback_metrics
+    assert whole.global_step == parts.global_step
+    assert (whole.run_dir / "metrics.csv").read_text() == (parts.run_dir / "metrics.csv").read_text()
+    for one, other in zip(whole.callbacks, parts.callbacks, strict=False):
+        if isinstance(one, EarlyStopping):
+            assert (one.wait_count, one.best_score) == (other.wait_count, other.best_score)
+
+
+@pytest.mark.parametrize("interval", [1.0, 2])
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        ("on_train_batch_end", 8),
+        ("on_validation_start", 8),
+        ("on_validation_batch_end", 8),
+        ("on_train_epoch_start", 6),
+        ("on_train_start", 0),
+    ],
+)
+def test_saved_in_any_hook_it_goes_on_exactly(tmp_path: Path, hook: str, step: int, interval: Any) -> None:
+    whole = run(tmp_path / "whole", Net, val_check_interval=interval)
+    path = tmp_path / "saved.ckpt"
+    run(tmp_path / "parts", Net, extra=[Saving(hook, step, path)], val_check_interval=interval)
+    parts = run(tmp_path / "parts", Net, ckpt_path=path, seed=77, val_check_interval=interval)
+    assert_same(whole, parts)
+
+
+def test_saved_at_a_validation_s_end_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Net, val_check_interval=2)
+
+    class Dies(lk.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 8:
+                raise KeyboardInterrupt
+
+    saves = ModelCheckpoint(dirpath=tmp_path / "each", monitor="val_loss", save_top_k=-1, filename="{step}")
+    whole_too = run(tmp_path / "whole_too", Net, val_check_interval=2, extra=[saves])
+    again = ModelCheckpoint(dirpath=tmp_path / "each2", monitor="val_loss", save_top_k=-1, filename="{step}")
+    run(tmp_path / "parts", Net, val_check_interval=2, extra=[again, Dies()])
+    again = ModelCheckpoint(dirpath=tmp_path / "each2", monitor="val_loss", save_top_k=-1, filename="{step}")
+    parts = run(
+        tmp_path / "parts", Net, val_check_interval=2, extra=[again], ckpt_path=tmp_path / "each2" / "step=8.ckpt", seed=5
+    )
+    assert_same(whole, whole_too)
+    assert_same(whole, parts)
+    assert sorted(p.name for p in (tmp_path / "each").iterdir()) == sorted(p.name for p in (tmp_path / "each2").iterdir())
+
+
+def test_torchmetrics_objects_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    metrics = pytest.importorskip("torchmetrics", reason="torchmetrics comes with the recipes' extras")
+
+    class Metered(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.accuracy = metrics.classification.MulticlassAccuracy(2)
+            self.kept = metrics.CatMetric()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.accuracy(self.layers(batch[0]), batch[1])
+            self.log("accuracy", self.accuracy, on_step=True, on_epoch=True)
+            self.kept.update(loss.detach())
+            return loss
+
+        def on_train_epoch_end(self) -> None:
+            self.log("spread", self.kept.compute().std())
+            self.kept.reset()
+
+    whole = run(tmp_path / "whole", Metered)
+    for step in (8, 12):  # 12: the last batch, with nothing of the metric's epoch logged after the resume
+        path = tmp_path / f"{step}.ckpt"
+        run(tmp_path / f"parts{step}", Metered, extra=[Saving("on_train_batch_end", step, path)])
+        assert_same(whole, run(tmp_path / f"parts{step}", Metered, ckpt_path=path, seed=5))
+
+
+def test_the_gradient_scaler_goes_on(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Net, precision="16-mixed")
+    path = tmp_path / "8.ckpt"
+    run(tmp_path / "parts", Net, precision="16-mixed", extra=[Saving("on_train_batch_end", 8, path)])
+    parts = run(tmp_path / "parts", Net, precision="16-mixed", ckpt_path=path, seed=5)
+    assert_same(whole, parts)
+    assert whole.precision.state_dict() == parts.precision.state_dict()
+
+
+def test_accumulated_steps_go_on(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Net, accumulate_grad_batches=4)  # 6 batches: a window of 4 and one of 2
+    for step in (1, 2, 3):
+        path = tmp_path / f"{step}.ckpt"
+        saves = ModelCheckpoint(dirpath=tmp_path / f"each{step}", every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        stop = Saving("on_train_batch_start", step, tmp_path / "unused.ckpt")
+        run(tmp_path / f"parts{step}", Net, accumulate_grad_batches=4, extra=[saves, stop])
+        path = tmp_path / f"each{step}" / f"step={step}.ckpt"
+        parts = run(tmp_path / f"parts{step}", Net, accumulate_grad_batches=4, ckpt_path=path, seed=5, extra=[saves])
+        assert_same(whole, parts)
+
+
+def test_a_run_ended_by_max_steps_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Net)
+    short = run(tmp_path / "short", Net, max_steps=8)
+    short.save_checkpoint(tmp_path / "short.ckpt")
+    longer = run(tmp_path / "longer", Net, ckpt_path=tmp_path / "short.ckpt", seed=5)
+    a, b = whole.lightning_module.state_dict(), longer.lightning_module.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert whole.callback_metrics == longer.callback_metrics
+
+
+def test_more_epochs_after_a_finished_run(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Net, max_epochs=4)
+    short = run(tmp_path / "short", Net, max_epochs=2)
+    short.save_checkpoint(tmp_path / "short.ckpt")
+    longer = run(tmp_path / "longer", Net, max_epochs=4, ckpt_path=tmp_path / "short.ckpt", seed=5)
+    a, b = whole.lightning_module.state_dict(), longer.lightning_module.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_states_of_the_data_module_and_of_callbacks_come_back(tmp_path: Path) -> None:
+    class Data(lk.LightDataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def train_dataloader(self) -> Any:
+            self.asked += 1
+            return data()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"asked": self.asked}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.asked = state_dict["asked"]
+
+    class Counting(lk.Callback):
+        batches = 0
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.batches += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"batches": self.batches}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.batches = state_dict["batches"]
+
+    class Late(Net):
+        """Builds its layers late, and keeps something of its own in the checkpoint."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = 0
+
+        def configure_model(self) -> None:
+            if not hasattr(self, "head"):
+                self.head = nn.Linear(2, 2)
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["extra"] = 41
+
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            self.extra = checkpoint["extra"] + 1
+
+    def fit(epochs: int, ckpt_path: Any = None) -> tuple[Any, Any, Any]:
+        counting, module = Counting(), Data()
+        trainer = lk.Trainer(
+            max_epochs=epochs, accelerator="cpu", run_dir=tmp_path / "run", callbacks=[counting], enable_progress_bar=False
+        )
+        model = Late()
+        model.validation_step = lk.LightModule.validation_step.__get__(model)  # type: ignore[method-assign]
+        model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), 0.1)  # type: ignore[method-assign]
+        trainer.fit(model, datamodule=module, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return counting, module, model
+
+    fit(1)
+    counting, module, model = fit(3, tmp_path / "1.ckpt")
+    assert (counting.batches, module.asked, model.extra) == (3 * STEPS, 2, 42)
+
+
+def test_last_is_the_newest_whole_checkpoint_of_the_latest_run(tmp_path: Path) -> None:
+    def fit(**arguments: Any) -> Any:
+        trainer = lk.Trainer(
+            accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[ModelCheckpoint(every_n_train_steps=3, save_top_k=-1)], max_epochs=2,
+        )  # fmt: skip
+        trainer.fit(Net(), data(), data(), **arguments)
+        return trainer
+
+    with pytest.warns(UserWarning, match="there is no checkpoint yet, nothing is loaded"):
+        first = fit(ckpt_path="last")
+    assert first.global_step == 2 * STEPS and first.run_dir.name == "version_0"
+    files = sorted((first.run_dir / "checkpoints").iterdir(), key=lambda p: p.stat().st_mtime)
+    assert len(files) == 4
+    files[-1].write_bytes(files[-1].read_bytes()[:1000])  # the newest one was cut off
+    resumed = fit(ckpt_path="last")
+    assert resumed.ckpt_path == str(files[-2])
+    assert resumed.run_dir == first.run_dir, "a resumed run goes on in its own directory"
+    assert fit().run_dir.name == "version_1"
