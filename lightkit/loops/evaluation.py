@@ -50,7 +50,8 @@ class EvaluationLoop:
             trainer.board.take(trainer.fit_loop.results, of_step=True)
         self.results = Results(batch_size_of, is_training=False)
         self.results.has_several_loaders = len(self.sources) > 1
-        self.kept = KeptOutputs(trainer.lightning_module, f"{self.name}_epoch_end", is_training=False)
+        module, hook = trainer.lightning_module, f"{self.name}_epoch_end"
+        self.kept = KeptOutputs(module, hook, is_training=False, loaders=len(self.sources))
         with self._quiet(), trainer.collect_into(self.results):
             metrics = self._pass(self.limits if limits is None else limits)
         if self.name == "validation" and not trainer.sanity_checking:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkit.devices.transfer import to_cpu
+from lightkit.devices.transfer import map_tensors, to_cpu
 from lightkit.errors import HookError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -81,23 +81,17 @@ def log_epoch_end(results: Any, output: Any, hook: str, module: Any) -> None:
 
 def detached(output: Any) -> Any:
     """The same structure with its tensors cut from their graphs."""
-    if isinstance(output, Tensor):
-        return output.detach()
-    if isinstance(output, Mapping):
-        return {key: detached(value) for key, value in output.items()}
-    if isinstance(output, (list, tuple)) and type(output) in (list, tuple):
-        return type(output)(detached(value) for value in output)
-    return output
+    return map_tensors(output, Tensor.detach)
 
 
 class KeptOutputs:
     """What the steps of an epoch returned, kept only where an earlier-style `*_epoch_end(outputs)` wants it."""
 
-    def __init__(self, module: Any, hook: str, *, is_training: bool):
+    def __init__(self, module: Any, hook: str, *, is_training: bool, loaders: int = 1):
         self.hook, self.module, self.is_training = hook, module, is_training
         self.wanted = callable(getattr(module, hook, None))
         self.on_cpu = bool(getattr(module, "outputs_on_cpu", False))
-        self.outputs: list[list[Any]] = [[]]
+        self.outputs: list[list[Any]] = [[] for _ in range(loaders)]
 
     def add(self, output: Any, loader_idx: int = 0) -> None:
         """Keep one output, detached, on the CPU where the module says `outputs_on_cpu = True`."""
@@ -105,15 +99,13 @@ class KeptOutputs:
             return
         if self.is_training and isinstance(output, Tensor):
             output = {"loss": output}
-        while len(self.outputs) <= loader_idx:
-            self.outputs.append([])
         self.outputs[loader_idx].append(to_cpu(output) if self.on_cpu else detached(output))
 
     def finish(self, results: Any, *, forget: bool = True) -> None:
         """Hand them to the hook, log what it returns, and forget them (not where the epoch goes on later)."""
         outputs: Any = self.outputs[0] if len(self.outputs) == 1 else self.outputs
         if forget:
-            self.outputs = [[]]
+            self.outputs = [[] for _ in self.outputs]
         results.enter(self.hook)
         log_epoch_end(results, getattr(self.module, self.hook)(outputs), self.hook, self.module)
 
