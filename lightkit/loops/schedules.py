@@ -18,14 +18,23 @@ class Schedules:
         configs: list[LRSchedulerConfig] = loop.trainer.lr_scheduler_configs
         self.by_step = [c for c in configs if c.interval == "step"]
         self.by_epoch = [c for c in configs if c.interval == "epoch"]
+        self.scaler: Any = getattr(loop.precision, "scaler", None)
+        self.scale = self.scaler.get_scale() if self.scaler is not None else 1.0
 
     def move_step(self) -> None:
         """After an optimizer step; those that watch a metric wait for the validation that comes next."""
-        if self.by_step:
+        if self.by_step and self._has_updated():
             loop, p = self.loop, self.loop.progress
             is_due = p.batches_done >= loop.next_validation and loop.trainer.validation_plan.seconds is None
             p.schedulers_wait = is_due
             self._move(self.by_step, "step", p.global_step, wait_for_metric=False if is_due else None)
+
+    def _has_updated(self) -> bool:
+        """Whether the step changed the weights: the scaler leaves out one whose gradients overflow, and scales less."""
+        if self.scaler is None:
+            return True
+        before, self.scale = self.scale, self.scaler.get_scale()
+        return self.scale >= before
 
     def move_validated(self) -> None:
         """After a validation: those that waited for it."""
