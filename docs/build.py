@@ -63,8 +63,8 @@ def lifecycle() -> str:
         parts.append("\n".join(["| hook | who | what for |", "| --- | --- | --- |", *rows(block)]) + "\n")
     aliases = ", ".join(f"`{alias}` for `{name}`" for alias, name in hooks.LEGACY_ALIASES.items())
     parts.append(
-        "Outputs are kept only where an `*_epoch_end(outputs)` hook is defined: detached, and on the CPU where the module "
-        f"says `outputs_on_cpu = True`. Accepted names: {aliases}; defining both is an error.\n"
+        "Outputs are kept only where an `*_epoch_end(outputs)` hook is defined: detached, and on the CPU where the "
+        f"module says `outputs_on_cpu = True`. Accepted names: {aliases}; defining both is an error.\n"
     )
     return "\n".join(parts)
 

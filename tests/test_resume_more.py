@@ -65,7 +65,9 @@ def run(root: Path, net: Any, *, extra: Any = (), ckpt_path: Any = None, seed: i
     trainer = lk.Trainer(
         **{"max_epochs": 3, **arguments}, accelerator="cpu", run_dir=root, log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[EarlyStopping(monitor="val_loss", patience=99), ModelCheckpoint(monitor="val_loss", save_top_k=2), *extra],
+        callbacks=[
+            EarlyStopping(monitor="val_loss", patience=99), ModelCheckpoint(monitor="val_loss", save_top_k=2), *extra,
+        ],
     )  # fmt: skip
     try:
         trainer.fit(model, data(), data(), ckpt_path=ckpt_path)
@@ -117,12 +119,12 @@ def test_saved_at_a_validation_s_end_in_the_middle_of_an_epoch(tmp_path: Path) -
     again = ModelCheckpoint(dirpath=tmp_path / "each2", monitor="val_loss", save_top_k=-1, filename="{step}")
     run(tmp_path / "parts", Net, val_check_interval=2, extra=[again, Dies()])
     again = ModelCheckpoint(dirpath=tmp_path / "each2", monitor="val_loss", save_top_k=-1, filename="{step}")
-    parts = run(
-        tmp_path / "parts", Net, val_check_interval=2, extra=[again], ckpt_path=tmp_path / "each2" / "step=8.ckpt", seed=5
-    )
+    path = tmp_path / "each2" / "step=8.ckpt"
+    parts = run(tmp_path / "parts", Net, val_check_interval=2, extra=[again], ckpt_path=path, seed=5)
     assert_same(whole, whole_too)
     assert_same(whole, parts)
-    assert sorted(p.name for p in (tmp_path / "each").iterdir()) == sorted(p.name for p in (tmp_path / "each2").iterdir())
+    names = [sorted(p.name for p in (tmp_path / folder).iterdir()) for folder in ("each", "each2")]
+    assert names[0] == names[1]
 
 
 def test_torchmetrics_objects_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
@@ -165,7 +167,8 @@ def test_accumulated_steps_go_on(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", Net, accumulate_grad_batches=4)  # 6 batches: a window of 4 and one of 2
     for step in (1, 2, 3):
         path = tmp_path / f"{step}.ckpt"
-        saves = ModelCheckpoint(dirpath=tmp_path / f"each{step}", every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        folder = tmp_path / f"each{step}"
+        saves = ModelCheckpoint(dirpath=folder, every_n_train_steps=1, save_top_k=-1, filename="{step}")
         stop = Saving("on_train_batch_start", step, tmp_path / "unused.ckpt")
         run(tmp_path / f"parts{step}", Net, accumulate_grad_batches=4, extra=[saves, stop])
         path = tmp_path / f"each{step}" / f"step={step}.ckpt"
@@ -240,8 +243,9 @@ def test_states_of_the_data_module_and_of_callbacks_come_back(tmp_path: Path) ->
     def fit(epochs: int, ckpt_path: Any = None) -> tuple[Any, Any, Any]:
         counting, module = Counting(), Data()
         trainer = lk.Trainer(
-            max_epochs=epochs, accelerator="cpu", run_dir=tmp_path / "run", callbacks=[counting], enable_progress_bar=False
-        )
+            max_epochs=epochs, accelerator="cpu", run_dir=tmp_path / "run", callbacks=[counting],
+            enable_progress_bar=False,
+        )  # fmt: skip
         model = Late()
         model.validation_step = lk.LightModule.validation_step.__get__(model)  # type: ignore[method-assign]
         model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), 0.1)  # type: ignore[method-assign]

@@ -126,6 +126,9 @@ def fit(loader: Any, seed: int, callbacks: list[Any], ckpt_path: Path | None = N
         trainer.fit(model, loader, ckpt_path=ckpt_path)
     except KeyboardInterrupt:
         assert callbacks
+    finally:
+        if isinstance(loader, DataLoader):
+            loader._iterator = None  # workers that stay end now, not when the garbage collector finds them
     return model.seen
 
 
