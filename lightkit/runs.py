@@ -288,7 +288,7 @@ class Run:
             )
         where = "train_dataloaders" if self.given.get("train") is not None else "train_dataloader()"
         is_sequential = bool(trainer.overfit_batches)
-        self.train_source = sources.sources_of(several, where, is_sequential=is_sequential)[0]
+        self.train_source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
         trainer.train_dataloader = loader
         total = sources.length_of(several[0])
         trainer.num_training_batches = sources.limited(total, trainer.limit_train_batches, "limit_train_batches", where)

@@ -10,13 +10,12 @@ import logging
 import os
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np  # costs nothing: torch has imported it already
 import torch
-from torch import Tensor
 
 from lightkit.errors import ConfigError
 
@@ -128,17 +127,6 @@ def isolate_rng() -> Iterator[None]:
         yield
     finally:
         restore_rng(state)
-
-
-def capture_generators(generators: Sequence[torch.Generator]) -> list[Tensor]:
-    """Return the state of each generator, in order, each a byte tensor on the CPU."""
-    return [generator.get_state() for generator in generators]
-
-
-def restore_generators(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
-    """Set each generator to its captured state; there must be as many as were captured."""
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state.cpu())
 
 
 def key_rng(seed: int) -> None:

@@ -166,17 +166,6 @@ def test_another_numpy_bit_generator_is_refused_in_words():
     )
 
 
-def test_generators_of_the_users_own_come_back():
-    generators = [torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)]
-    states = seeding.capture_generators(generators)
-    expected = [torch.rand(5, generator=generator) for generator in generators]
-    seeding.restore_generators(generators, states)
-    again = [torch.rand(5, generator=generator) for generator in generators]
-    assert all(torch.equal(one, other) for one, other in zip(expected, again, strict=True))
-    with pytest.raises(ValueError, match=r"^zip\(\) argument 2 is longer than argument 1$"):
-        seeding.restore_generators(generators[:1], states)
-
-
 def test_a_key_decides_every_generator_whatever_was_drawn_before():
     seeding.key_rng(seeding.mix(1, 0))
     expected = draw()

@@ -15,32 +15,27 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, get_worker_info
 
+from lightkit.data import generators
 from lightkit.errors import DataError
-from lightkit.seeding import (
-    capture_generators,
-    capture_rng,
-    isolate_rng,
-    key_rng,
-    mix,
-    restore_generators,
-    restore_rng,
-)
+from lightkit.seeding import capture_rng, isolate_rng, key_rng, mix, restore_rng
 
 
 class Source:
     """Any iterable of batches. Skipping draws and drops batches; a loader with `state_dict` is asked instead."""
 
+    runs_ahead = False  # the sampler is ahead of the training
+
     def __init__(self, loader: Any):
         self.loader = loader
         self.before: dict[str, Any] | None = None  # generators as they were before the running epoch
 
-    def generators(self) -> list[torch.Generator]:
-        """The generators that the loader and its samplers own."""
-        holders = [self.loader]
-        for holder in holders:  # grows while it is walked: a batch sampler holds a sampler
-            holders += [v for n in ("sampler", "batch_sampler") if (v := getattr(holder, n, None)) is not None]
-        found = [g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)]
-        return list({id(g): g for g in found}.values())
+    def own_generators(self) -> dict[str, Any]:
+        """The state of the generators that the loader, its samplers and its data set hold, by their place."""
+        return generators.capture(self.loader)
+
+    def restore_own_generators(self, states: dict[str, Any] | None) -> None:
+        """Put them back; None: leave them."""
+        generators.restore(self.loader, states or {})
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers that want to know (DistributedSampler's protocol)."""
@@ -59,10 +54,10 @@ class Source:
         """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards."""
         self.before = state["before"]
         restore_rng(state["before"]["rng"])
-        restore_generators(self.generators(), state["before"]["generators"])
+        self.restore_own_generators(state["before"]["generators"])
         batches = self._iterate(skip, state)
-        if state["generators"] is not None:
-            restore_generators(self.generators(), state["generators"])
+        if not self.runs_ahead:
+            self.restore_own_generators(state["generators"])
         return batches
 
     def close(self) -> None:
@@ -75,18 +70,16 @@ class Source:
     def state_dict(self) -> dict[str, Any]:
         """What `reopen` needs; `before` is None between epochs."""
         loader_state = self.loader.state_dict() if self._keeps_state() else None
-        return {"before": self.before, "generators": self._generators_now(), "loader": loader_state}
+        # where indices are drawn ahead of the training, drawing them again leaves the generators right
+        now = None if self.runs_ahead and self.before is not None else self.own_generators()
+        return {"before": self.before, "generators": now, "loader": loader_state}
 
     def load_between_epochs(self, state: dict[str, Any]) -> None:
         """Go on after an epoch that was complete."""
-        if state["generators"] is not None:
-            restore_generators(self.generators(), state["generators"])
+        self.restore_own_generators(state["generators"])
 
     def _capture(self) -> dict[str, Any]:
-        return {"rng": capture_rng(), "generators": capture_generators(self.generators())}
-
-    def _generators_now(self) -> Any:
-        return capture_generators(self.generators())
+        return {"rng": capture_rng(), "generators": self.own_generators()}
 
     def _keeps_state(self) -> bool:
         return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))
@@ -151,6 +144,22 @@ def _same(batch: Any) -> Any:
     return batch
 
 
+def _all_at_once(order: Iterator[Any]) -> Iterator[Any]:
+    yield from list(itertools.islice(order, 2))  # the last batch, and the end
+    yield from order  # more than the length said
+
+
+def _in_order(loader: DataLoader[Any]) -> Iterable[Any]:
+    """Batches in the data set's order, of the loader's size; a batch sampler without a size keeps its own order."""
+    plain = SequentialSampler(loader.dataset)  # type: ignore[arg-type]
+    if loader.batch_sampler is None:
+        return plain
+    size = getattr(loader.batch_sampler, "batch_size", None)
+    if not isinstance(size, int):
+        return loader.batch_sampler
+    return BatchSampler(plain, size, bool(getattr(loader.batch_sampler, "drop_last", False)))
+
+
 class _Keys:
     """The sampler of the loader with workers: keys of the epoch that was set last."""
 
@@ -167,15 +176,17 @@ class _Keys:
 class IndexedSource(Source):
     """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
 
-    def __init__(self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False):
+    def __init__(
+        self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False, is_training: bool = True
+    ):
         super().__init__(loader)
-        self.is_keyed = is_keyed
+        self.is_keyed, self.is_training = is_keyed, is_training
+        self.runs_ahead = loader.num_workers > 0
         is_batched = loader.batch_sampler is not None
         self.fetch = Fetch(loader.dataset, loader.collate_fn, is_batched)
         self.sampler: Iterable[Any] = loader.batch_sampler if is_batched else loader.sampler  # type: ignore[assignment]
         if is_sequential:
-            plain = SequentialSampler(loader.dataset)  # type: ignore[arg-type]
-            self.sampler = BatchSampler(plain, loader.batch_size, loader.drop_last) if loader.batch_size else plain
+            self.sampler = _in_order(loader)
         self.first_seed: int | None = None
         self.epochs_opened = 0
         self.keys = _Keys()
@@ -201,8 +212,9 @@ class IndexedSource(Source):
 
     def _draw_seed(self) -> int:
         """The base seed of the epoch, drawn where and when PyTorch draws it."""
-        if self.loader.persistent_workers and not self.is_keyed:
-            # PyTorch draws once for workers that stay; each epoch's seed must differ all the same
+        if self.loader.persistent_workers and self.is_training and not self.is_keyed:
+            # PyTorch draws once for workers that stay; each epoch's seed must differ all the same. An evaluation puts
+            # the generators back: there it may draw every time, and depends on none that went before.
             if self.first_seed is None:
                 self.first_seed = self._draw()
             return mix(self.first_seed, self.epochs_opened)
@@ -215,15 +227,27 @@ class IndexedSource(Source):
         order = iter(self.sampler)
         seed = self._draw_seed()
         self.epochs_opened += 1
-        if self.loader.num_workers > 0:
+        if self.loader.num_workers > 0 and not (self.loader.persistent_workers and self.epochs_opened > 1):
             order = iter(self.sampler)  # PyTorch asks twice here; a sampler that draws in __iter__ would notice
+        order = self._to_the_end(order)
         for _ in itertools.islice(order, skip):
             pass
-        if state is not None:  # draw now what is drawn with the first index, before the generators are put back
+        if state is not None and skip == 0:  # saved in the first batch: what is drawn with it comes before the restore
             order = itertools.chain(list(itertools.islice(order, 1)), order)
         if self.has_inner:
             return self._from_loader(order, seed, skip)
         return self._keyed(order, seed, skip) if self.is_keyed else map(self.fetch, order)
+
+    def _to_the_end(self, order: Iterator[Any]) -> Iterator[Any]:
+        """The same order; with the last batch the sampler is asked for one more, as a `for` loop and workers do.
+
+        RandomSampler draws a permutation there, which moves a generator of the user's.
+        """
+        try:
+            before_last = max(len(self.sampler) - 1, 0)  # type: ignore[arg-type]
+        except (TypeError, NotImplementedError):
+            return order
+        return itertools.chain(itertools.islice(order, before_last), _all_at_once(order))
 
     def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         self.inner = inner = self.inner or self._loader_of_keys(self.loader)
@@ -245,11 +269,6 @@ class IndexedSource(Source):
         """As Source.release: workers that stay are told to end, not left to the garbage collector."""
         self.inner = None
 
-    def _generators_now(self) -> Any:
-        # with workers the sampler runs ahead of the training: its generators are where drawing again leaves them
-        runs_ahead = self.loader.num_workers > 0 and self.before is not None
-        return None if runs_ahead else super()._generators_now()
-
     def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""
         self.epochs_opened = state["epochs_opened"] - 1
@@ -269,11 +288,12 @@ class IndexedSource(Source):
         return False
 
 
-def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False) -> Source:
+def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False, is_training: bool = True) -> Source:
     """Choose how a loader is read.
 
     is_keyed: batches' random state is keyed also without workers (after `seed_everything(seed, workers=True)`).
     is_sequential: in order, whatever the sampler says (`overfit_batches`).
+    is_training: its epochs follow on one another; those of an evaluation each begin from the same generators.
 
     Raises:
         DataError: not iterable.
@@ -282,7 +302,9 @@ def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False) -> 
         raise DataError(
             f"a loader must be iterable, got {type(loader).__name__}; pass a DataLoader or any iterable of batches"
         )
-    is_plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+    is_plain = isinstance(loader, DataLoader) and all(
+        getattr(type(loader), name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
+    )
     if is_plain and not isinstance(loader.dataset, IterableDataset):
-        return IndexedSource(loader, is_keyed=is_keyed, is_sequential=is_sequential)
+        return IndexedSource(loader, is_keyed=is_keyed, is_sequential=is_sequential, is_training=is_training)
     return Source(loader)

@@ -94,12 +94,15 @@ def check_loader(loader: Any, name: str, *, may_be_empty: bool = False) -> None:
         raise DataError(f"{name} has no batches{why}; check the data set's length, batch_size and drop_last")
 
 
-def sources_of(loaders: list[Any], names: str, *, is_sequential: bool = False) -> list[Source]:
+def sources_of(
+    loaders: list[Any], names: str, *, is_sequential: bool = False, is_training: bool = False
+) -> list[Source]:
     """Check the loaders and make them readable."""
     for index, loader in enumerate(loaders):
         check_loader(loader, names if len(loaders) == 1 else f"{names}[{index}]")
     is_keyed = workers_are_keyed()
-    return [make_source(loader, is_keyed=is_keyed, is_sequential=is_sequential) for loader in loaders]
+    how = {"is_keyed": is_keyed, "is_sequential": is_sequential, "is_training": is_training}
+    return [make_source(loader, **how) for loader in loaders]
 
 
 def batch_preparer(

@@ -21,7 +21,7 @@ from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops.outputs import KeptOutputs, step_of
 from lightkit.module import LightModule
 from lightkit.results import Results
-from lightkit.seeding import capture_generators, capture_rng, restore_generators, restore_rng
+from lightkit.seeding import capture_rng, restore_rng
 
 _END = object()
 
@@ -147,8 +147,7 @@ class EvaluationLoop:
     def _quiet(self) -> Iterator[None]:
         """Leave generators, modes and gradient mode as they were found, whatever the pass does."""
         trainer, module = self.trainer, self.trainer.lightning_module
-        generators = [g for source in self.sources for g in source.generators()]
-        saved, saved_generators = capture_rng(), capture_generators(generators)
+        saved, own = capture_rng(), [source.own_generators() for source in self.sources]
         trainer.training_rng = saved  # what a checkpoint taken inside the pass must hold
         if trainer.fitting and not trainer.sanity_checking:
             module.on_validation_model_zero_grad()
@@ -160,7 +159,8 @@ class EvaluationLoop:
             self._to_train(module, modes)
             trainer.training_rng = None
             restore_rng(saved)
-            restore_generators(generators, saved_generators)
+            for source, states in zip(self.sources, own, strict=True):
+                source.restore_own_generators(states)
 
     def _to_eval(self, module: LightModule) -> list[tuple[Any, bool]]:
         modes = [(part, part.training) for part in module.modules()]
@@ -188,6 +188,8 @@ class EvaluationLoop:
     def _publish(self) -> list[dict[str, float]]:
         """Reduce, show to callbacks, and write to the loggers."""
         trainer = self.trainer
+        if self.results.has_step_values:
+            trainer.board.take(self.results, of_step=True)
         taken = trainer.board.take(self.results, of_step=False)
         if not taken and not self.kept.wanted and trainer.state_fn in ("validate", "test") and self.name != "predict":
             warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)

@@ -1,0 +1,83 @@
+"""Random generators that a loader, its samplers, its data set and its transforms hold: found, captured, put back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+_PARTS = frozenset(("sampler", "batch_sampler", "dataset", "datasets", "transform", "transforms", "collate_fn"))
+_MAX_OBJECTS = 200  # a bound on what is looked through; real loaders hold a handful
+
+
+def find(loader: Any) -> dict[str, Any]:
+    """The generators by their place, `sampler.generator`: torch's, numpy's and `random`'s; each one once."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    places: list[tuple[str, Any]] = [("", loader)]
+    for place, holder in places:  # grows while it is walked
+        if len(places) > _MAX_OBJECTS:
+            break
+        for name, value in _attributes(holder):
+            if id(value) in seen:
+                continue
+            where = f"{place}.{name}" if place else name
+            if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+                found[where] = value
+            elif name in _PARTS or isinstance(value, (Sampler, Dataset)):
+                parts = value if isinstance(value, (list, tuple)) else [value]
+                places += [(f"{where}[{i}]" if parts is value else where, p) for i, p in enumerate(parts)]
+            else:
+                continue
+            seen.add(id(value))
+    return found
+
+
+def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
+    values = getattr(holder, "__dict__", None)
+    if isinstance(values, dict):
+        yield from values.items()
+
+
+def capture(loader: Any) -> dict[str, Any]:
+    """The state of each generator, plain, by its place."""
+    return {place: _state(generator) for place, generator in find(loader).items()}
+
+
+def restore(loader: Any, states: dict[str, Any]) -> None:
+    """Put every generator that is where it was back to its state; one that is new, or gone, is left out."""
+    generators = find(loader) if states else {}
+    for place, state in states.items():
+        if (generator := generators.get(place)) is not None:
+            _set(generator, state)
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return _plain(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return _plain(generator.get_state(legacy=False))
+    return generator.getstate()
+
+
+def _set(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
