@@ -139,12 +139,11 @@ class Slot:
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Take back what `state_dict` gave."""
-        self.used, self.latest, self.weights = state["used"], state["latest"], list(state["weights"])
-        self.host_total, self.weight, self.total = state["host_total"], state["weight"], state["total"]
-        if isinstance(self.total, Tensor):
-            self.total = self.total.to(device)
-        if isinstance(self.latest, Tensor):
-            self.latest = self.latest.to(device)
+        self.used, self.weights = state["used"], list(state["weights"])
+        self.host_total, self.weight = state["host_total"], state["weight"]
+        total, latest = state["total"], state["latest"]
+        self.total = total.to(device) if isinstance(total, Tensor) else total
+        self.latest = latest.to(device) if isinstance(latest, Tensor) else latest
         if state["rows"] is not None:
             rows = state["rows"].to(device)
             self._allocate(rows)
@@ -203,7 +202,9 @@ class Results:
         if not options[5]:
             slot.loaders.add(self.dataloader_idx)
         if slot.metric is not None:
-            slot.used, slot.latest = True, value._forward_cache
+            if value is not slot.metric and (slot.used or not _is_metric(value)):
+                raise ConfigError(f"self.log({name!r}, ...) in {self.hook}: another Metric has this name; rename one")
+            slot.metric, slot.used, slot.latest = value, True, value._forward_cache
             return
         if isinstance(value, Tensor):
             if value.numel() != 1:

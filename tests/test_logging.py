@@ -197,6 +197,7 @@ def test_logged_metrics_hold_the_newest_value_of_all_that_loggers_may_get(tmp_pa
     assert [logged for _, logged, _ in look.seen["batch"]] == [{"plain": i, "fork_step": i} for i in range(STEPS)]
     at_end = look.seen["epoch"][0][1]
     expected = {"plain": 2.0, "fork_step": 2.0, "val": THIRD, "val_fork_epoch": THIRD, "at_val_end": 8.0}
+    expected["val_fork_step"] = 1.0
     assert at_end == pytest.approx({**expected, **TRAIN_EPOCH, "at_start": 9.0})
 
 
@@ -541,6 +542,75 @@ def test_metrics_updated_without_a_value_have_no_step_value(tmp_path: Path) -> N
             return Net.training_step(self, batch, batch_idx)
 
     assert plain(fit(tmp_path, Updated()).callback_metrics) == {"mean": 1.0, "mean_epoch": 1.0}
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_collection_of_metrics(tmp_path: Path, by_step: bool) -> None:
+    from torchmetrics import MetricCollection
+    from torchmetrics.classification import MulticlassPrecision, MulticlassRecall
+
+    guesses, truth = torch.tensor([0, 0, 1, 1, 0, 0]), torch.tensor([0, 1, 1, 1, 1, 0])
+
+    class Collects(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            options: dict[str, Any] = {"num_classes": 2, "average": "macro"}
+            self.both = MetricCollection({"p": MulticlassPrecision(**options), "r": MulticlassRecall(**options)})
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            part = slice(2 * batch_idx, 2 * batch_idx + 2)
+            (self.both if by_step else self.both.update)(guesses[part], truth[part])
+            self.log_dict(self.both, on_step=by_step, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    module = Collects()
+    t = fit(tmp_path, module, max_epochs=2)
+    assert len(module.both.compute_groups) == (2 if by_step else 1), "with update alone they share one state"
+    p, r = (2 / 4 + 2 / 2) / 2, (2 / 2 + 2 / 4) / 2
+    last_p, last_r = (1 / 2 + 0) / 2, (1 / 1 + 0) / 2
+    steps = {"p_epoch": p, "p_step": last_p, "r_epoch": r, "r_step": last_r}
+    assert plain(t.callback_metrics) == pytest.approx({"p": p, "r": r, **(steps if by_step else {})})
+
+
+def test_a_metric_made_anew_each_epoch_is_the_one_that_counts(tmp_path: Path) -> None:
+    import torchmetrics
+
+    class Anew(WithMetrics):
+        def on_train_epoch_start(self) -> None:
+            self.mean = torchmetrics.MeanMetric()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.mean.update(float(self.current_epoch))
+            self.log("mean", self.mean, on_step=False, on_epoch=True)
+            return Net.training_step(self, batch, batch_idx)
+
+    assert plain(fit(tmp_path, Anew(), max_epochs=3).callback_metrics) == {"mean": 2.0}
+
+
+@pytest.mark.parametrize("second", ["metric", "number"])
+def test_two_metrics_under_one_name(tmp_path: Path, second: str) -> None:
+    class Two(WithMetrics):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.mean.update(1.0)
+            self.log("mean", self.mean)
+            self.log("mean", self.val_mean if second == "metric" else 1.0)
+            return Net.training_step(self, batch, batch_idx)
+
+    assert message_of(lambda: fit(tmp_path, Two())) == (
+        "self.log('mean', ...) in training_step: another Metric has this name; rename one"
+    )
+
+
+def test_a_second_module_logs_as_if_it_were_the_first(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    first, second = WithMetrics(), WithMetrics()
+    t.fit(first, data())
+    t.fit_loop.progress.epoch = 0
+    t.fit(second, data())
+    assert plain(t.callback_metrics) == {"mean": 1.0, "mean_epoch": 1.0, "mean_step": 2.0}
+    t.fit_loop.progress.epoch = 0
+    t.fit(logging_in("training_step", name="mean", prog_bar=True)(), data())
+    assert plain(t.callback_metrics) == plain(t.progress_bar_metrics) == {"mean": 1.0}
 
 
 def test_a_metric_that_is_not_one_number(tmp_path: Path) -> None:
