@@ -248,6 +248,44 @@ def test_several_loaders_need_a_step_that_takes_their_index(tmp_path: Path, fn: 
     )
 
 
+def test_several_loaders_need_batch_hooks_that_take_their_index(tmp_path: Path) -> None:
+    class Starts(Several):
+        def on_validation_batch_start(self, batch: Any, index: int) -> None:  # type: ignore[override]
+            pass
+
+    class Ends(lk.Callback):
+        def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, i: int) -> None:
+            pass  # type: ignore[override]
+
+    loaders = [data(), data()]
+    assert trainer(tmp_path, callbacks=[Ends()]).validate(Starts(), data(), verbose=False) == [{"v": 4.5}]
+    assert error_of(lambda: trainer(tmp_path).validate(Starts(), loaders), HookError) == (
+        "Starts.on_validation_batch_start has no dataloader_idx argument, and there are 2 loaders; "
+        "write on_validation_batch_start(self, batch, index, dataloader_idx=0)"
+    )
+    assert error_of(lambda: trainer(tmp_path, callbacks=[Ends()]).validate(Several(), loaders), HookError) == (
+        "Ends.on_validation_batch_end has no dataloader_idx argument, and there are 2 loaders; "
+        "write on_validation_batch_end(self, trainer, pl_module, outputs, batch, i, dataloader_idx=0)"
+    )
+
+
+def test_with_one_loader_its_index_is_given_only_where_it_is_named(tmp_path: Path) -> None:
+    class Named(Net):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            self.log("x", dataloader_idx)
+
+    class Other(Net):
+        def validation_step(self, batch: Any, batch_idx: int, weight: float = 2.0) -> None:
+            self.log("x", weight)
+
+    class Starred(Net):
+        def validation_step(self, *args: Any) -> None:
+            self.log("x", len(args))
+
+    found = [trainer(tmp_path).validate(net, data(4), verbose=False) for net in (Named(), Other(), Starred())]
+    assert found == [[{"x": 0.0}], [{"x": 2.0}], [{"x": 2.0}]]
+
+
 def test_a_step_may_take_the_batch_alone(tmp_path: Path) -> None:
     class Short(Net):
         def validation_step(self, batch: Any) -> None:

@@ -6,6 +6,7 @@ with every random generator saved and restored, without gradients, in evaluation
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,8 +59,6 @@ class EvaluationLoop:
             # the generators, modes and gradients are the training's again: what is saved here can be resumed
             if trainer.fitting:
                 trainer.fit_loop.schedules.move_validated()
-            progress = trainer.fit_loop.progress
-            progress.validated_at = progress.total_batches if trainer.fitting else progress.validated_at
             trainer.call("on_validation_end", owners="S")
         return metrics
 
@@ -70,6 +69,11 @@ class EvaluationLoop:
         prepare = self._prepare()
         step = self._step()
         starts, ends = (self.trainer.dispatcher.bind(f"on_{name}_batch_{when}", "CSM") for when in ("start", "end"))
+        if len(self.sources) > 1:
+            for fn in starts:
+                self._check_takes_index(fn, 3)
+            for fn in ends:
+                self._check_takes_index(fn, 4)
         for loader_idx, (source, limit) in enumerate(zip(self.sources, limits, strict=True)):
             self.results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
@@ -79,11 +83,19 @@ class EvaluationLoop:
         self.results.dataloader_idx = self.results.batch = None
         if self.kept.wanted:
             self.kept.finish(self.results)
+            self.kept.forget()
         self.trainer.board.take(self.results, of_step=False)  # callbacks and the module read them in the next hook
         call(f"on_{name}_epoch_end")
         metrics = self._publish()
-        # checkpoint callbacks come after the pass in a validation, see run
-        call(f"on_{name}_end", owners="CM" if name == "validation" else "CSM")
+        if name != "validation":
+            call(f"on_{name}_end")
+            return metrics
+        # those that watch a metric come first: saved before them, the validation is repeated after a resume, saved
+        # after them it is not. Checkpoint callbacks come after the pass, see run
+        call("on_validation_end", owners="W")
+        if self.trainer.fitting and not self.trainer.sanity_checking:
+            self.trainer.fit_loop.progress.end_validation()
+        call("on_validation_end", owners="NM")
         return metrics
 
     def _batches(
@@ -129,16 +141,24 @@ class EvaluationLoop:
         method = f"{self.name}_step"
         fn = self.trainer.precision.wrap(step_of(module, method))
         own = getattr(module, method)
-        takes = next((n for n in (3, 2, 1) if accepts_positional(own, n)), 1)
-        if several and takes < 3:
-            raise HookError(
-                f"{type(module).__name__}.{method} has no dataloader_idx argument, and there are {len(self.sources)} "
-                f"loaders; write {method}(self, batch, batch_idx, dataloader_idx=0)"
-            )
-        if takes >= 3:
+        if several:
+            self._check_takes_index(own, 3)
+        if (several or "dataloader_idx" in inspect.signature(own).parameters) and accepts_positional(own, 3):
             return fn
-        return (
-            (lambda batch, index, loader: fn(batch, index)) if takes == 2 else (lambda batch, index, loader: fn(batch))
+        if accepts_positional(own, 2):
+            return lambda batch, index, loader: fn(batch, index)
+        return lambda batch, index, loader: fn(batch)
+
+    def _check_takes_index(self, fn: Callable[..., Any], count: int) -> None:
+        """Raise HookError where a step or batch hook cannot be told which of several loaders its batch is from."""
+        if accepts_positional(fn, count):
+            return
+        hook: Any = getattr(fn, "func", fn)  # a callback's hook has its first arguments filled in
+        owner, name = getattr(hook, "__self__", None), getattr(hook, "__name__", "the hook")
+        names = [*([] if owner is None else ["self"]), *inspect.signature(hook).parameters]
+        raise HookError(
+            f"{'' if owner is None else type(owner).__name__ + '.'}{name} has no dataloader_idx argument, and there "
+            f"are {len(self.sources)} loaders; write {name}({', '.join(names)}, dataloader_idx=0)"
         )
 
     # ------------------------------------------------------------ around the pass
