@@ -708,6 +708,22 @@ def test_a_window_that_a_hook_s_own_step_left_out_does_not_weigh_on_the_next(tmp
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
+def test_an_overridden_step_takes_the_window_that_a_loader_without_length_leaves_open(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Overriding(Gradients):
+        def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+            calls.append(batch_idx)
+            assert float(optimizer.step(closure=optimizer_closure)) > 0
+
+    batches = unequal_batches()
+    module, expected = Overriding(), of_big_batches(batches, 4)
+    t = fit(tmp_path, module, NoLength(batches), accumulate_grad_batches=4)
+    assert (calls, t.global_step) == ([3, 5], 2)
+    for found, wanted in zip(module.kept, expected.kept, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_that_returns_none_is_skipped(tmp_path: Path, accumulate: int) -> None:
     outputs: list[bool] = []

@@ -63,6 +63,14 @@ class ClosureStep:
         loop.window.open()  # also where the module's optimizer_step left the update out
         return output, loop.progress.global_step > before
 
+    def finish(self) -> None:
+        """The data ended inside a window: step with what it holds, which has been through backward already."""
+        loop = self.loop
+        optimizer = SteppedOptimizer(loop.optimizer, self._update)
+        loop.module.optimizer_step(loop.progress.epoch, loop.progress.batches_done - 1, optimizer, loop.loss.detach)
+        loop.micro = 0
+        loop.window.open()
+
     def _update(self, closure: Callable[[], Any] | None) -> Any:
         """What `optimizer.step(closure)` does for the user."""
         loop = self.loop
