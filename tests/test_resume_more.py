@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lightkit as lk
 from lightkit.callbacks import EarlyStopping, ModelCheckpoint
@@ -59,7 +59,9 @@ class Saving(lk.Callback):
                 raise KeyboardInterrupt
 
 
-def run(root: Path, net: Any, *, extra: Any = (), ckpt_path: Any = None, seed: int = 1, **arguments: Any) -> Any:
+def run(
+    root: Path, net: Any, *, extra: Any = (), ckpt_path: Any = None, seed: int = 1, train: Any = data, **arguments: Any
+) -> Any:
     lk.seed_everything(seed, verbose=False)
     model = net()
     trainer = lk.Trainer(
@@ -70,7 +72,7 @@ def run(root: Path, net: Any, *, extra: Any = (), ckpt_path: Any = None, seed: i
         ],
     )  # fmt: skip
     try:
-        trainer.fit(model, data(), data(), ckpt_path=ckpt_path)
+        trainer.fit(model, train(), data(), ckpt_path=ckpt_path)
     except KeyboardInterrupt:
         assert extra
     return trainer
@@ -94,6 +96,9 @@ def assert_same(whole: Any, parts: Any) -> None:
         ("on_train_batch_end", 8),
         ("on_validation_start", 8),
         ("on_validation_batch_end", 8),
+        ("on_validation_epoch_end", 8),
+        ("on_validation_end", 8),
+        ("on_train_epoch_end", 8),
         ("on_train_epoch_start", 6),
         ("on_train_start", 0),
     ],
@@ -104,6 +109,39 @@ def test_saved_in_any_hook_it_goes_on_exactly(tmp_path: Path, hook: str, step: i
     run(tmp_path / "parts", Net, extra=[Saving(hook, step, path)], val_check_interval=interval)
     parts = run(tmp_path / "parts", Net, ckpt_path=path, seed=77, val_check_interval=interval)
     assert_same(whole, parts)
+
+
+class Sizeless(IterableDataset[Any]):
+    """A loader over it has no length: the epoch ends where it ends."""
+
+    def __iter__(self) -> Any:
+        yield from ((torch.linspace(i, i + 1, 4), torch.tensor(i % 2)) for i in torch.randperm(23).tolist())
+
+
+class Earlier(Net):
+    """The earlier style, whose outputs must be there when the epoch ends; a scheduler that waits for no metric."""
+
+    def training_epoch_end(self, outputs: Any) -> None:
+        self.log("mean_of_outputs", torch.stack([o["loss"] for o in outputs]).mean())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.2)
+        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+
+
+@pytest.mark.parametrize("is_sized", [True, False])
+@pytest.mark.parametrize("hook", ["on_validation_epoch_end", "on_validation_end", "on_train_epoch_end"])
+def test_saved_at_an_epoch_s_end_its_end_is_not_repeated(tmp_path: Path, hook: str, is_sized: bool) -> None:
+    def train() -> Any:
+        return data() if is_sized else DataLoader(Sizeless(), batch_size=4)
+
+    whole = run(tmp_path / "whole", Earlier, train=train)
+    path = tmp_path / "saved.ckpt"
+    run(tmp_path / "parts", Earlier, train=train, extra=[Saving(hook, 12, path)])
+    parts = run(tmp_path / "parts", Earlier, train=train, ckpt_path=path, seed=77)
+    assert_same(whole, parts)
+    schedulers = [trainer.lr_scheduler_configs[0].scheduler.state_dict() for trainer in (whole, parts)]
+    assert schedulers[0] == schedulers[1]
 
 
 def test_saved_at_a_validation_s_end_in_the_middle_of_an_epoch(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkit.devices.transfer import map_tensors, to_cpu
-from lightkit.errors import HookError
+from lightkit.errors import HookError, NonFiniteError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
 
@@ -40,6 +40,15 @@ def loss_of(output: Any, module: Any, results: Any) -> Tensor | None:
     if not isinstance(loss, Tensor):
         raise HookError(f"{type(module).__name__}.training_step returned a {type(loss).__name__}; {EXPECTED}")
     return loss
+
+
+def not_finite(value: float, progress: Any, index: int) -> NonFiniteError:
+    """What to raise for a loss that is NaN or infinite."""
+    return NonFiniteError(
+        f"the loss is {value} in epoch {progress.epoch}, batch {index} (step {progress.global_step}); "
+        "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
+        "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
+    )
 
 
 def check_loss(loss: Tensor, module: Any) -> None:
@@ -101,13 +110,15 @@ class KeptOutputs:
             output = {"loss": output}
         self.outputs[loader_idx].append(to_cpu(output) if self.on_cpu else detached(output))
 
-    def finish(self, results: Any, *, forget: bool = True) -> None:
-        """Hand them to the hook, log what it returns, and forget them (not where the epoch goes on later)."""
+    def finish(self, results: Any) -> None:
+        """Hand them to the hook, and log what it returns."""
         outputs: Any = self.outputs[0] if len(self.outputs) == 1 else self.outputs
-        if forget:
-            self.outputs = [[] for _ in self.outputs]
         results.enter(self.hook)
         log_epoch_end(results, getattr(self.module, self.hook)(outputs), self.hook, self.module)
+
+    def forget(self) -> None:
+        """The epoch is over, and nobody will ask for them again."""
+        self.outputs = [[] for _ in self.outputs]
 
 
 def step_of(module: Any, name: str) -> Any:

@@ -18,6 +18,7 @@ class Progress:
     global_step: int = 0  # optimizer steps over all epochs
     logged_step: int = -1  # the last step whose metrics were written
     validated_at: int = -1  # total_batches at the last validation
+    epochs_scheduled: int = 0  # epochs at whose end the schedulers have moved
     schedulers_wait: bool = False  # those with interval "step" that watch a metric wait for the validation that is due
     steps_logged: int = 0  # validation steps whose metrics were written
 
@@ -26,6 +27,10 @@ class Progress:
         self.epoch += 1
         self.batches_done = 0
         self.is_epoch_started = self.is_epoch_done = False
+
+    def end_validation(self) -> None:
+        """All that a validation decides is decided: it is not repeated."""
+        self.validated_at = self.total_batches
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

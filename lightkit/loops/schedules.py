@@ -45,8 +45,10 @@ class Schedules:
 
     def move_epoch(self) -> None:
         """After the last optimizer step of an epoch: those that wait for no metric."""
-        if self.by_epoch:
-            self._move(self.by_epoch, "epoch", self.loop.progress.epoch + 1, wait_for_metric=False)
+        p = self.loop.progress
+        if self.by_epoch and p.epochs_scheduled <= p.epoch:  # not again where the epoch's end is resumed
+            p.epochs_scheduled = p.epoch + 1
+            self._move(self.by_epoch, "epoch", p.epoch + 1, wait_for_metric=False)
 
     def move_waiting(self) -> None:
         """At the end of an epoch, when its metrics are there: those that wait for one."""

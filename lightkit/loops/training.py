@@ -29,11 +29,11 @@ from torch import Tensor
 from lightkit.data.order import Source
 from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
-from lightkit.errors import ConfigError, DataError, NonFiniteError
+from lightkit.errors import ConfigError, DataError
 from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
-from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, step_of
+from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, not_finite, step_of
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
@@ -299,8 +299,9 @@ class TrainingLoop:
             return
         if p.global_step % trainer.log_interval == 0 and p.logged_step != p.global_step:
             self._write_step()
-        if p.validated_at != p.total_batches and trainer.validation_plan.is_due(p):
+        if trainer.validation_plan.is_due(p):
             self._validate()
+        self.schedules.move_validated()
 
     def _write_step(self) -> None:
         """Read what was logged, and write it; the only place in an epoch where training reads the device."""
@@ -319,11 +320,7 @@ class TrainingLoop:
             return
         value = float(self.loss.detach())
         if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the loss is {value} in epoch {p.epoch}, batch {index} (step {p.global_step}); "
-                "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
-                "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
-            )
+            raise not_finite(value, p, index)
 
     def _validate(self) -> None:
         trainer, p = self.trainer, self.progress
@@ -349,8 +346,9 @@ class TrainingLoop:
         if trainer.shows_steps:  # callbacks find the last step's values beside the epoch's
             trainer.board.take(self.results, of_step=True)
         trainer.shows_steps = False
-        if self.kept is not None and self.kept.wanted:
-            self.kept.finish(self.results, forget=is_complete)
+        assert self.kept is not None
+        if self.kept.wanted:
+            self.kept.finish(self.results)
         trainer.board.take(self.results, of_step=False)
         trainer.call("on_train_epoch_end", owners="NM")
         taken = trainer.board.take(self.results, of_step=False)  # with what was logged just now
@@ -358,9 +356,10 @@ class TrainingLoop:
         if is_complete:
             self.schedules.move_waiting()
         trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, max(p.global_step - 1, 0))
-        if is_complete:
+        if is_complete:  # what is saved from here on goes on with the next epoch
             p.is_epoch_done = True
             trainer.train_source.close()
+            self.kept.forget()
         trainer.call("on_train_epoch_end", owners="S")
         if is_complete:
             p.next_epoch()
