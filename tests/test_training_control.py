@@ -261,6 +261,22 @@ def test_fit_goes_on_where_the_last_fit_ended(tmp_path: Path) -> None:
     assert (module.said(), t.global_step, t.current_epoch) == ("t0 t1 E t0 t1 E", 4, 2)
 
 
+def test_after_a_stop_inside_an_epoch_the_next_fit_begins_the_next_epoch(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Seeing(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(float(batch[0][0, 0]))
+            return super().training_step(batch, batch_idx)
+
+    module, t = Seeing(), trainer(tmp_path, max_epochs=2, max_steps=2)
+    t.fit(module, data())
+    t.max_steps = -1
+    t.fit(module, data())
+    assert (module.said(), t.global_step, t.current_epoch) == ("t0 t1 E t0 t1 t2 t3 E", 6, 2)
+    assert seen == pytest.approx([0.0, 0.08, 0.0, 0.08, 0.16, 0.24])
+
+
 # ------------------------------------------------------------------ runs for trying out
 
 
