@@ -32,6 +32,19 @@ def resolve(trainer: Any, fn: str, ckpt_path: Any) -> Path | None:
     return Path(ckpt_path)
 
 
+def for_fit(trainer: Any, ckpt_path: Any) -> tuple[dict[str, Any] | None, str]:
+    """The checkpoint to go on from and its path, None where training begins; its run goes on in its own directory."""
+    path = resolve(trainer, "fit", ckpt_path)
+    if path is None:
+        return None, ""
+    checkpoint = files.load(path)
+    trainer.ckpt_path = str(path)
+    home = rundir.of_checkpoint(path)
+    if home is not None and trainer._run_dir is None and trainer._explicit_run_dir is None:
+        trainer._run_dir = home
+    return checkpoint, str(path)
+
+
 def for_evaluation(trainer: Any, fn: str, model: Any, ckpt_path: Any) -> Path | None:
     """The file to evaluate: the one asked for, else the fit's best where one was monitored and no model is given."""
     if ckpt_path is None and model is None and trainer.has_fitted:
@@ -39,7 +52,9 @@ def for_evaluation(trainer: Any, fn: str, model: Any, ckpt_path: Any) -> Path | 
         best = getattr(callback, "best_model_path", "")
         if best and getattr(callback, "monitor", None) is not None:
             trainer.print(f"{fn}: the best checkpoint of the fit is used, {best}")
+            trainer.ckpt_path = str(best)
             return Path(best)
+        trainer.ckpt_path = None
         return None
     path = resolve(trainer, fn, ckpt_path)
     trainer.ckpt_path = None if path is None else str(path)

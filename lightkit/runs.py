@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lightkit import optimizers, report, resume, rundir
+from lightkit import optimizers, report, resume
 from lightkit.arguments import batches_between
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
@@ -35,6 +35,7 @@ class Run:
         self.given: dict[str, Any] = {}
         self.train_source: Any = None
         self.loaded_epoch = 0
+        self.has_ended = False  # the last fit ran to its end, which may be inside an epoch
         self.validation_plan: ValidationPlan | None = None
 
     # ------------------------------------------------------------ fit
@@ -44,16 +45,16 @@ class Run:
         trainer = self.trainer
         train, datamodule = _data_of(train, datamodule, "train_dataloaders", val)
         with self._running("fit", model, datamodule):
-            checkpoint, path = self._checkpoint_for_fit(ckpt_path)
+            checkpoint, path = resume.for_fit(trainer, ckpt_path)
             self.given = {"train": train, "val": val}
             self._check_fit()
             self._open_run()
             self._set_up("fit")
+            trainer.precision.convert_module(trainer.lightning_module)  # before weights, which may be of float64
             if checkpoint is not None:
                 contents.give_callbacks(trainer, checkpoint)
                 contents.give_weights(trainer, checkpoint, path)
             trainer.strategy.setup(trainer.lightning_module, trainer.devices[0])
-            trainer.precision.convert_module(trainer.lightning_module)
             self._configure_optimizers()
             if checkpoint is not None:
                 self._find_validation()
@@ -63,10 +64,13 @@ class Run:
             self._load_train_loader()
             self._load_validation_loaders()
             if checkpoint is None:
+                trainer.fit_loop.progress.leave_epoch(was_stopped=self.has_ended)
+                trainer.fit_loop.resume_state = None
                 self._sanity_check()
-            trainer.status = "running"
+            trainer.status, self.has_ended = "running", False
             with torch.autograd.set_detect_anomaly(True) if trainer.detect_anomaly else nullcontext():
                 trainer.fit_loop.run()
+            self.has_ended = True
             trainer.call("on_fit_end")
             trainer.has_fitted = True
 
@@ -142,11 +146,11 @@ class Run:
         path = resume.for_evaluation(trainer, fn, model, ckpt_path)
         self._open_run()
         self._set_up(fn)
+        trainer.precision.convert_module(module)
         if path is not None:
             checkpoint = files.load(path)
             contents.give_weights(trainer, checkpoint, str(path))
         trainer.strategy.setup(module, trainer.devices[0])
-        trainer.precision.convert_module(module)
         found = sources.find_loaders(stage, loaders, trainer.datamodule, module)
         if found is None:
             raise DataError(
@@ -292,7 +296,9 @@ class Run:
         trainer.train_dataloader = loader
         total = sources.length_of(several[0])
         trainer.num_training_batches = sources.limited(total, trainer.limit_train_batches, "limit_train_batches", where)
-        self.given["loaded"], self.loaded_epoch = module, trainer.current_epoch
+        every = trainer.reload_dataloaders_every_n_epochs or 1
+        # after a resume, too, the loader is asked for again in the epochs in which an uninterrupted run does it
+        self.given["loaded"], self.loaded_epoch = module, trainer.current_epoch // every * every
 
     def reload_train_loader_if_due(self) -> None:
         """See Trainer.reload_train_loader_if_due."""
@@ -302,6 +308,11 @@ class Run:
             self.given["loaded"] = None
             self._load_train_loader()
             self._load_validation_loaders()
+
+    def reloads_at(self, epoch: int) -> bool:
+        """Whether an epoch begins with loaders that were asked for again."""
+        every = self.trainer.reload_dataloaders_every_n_epochs
+        return every > 0 and epoch % every == 0
 
     def _find_validation(self) -> None:
         trainer, module = self.trainer, self.trainer.lightning_module
@@ -359,18 +370,6 @@ class Run:
         if trainer.is_global_zero:
             files.save(checkpoint, path)
         trainer.strategy.barrier("save_checkpoint")
-
-    def _checkpoint_for_fit(self, ckpt_path: Any) -> tuple[dict[str, Any] | None, str]:
-        trainer = self.trainer
-        path = resume.resolve(trainer, "fit", ckpt_path)
-        if path is None:
-            return None, ""
-        checkpoint = files.load(path)
-        trainer.ckpt_path = str(path)
-        home = rundir.of_checkpoint(path)
-        if home is not None and trainer._run_dir is None and trainer._explicit_run_dir is None:
-            trainer._run_dir = home  # a resumed run goes on where it was
-        return checkpoint, str(path)
 
 
 def _data_of(loaders: Any, datamodule: Any, name: str, val: Any = None) -> tuple[Any, Any]:

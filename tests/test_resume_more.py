@@ -201,6 +201,38 @@ def test_the_gradient_scaler_goes_on(tmp_path: Path) -> None:
     assert whole.precision.state_dict() == parts.precision.state_dict()
 
 
+def test_weights_of_double_precision_come_back_whole(tmp_path: Path) -> None:
+    class Double(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step([batch[0].double(), batch[1]], batch_idx)
+
+    whole = run(tmp_path / "whole", Double, precision="64-true")
+    path = tmp_path / "8.ckpt"
+    run(tmp_path / "parts", Double, precision="64-true", extra=[Saving("on_train_batch_end", 8, path)])
+    assert_same(whole, run(tmp_path / "parts", Double, precision="64-true", ckpt_path=path, seed=5))
+
+
+def test_loaders_are_asked_for_in_the_same_epochs_after_a_resume(tmp_path: Path) -> None:
+    class Asked(Net):
+        def train_dataloader(self) -> Any:
+            generator = torch.Generator().manual_seed(self.current_epoch)
+            return DataLoader(data().dataset, batch_size=4, shuffle=True, generator=generator)
+
+    options: dict[str, Any] = {"train": lambda: None, "max_epochs": 5, "reload_dataloaders_every_n_epochs": 2}
+    whole = run(tmp_path / "whole", Asked, **options)
+    for hook, step in (("on_train_batch_end", 8), ("on_train_batch_end", 13), ("on_train_epoch_start", 12)):
+        path, folder = tmp_path / f"{hook}{step}.ckpt", tmp_path / f"parts {hook}{step}"
+        run(folder, Asked, extra=[Saving(hook, step, path)], **options)
+        assert_same(whole, run(folder, Asked, ckpt_path=path, seed=5, **options))
+
+
+def test_fit_after_an_interrupted_one_begins_the_epoch_anew(tmp_path: Path) -> None:
+    trainer = run(tmp_path / "run", Net, extra=[Saving("on_train_batch_end", 8, tmp_path / "8.ckpt")])
+    assert (trainer.current_epoch, trainer.global_step) == (1, 8)
+    trainer.fit(trainer.lightning_module, data(), data())
+    assert (trainer.current_epoch, trainer.global_step) == (3, 8 + 2 * STEPS)
+
+
 def test_accumulated_steps_go_on(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", Net, accumulate_grad_batches=4)  # 6 batches: a window of 4 and one of 2
     for step in (1, 2, 3):

@@ -28,6 +28,13 @@ class Progress:
         self.batches_done = 0
         self.is_epoch_started = self.is_epoch_done = False
 
+    def leave_epoch(self, *, was_stopped: bool) -> None:
+        """Where the trainer's last fit ended inside an epoch: go on with the next if it was stopped, else repeat it."""
+        if self.is_epoch_started and was_stopped:
+            self.next_epoch()
+        self.batches_done = 0
+        self.is_epoch_started = False
+
     def end_validation(self) -> None:
         """All that a validation decides is decided: it is not repeated."""
         self.validated_at = self.total_batches

@@ -29,11 +29,11 @@ from torch import Tensor
 from lightkit.data.order import Source
 from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import DataError
 from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
-from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, not_finite, step_of
+from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, not_finite, step_of, weight_of
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
@@ -54,6 +54,7 @@ class TrainingLoop:
         self.results = Results(batch_size_of, is_training=True)
         self.kept: KeptOutputs | None = None
         self.loss: Tensor | None = None
+        self.micro = 0  # micro-batches in the open window
         self.source: Source | None = None
         self.resume_state: dict[str, Any] | None = None  # position in the data and generators of a checkpoint
 
@@ -67,6 +68,8 @@ class TrainingLoop:
     def run(self) -> None:
         """Train until max_epochs, max_steps or should_stop."""
         trainer = self.trainer
+        if self.resume_state is None and self.progress.batches_done > 0:
+            self.progress.next_epoch()  # the fit before stopped inside an epoch
         with trainer.collect_into(self.results):
             trainer.call("on_train_start")
             while not self._is_done():
@@ -84,8 +87,8 @@ class TrainingLoop:
     def _should_stop(self) -> bool:
         """Whether somebody asked to stop and the minimum is reached."""
         trainer, p = self.trainer, self.progress
-        if not trainer.should_stop:
-            return False
+        if not trainer.should_stop or (self.micro > 0 and not self._at_end()):
+            return False  # an open accumulation window is finished first
         done = p.epoch + (p.is_epoch_done or self._at_end())
         return done >= (trainer.min_epochs or 0) and p.global_step >= (trainer.min_steps or 0)
 
@@ -103,10 +106,10 @@ class TrainingLoop:
             restore_rng(state["rng"])
         else:
             if state is not None:
-                if state["data"] is not None:  # None: saved before the first epoch
+                # None: saved before the first epoch. A loader made anew has generators of its own.
+                if state["data"] is not None and not trainer.run.reloads_at(p.epoch):
                     source.load_between_epochs(state["data"])
                 restore_rng(state["rng"])
-            self.results.clear()
             self.kept = KeptOutputs(trainer.lightning_module, "training_epoch_end", is_training=True)
             trainer.call("on_train_epoch_start")
             p.is_epoch_started = True
@@ -144,7 +147,7 @@ class TrainingLoop:
         self.accumulate = trainer.accumulate_grad_batches
         self.window = Window(self.accumulate)
         self.checks_every_step = trainer.nan_check == "step"
-        self.micro = 0  # micro-batches in the open window
+        self.micro = 0
         self.next_validation = trainer.validation_plan.next(self.progress)
 
     # ------------------------------------------------------------ batches
@@ -161,12 +164,14 @@ class TrainingLoop:
                 return True
             index = p.batches_done
             if self.prepare is not None:
+                results.enter("on_after_batch_transfer")
                 batch = self.prepare(batch, 0)
             results.batch = batch
             if self.on_batch_start:
                 results.enter("on_train_batch_start")
                 if any([fn(batch, index) == -1 for fn in self.on_batch_start]):
                     self._end_window()
+                    p.end_validation()  # as in Lightning, none after a rest that is skipped
                     return True
             is_last = index + 1 >= trainer.num_training_batches
             results.enter("training_step")
@@ -217,7 +222,7 @@ class TrainingLoop:
         if self.micro == 0:
             self._zero_grad(index)
         if self.accumulate > 1:
-            loss = loss * self.window.factor(self._weight(output))
+            loss = loss * self.window.factor(weight_of(output, self.results.batch))
         if self.on_before_backward:
             for fn in self.on_before_backward:
                 fn(loss)
@@ -234,15 +239,6 @@ class TrainingLoop:
         for fn in self.on_before_zero_grad:
             fn(self.optimizer)
         self.zero_grad(self.progress.epoch, index, self.optimizer)
-
-    def _weight(self, output: Any) -> Any:
-        """What a micro-batch counts: its `num_items` where training_step returns it, else its batch size."""
-        if isinstance(output, dict) and "num_items" in output:
-            return output["num_items"]
-        try:
-            return batch_size_of(self.results.batch)
-        except ConfigError:
-            return 1
 
     def complete_gradients(self) -> None:
         """Between the last backward of a window and the step: correct, unscale, hooks, clip."""
@@ -280,8 +276,8 @@ class TrainingLoop:
 
     def _end_window(self) -> None:
         """A loader without length ended inside a window: step with what the window holds."""
-        if self.micro > 0 and self.closure_step is None:
-            self._update()
+        if self.micro > 0:
+            self._update() if self.closure_step is None else self.closure_step.finish()
             self.schedules.move_step()
 
     def _outputs(self, output: Any) -> Any:
@@ -358,6 +354,7 @@ class TrainingLoop:
         trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, max(p.global_step - 1, 0))
         if is_complete:  # what is saved from here on goes on with the next epoch
             p.is_epoch_done = True
+            self.results.clear()
             trainer.train_source.close()
             self.kept.forget()
         trainer.call("on_train_epoch_end", owners="S")
