@@ -33,7 +33,7 @@ class HookedModule(nn.Module):
         """`(batch, batch_idx, dataloader_idx=0)` -> anything; log in it."""
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:
-        """`(batch, batch_idx, dataloader_idx=0)` -> the prediction; default: `self(batch)`, or of its first item."""
+        """`(batch, batch_idx, dataloader_idx=0)` -> the prediction; default: `self(batch)`."""
         batch = args[0] if args else kwargs["batch"]
         return self(batch)
 

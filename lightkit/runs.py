@@ -45,6 +45,9 @@ class Run:
         trainer = self.trainer
         train, datamodule = _data_of(train, datamodule, "train_dataloaders", val)
         with self._running("fit", model, datamodule):
+            trainer.board.clear()
+            trainer.fit_loop.results.clear()
+            trainer.fit_loop.results.slots.clear()  # another module's arguments and torchmetrics objects
             checkpoint, path = resume.for_fit(trainer, ckpt_path)
             self.given = {"train": train, "val": val}
             self._check_fit()

@@ -273,7 +273,8 @@ class Trainer:
 
     @property
     def logged_metrics(self) -> dict[str, float]:
-        """What the loggers got last, by name."""
+        """What the loggers may get, the newest value by name; reading costs a device read."""
+        self._refresh()
         return self.board.logged
 
     @property
@@ -283,8 +284,9 @@ class Trainer:
         return self.board.progress_bar
 
     def _refresh(self) -> None:
-        if self._results is not None and self._results.is_training and self.shows_steps:
-            self.board.take(self._results, of_step=True)
+        results = self._results
+        if results is not None and (self.shows_steps if results.is_training else results.has_step_values):
+            self.board.take(results, of_step=True)
 
     @property
     def current_epoch(self) -> int:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
@@ -73,6 +74,7 @@ class LearningRateMonitor(Callback):
             if self.log_weight_decay:
                 stats[f"{name}-weight_decay"] = float(group.get("weight_decay", 0))
         if stats:
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in stats.items()})
             for logger in trainer.loggers:
                 logger.log_metrics(stats, step)
 

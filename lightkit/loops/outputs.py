@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightkit.devices.transfer import map_tensors, to_cpu
-from lightkit.errors import HookError, NonFiniteError
+from lightkit.devices.transfer import batch_size_of, map_tensors, to_cpu
+from lightkit.errors import ConfigError, HookError, NonFiniteError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
 
@@ -49,6 +49,16 @@ def not_finite(value: float, progress: Any, index: int) -> NonFiniteError:
         "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
         "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
     )
+
+
+def weight_of(output: Any, batch: Any) -> Any:
+    """What a micro-batch counts: its `num_items` where training_step returns it, else its batch size."""
+    if isinstance(output, dict) and "num_items" in output:
+        return output["num_items"]
+    try:
+        return batch_size_of(batch)
+    except ConfigError:
+        return 1
 
 
 def check_loss(loss: Tensor, module: Any) -> None:
