@@ -68,8 +68,6 @@ class TrainingLoop:
     def run(self) -> None:
         """Train until max_epochs, max_steps or should_stop."""
         trainer = self.trainer
-        if self.resume_state is None and self.progress.batches_done > 0:
-            self.progress.next_epoch()  # the fit before stopped inside an epoch
         with trainer.collect_into(self.results):
             trainer.call("on_train_start")
             while not self._is_done():
