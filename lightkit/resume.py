@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lightkit import rundir
-from lightkit.checkpoint import files
+from lightkit.checkpoint import contents, files
 from lightkit.errors import ConfigError
 
 
@@ -23,7 +25,7 @@ def resolve(trainer: Any, fn: str, ckpt_path: Any) -> Path | None:
             )
         return Path(best)
     if ckpt_path == "last":
-        path = _last(trainer)
+        path = _last(trainer, must_train=fn == "fit")
         if path is None:
             warnings.warn(
                 f"trainer.{fn}(ckpt_path='last'): there is no checkpoint yet, nothing is loaded", stacklevel=2
@@ -61,15 +63,28 @@ def for_evaluation(trainer: Any, fn: str, model: Any, ckpt_path: Any) -> Path | 
     return path
 
 
-def _last(trainer: Any) -> Path | None:
-    """The newest whole checkpoint: of this Trainer's callbacks, else of the newest run that has one."""
-    folders = [Path(c.dirpath) for c in trainer.checkpoint_callbacks if getattr(c, "dirpath", None)]
+def _last(trainer: Any, *, must_train: bool) -> Path | None:
+    """The newest whole checkpoint in this Trainer's folders, else in those of the newest run that has one.
+
+    must_train: one that training can go on from; files of weights alone are passed over.
+    """
+    is_wanted = _can_train if must_train else None
+    callbacks = trainer.checkpoint_callbacks
+    own = [Path(c.dirpath) for c in callbacks if getattr(c, "dirpath", None)]
+    runs: list[Path] = []
     if trainer._explicit_run_dir is not None:
-        folders.append(trainer._explicit_run_dir / "checkpoints")
-    elif not folders:
+        own.append(trainer._explicit_run_dir / "checkpoints")
+    elif len(own) < len(callbacks) or not callbacks:  # a callback without a folder saves in the run directory
         name = trainer._run_name or type(trainer.lightning_module).__name__
-        folders += [d / "checkpoints" for d in rundir.earlier(Path(trainer.default_root_dir), name)]
-    for folder in folders:
-        if folder.is_dir() and (found := files.newest_whole(folder)) is not None:
-            return found
-    return None
+        runs = [d / "checkpoints" for d in rundir.earlier(Path(trainer.default_root_dir), name)]
+    of_newest_run = next((p for d in runs if (p := files.newest_whole([d], is_wanted=is_wanted)) is not None), None)
+    return files.newest_whole([*own, *([of_newest_run.parent] if of_newest_run else [])], is_wanted=is_wanted)
+
+
+def _can_train(path: Path) -> bool:
+    """Whether a file holds more than weights; only its table of contents is read."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch's readers raise nearly everything for files that are not theirs
+        return False
+    return isinstance(content, dict) and contents.can_train(content)

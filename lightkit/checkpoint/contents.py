@@ -83,13 +83,18 @@ def give_callbacks(trainer: Any, checkpoint: dict[str, Any]) -> None:
         datamodule.load_state_dict(state)
 
 
+def can_train(checkpoint: dict[str, Any]) -> bool:
+    """Whether it holds what training needs to go on, beside the weights."""
+    return "loop" in checkpoint and "optimizer_states" in checkpoint
+
+
 def give_training(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
     """Give optimizers, schedulers, scaler, loggers and the loop what they had.
 
     Raises:
         CheckpointError: the checkpoint holds weights alone, or other optimizers than the module configures.
     """
-    if "loop" not in checkpoint or "optimizer_states" not in checkpoint:
+    if not can_train(checkpoint):
         raise CheckpointError(
             f"{where}: holds weights alone, training cannot go on from it; load them with "
             f"{type(trainer.lightning_module).__name__}.load_from_checkpoint and fit without ckpt_path"

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,21 +166,49 @@ def _damaged(path: Path, problem: str) -> str:
 
 def _harmless() -> list[Any]:
     """What torch refuses by default and only holds data: numpy values, paths, dict- and list-likes."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    rebuild: Any = np.zeros(0).__reduce__()[0]
-    allowed: list[Any] = [np.ndarray, np.dtype]
-    allowed += {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    allowed: list[Any] = [(_Array, "numpy.ndarray"), (_NumberType, "numpy.dtype")]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # the names of numpy 1 and numpy 2
-        allowed += [(scalar, f"{module}.scalar"), (rebuild, f"{module}._reconstruct")]
+        allowed += [(_scalar, f"{module}.scalar"), (_new_array, f"{module}._reconstruct")]
     for module in ("pathlib", "pathlib._local"):  # of Python up to 3.12 and 3.13
         # whichever system wrote it: a Path of the other one cannot be made here
         allowed += [(Path, f"{module}.PosixPath"), (Path, f"{module}.WindowsPath")]
-    allowed += [list, dict, set, int, float]  # a defaultdict names what it makes
+    allowed += [list, dict, set, int, float, bytes]  # a defaultdict names what it makes; no bytes are bytes()
     allowed += [(_new_dict, "collections.defaultdict"), (_new_list, "collections.deque")]
     for module in ("lightning.fabric", "lightning_fabric", "lightning.pytorch", "pytorch_lightning"):
         file = "data" if "fabric" in module else "parsing"
         allowed += [(dict, f"{module}.utilities.{file}.AttributeDict")]
     return allowed
+
+
+class _NumberType:
+    """Stands for numpy's dtype: a real one takes fields and sizes from a file, and would then read foreign memory."""
+
+    def __init__(self, code: str, *_: Any):
+        self.dtype = np.dtype(code) if isinstance(code, str) else np.dtype(object)
+        if self.dtype.kind not in "biufc":
+            raise ValueError(f"the numpy dtype {code!r} is not one of numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray[Any, Any]):
+    """An array of numbers, whose size numpy checks against the bytes that are there."""
+
+    def __new__(cls, *_: Any) -> _Array:
+        return super().__new__(cls, (0,))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, kind, is_fortran, data = state
+        super().__setstate__((version, shape, kind.dtype, is_fortran, data))
+
+
+def _new_array(*_: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(kind: _NumberType, data: bytes) -> Any:
+    return np.frombuffer(data, dtype=kind.dtype, count=1)[0]
 
 
 def _new_dict(factory: Any = None) -> dict[Any, Any]:
@@ -221,21 +249,27 @@ def is_whole(path: PathLike) -> bool:
     return True
 
 
-def newest_whole(directory: PathLike, skip: PathLike | None = None) -> Path | None:
-    """Return the newest whole checkpoint of a folder, by time, then name, or None where there is none.
+def newest_whole(
+    directory: PathLike | Iterable[PathLike],
+    skip: PathLike | None = None,
+    is_wanted: Callable[[Path], bool] | None = None,
+) -> Path | None:
+    """Return the newest whole checkpoint of a folder or of several, by time, then name; None where there is none.
 
-    Looks at .ckpt, .pt and .pth; `skip` is left out.
+    Looks at .ckpt, .pt and .pth; `skip` and those that are not wanted are left out.
     """
+    folders = [directory] if isinstance(directory, str | os.PathLike) else directory
     skipped = None if skip is None else Path(skip)
-    found = (file for file in _checkpoints(Path(directory)) if file != skipped and is_whole(file))
-    return next(found, None)
+    found = (file for file in _checkpoints(*map(Path, folders)) if file != skipped and is_whole(file))
+    return next((file for file in found if is_wanted is None or is_wanted(file)), None)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint files of a folder, newest first; half-written ones have another suffix."""
-    if not folder.is_dir():
-        return []
-    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+def _checkpoints(*folders: Path) -> list[Path]:
+    """Checkpoint files of some folders, newest first; half-written ones have another suffix."""
+    files = [
+        file for folder in folders if folder.is_dir()
+        for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
+    ]  # fmt: skip
     return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
 
 
