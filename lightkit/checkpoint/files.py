@@ -48,9 +48,12 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         _sync_folder(target.parent)
+        _sweep(target)
     except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if (interruption := _interruption(error)) is not None:
+            raise interruption from None
         cause = _os_error(error)
         if cause is None:
             raise
@@ -65,6 +68,38 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left of it."""
+    start = f".{target.name}."
+    for entry in os.listdir(target.parent):
+        if not (entry.startswith(start) and entry.endswith(".tmp")):
+            continue
+        pid = entry[len(start) :].split(".")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            with contextlib.suppress(OSError):
+                os.unlink(target.parent / entry)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # asking there would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Return the Ctrl-C that torch's zip writer hides behind a RuntimeError of its own."""
+    found: BaseException | None = error
+    while found is not None and isinstance(found, Exception):
+        found = found.__context__
+    return found
 
 
 def _os_error(error: BaseException) -> OSError | None:

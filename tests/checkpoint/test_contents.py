@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,42 @@ def test_numpy_values_of_every_kind_are_read_as_they_were_written(tmp_path: Path
     read = files.load(tmp_path / "numpy.ckpt")
     for name, value in pickle.loads(pickle.dumps(values, protocol=2)).items():  # numpy may swap bytes when it reads
         assert np.array_equal(read[name], value) and np.asarray(read[name]).dtype == np.asarray(value).dtype, name
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    names = {
+        "killed": f".a.ckpt.{dead.stdout.strip()}.0123abcd.tmp", "at work": f".a.ckpt.{os.getppid()}.0123abcd.tmp",
+        "of another file": f".b.ckpt.{dead.stdout.strip()}.0123abcd.tmp", "a user's": ".a.ckpt.mine.tmp",
+    }  # fmt: skip
+    for name in names.values():
+        (tmp_path / name).write_bytes(b"half")
+    files.save({"x": 1}, tmp_path / "a.ckpt")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.ckpt", *names.values()} - {names["killed"]}
+
+
+def test_ctrl_c_while_a_file_is_written_stays_a_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        """A file in whose third write the signal arrives."""
+
+        def __init__(self, file: Any):
+            self.file, self.count = file, 0
+
+        def write(self, data: Any) -> int:
+            self.count += 1
+            if self.count == 3:
+                raise KeyboardInterrupt
+            return int(self.file.write(data))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    files.save({"x": 1}, tmp_path / "a.ckpt")
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: save(content, Interrupted(file)))
+    with pytest.raises(KeyboardInterrupt):
+        files.save({"x": torch.zeros(100_000)}, tmp_path / "a.ckpt")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
+    assert files.load(tmp_path / "a.ckpt") == {"x": 1}
