@@ -744,6 +744,60 @@ def test_a_step_that_returns_none_is_skipped(tmp_path: Path, accumulate: int) ->
     torch.testing.assert_close(module.layer.weight, expected.layer.weight, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("none", [(0,), (1,), (1, 5), (2, 3), (0, 1, 2, 3), tuple(range(6))])
+def test_a_skipped_step_takes_no_gradients_of_the_last_one(
+    tmp_path: Path, none: tuple[int, ...], accumulate: int, precision: str
+) -> None:
+    """Also through an overridden optimizer_step, whose closure finds out too late that there is nothing to do."""
+
+    class Skipping(Gradients):
+        def __init__(self) -> None:
+            super().__init__(lambda module: SGD(module.parameters(), lr=0.1, momentum=0.9))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.layer(batch).float().square().mean() * 0.01  # small: no overflow at the first scale
+            return None if batch_idx in none else loss
+
+    class Overriding(Skipping):
+        def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+            optimizer.step(closure=optimizer_closure)
+
+    class Short(Skipping):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch).float().square().mean() * 0.01
+
+    batches = list(samples(24).split(4))
+    kept = [b for i, b in enumerate(batches) if i not in none]
+    plain, overriding, short = Skipping(), Overriding(), Short()
+    arguments: dict[str, Any] = {"accumulate_grad_batches": accumulate, "precision": precision}
+    t = fit(tmp_path, plain, batches, gradient_clip_val=1.0, **arguments)
+    other = fit(tmp_path, overriding, batches, gradient_clip_val=1.0, **arguments)
+    if kept:
+        fit(tmp_path, short, NoLength(kept), **arguments)
+    # a window that is full at its last batch but one is followed by none
+    steps = math.ceil(len(kept) / accumulate) if 5 not in none else len(kept) // accumulate
+    assert t.global_step == other.global_step == len(plain.kept) == len(overriding.kept) == steps
+    assert torch.equal(plain.layer.weight, overriding.layer.weight)
+    if 5 not in none or len(kept) % accumulate == 0:
+        torch.testing.assert_close(plain.layer.weight, short.layer.weight, rtol=1e-6, atol=1e-6)
+
+
+def test_lbfgs_leaves_out_a_batch_without_a_loss(tmp_path: Path) -> None:
+    class Skipping(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx in (0, 2) else super().training_step(batch, batch_idx)
+
+    make = lambda m: torch.optim.LBFGS(m.parameters(), lr=0.1, max_iter=5)  # noqa: E731
+    batches = list(samples(24).split(4))
+    module, short = Skipping(make), Net(make)
+    t = fit(tmp_path, module, batches)
+    fit(tmp_path, short, [batches[i] for i in (1, 3, 4, 5)])
+    assert t.global_step == 4
+    assert torch.equal(module.layer.weight, short.layer.weight)
+
+
 def test_no_scheduler_warns_of_its_order(tmp_path: Path) -> None:
     def configure(module: Net) -> Any:
         optimizer = SGD(module.parameters(), lr=0.1)
