@@ -45,9 +45,9 @@ class Source:
             if target is not None and callable(getattr(target, "set_epoch", None)):
                 target.set_epoch(epoch)
 
-    def open(self) -> Iterator[Any]:
-        """Begin an epoch."""
-        self.before = self._capture()
+    def open(self, *, remember: bool = True) -> Iterator[Any]:
+        """Begin an epoch; an evaluation, which is never taken up in its middle, need not remember the generators."""
+        self.before = self._capture() if remember else None
         return self._iterate(0)
 
     def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:

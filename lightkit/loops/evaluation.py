@@ -104,7 +104,7 @@ class EvaluationLoop:
     ) -> None:  # fmt: skip
         results, name = self.results, self.name
         on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
-        batches = source.open()
+        batches = source.open(remember=False)
         index = 0
         while index < limit and (batch := next(batches, _END)) is not _END:
             self.batch_idx = index

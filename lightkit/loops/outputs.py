@@ -103,6 +103,13 @@ def detached(output: Any) -> Any:
     return map_tensors(output, Tensor.detach)
 
 
+def as_outputs(output: Any) -> Any:
+    """What on_train_batch_end gets: a dict with the detached loss and whatever else the step returned, or None."""
+    if output is None:
+        return None
+    return detached(output) if isinstance(output, Mapping) else {"loss": output.detach()}
+
+
 class KeptOutputs:
     """What the steps of an epoch returned, kept only where an earlier-style `*_epoch_end(outputs)` wants it."""
 

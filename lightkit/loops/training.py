@@ -21,7 +21,7 @@ steps in which metrics are written.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -33,7 +33,7 @@ from lightkit.errors import DataError
 from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
-from lightkit.loops.outputs import KeptOutputs, check_loss, detached, loss_of, not_finite, step_of, weight_of
+from lightkit.loops.outputs import KeptOutputs, as_outputs, check_loss, loss_of, not_finite, step_of, weight_of
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
@@ -135,7 +135,8 @@ class TrainingLoop:
         hooks = {name: bind(name, "CSM") for name in _UPDATE_HOOKS}
         self.on_before_zero_grad, self.on_before_backward, self.on_after_backward, self.on_before_step = hooks.values()
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
-        self.zero_grad = module.optimizer_zero_grad
+        is_plain = not self.on_before_zero_grad and not overrides(module, LightModule, "optimizer_zero_grad")
+        self.plain_zero_grad = self.optimizer.zero_grad if is_plain and self.optimizer is not None else None
         self.backward = module.backward if overrides(module, LightModule, "backward") else None
         self.clips = trainer.gradient_clip_val is not None or overrides(
             module, LightModule, "configure_gradient_clipping"
@@ -153,8 +154,11 @@ class TrainingLoop:
     def _batches(self, batches: Iterator[Any]) -> bool:  # noqa: C901  # one page, read from top to bottom
         """Run the batches of the epoch that are left; True where the loader, or a hook, ended it."""
         trainer, p, results = self.trainer, self.progress, self.results
-        max_steps, log_every = trainer.max_steps, trainer.log_interval
-        while not self._at_end() and not (_reached(p.global_step, max_steps) or self._should_stop()):
+        last_step = math.inf if trainer.max_steps in (None, -1) else trainer.max_steps
+        log_every, num_batches = trainer.log_interval, trainer.num_training_batches
+        while p.batches_done < num_batches and p.global_step < last_step:
+            if trainer.should_stop and self._should_stop():
+                break
             batch = next(batches, _END)
             if batch is _END:
                 self._check_not_empty()
@@ -171,7 +175,7 @@ class TrainingLoop:
                     self._end_window()
                     p.end_validation()  # as in Lightning, none after a rest that is skipped
                     return True
-            is_last = index + 1 >= trainer.num_training_batches
+            is_last = index + 1 >= num_batches
             results.enter("training_step")
             if self.closure_step is not None:
                 output, has_stepped = self.closure_step(batch, index, is_last)
@@ -192,13 +196,13 @@ class TrainingLoop:
                 self.kept.add(output)
             if self.on_batch_end:
                 results.enter("on_train_batch_end")
-                outputs = self._outputs(output)
+                outputs = as_outputs(output)
                 for fn in self.on_batch_end:
                     fn(outputs, batch, index)
             if has_stepped and (p.global_step % log_every == 0 or trainer.should_stop):
                 self._write_step()
             if self.save_on_batch_end:
-                outputs = self._outputs(output)
+                outputs = as_outputs(output)
                 for fn in self.save_on_batch_end:
                     fn(outputs, batch, index)
             if (p.batches_done >= self.next_validation or trainer.should_stop) and (self.micro == 0 or is_last):
@@ -218,25 +222,26 @@ class TrainingLoop:
         if not loss.requires_grad or loss.dim() > 0:
             check_loss(loss, self.module)
         if self.micro == 0:
-            self._zero_grad(index)
+            if self.plain_zero_grad is not None:
+                self.plain_zero_grad()
+            else:
+                self._zero_grad(index)
         if self.accumulate > 1:
             loss = loss * self.window.factor(weight_of(output, self.results.batch))
-        if self.on_before_backward:
-            for fn in self.on_before_backward:
-                fn(loss)
+        for fn in self.on_before_backward:
+            fn(loss)
         if self.backward is None:
             self.precision.backward(loss)
         else:
             self.backward(self.precision.scale(loss))
-        if self.on_after_backward:
-            for fn in self.on_after_backward:
-                fn()
+        for fn in self.on_after_backward:
+            fn()
         return True
 
     def _zero_grad(self, index: int) -> None:
         for fn in self.on_before_zero_grad:
             fn(self.optimizer)
-        self.zero_grad(self.progress.epoch, index, self.optimizer)
+        self.module.optimizer_zero_grad(self.progress.epoch, index, self.optimizer)
 
     def complete_gradients(self) -> None:
         """Between the last backward of a window and the step: correct, unscale, hooks, clip."""
@@ -277,12 +282,6 @@ class TrainingLoop:
         if self.micro > 0:
             self._update() if self.closure_step is None else self.closure_step.finish()
             self.schedules.move_step()
-
-    def _outputs(self, output: Any) -> Any:
-        """What on_train_batch_end gets: a dict with the detached loss and whatever else the step returned."""
-        if output is None:
-            return None
-        return detached(output) if isinstance(output, Mapping) else {"loss": output.detach()}
 
     # ------------------------------------------------------------ after a step
 
