@@ -174,7 +174,7 @@ def batches_between(
         return num_batches
     batches = interval.batches if interval.steps is None else interval.steps * accumulate
     if batches is not None:
-        if check_every_epoch and batches > num_batches:
+        if check_every_epoch and batches > num_batches > 0:
             raise ConfigError(
                 f"Trainer(val_check_interval={interval.batches or f'{interval.steps}step'!r}): an epoch has only "
                 f"{int(num_batches)} batches; use at most that, or check_val_every_n_epoch=None to count over epochs"

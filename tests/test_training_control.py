@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import lightkit as lk
 from lightkit.callbacks import EarlyStopping
 from lightkit.errors import ConfigError, DataError, LightkitError
+from lightkit.loggers.base import Logger
 
 
 def data(batches: int = 4, **options: Any) -> DataLoader[Any]:
@@ -102,6 +103,8 @@ EPOCH = "t0 t1 t2 t3 V E"
         ({"limit_train_batches": 99}, EPOCH),
         ({"limit_train_batches": 0}, ""),
         ({"limit_train_batches": 0.0}, ""),
+        ({"limit_train_batches": 0, "val_check_interval": 9}, ""),
+        ({"limit_val_batches": 0, "val_check_interval": 9}, "t0 t1 t2 t3 E"),
         ({"limit_val_batches": 0}, "t0 t1 t2 t3 E"),
         ({"limit_val_batches": 0.0}, "t0 t1 t2 t3 E"),
         # when to validate
@@ -124,7 +127,9 @@ EPOCH = "t0 t1 t2 t3 V E"
         ({"val_check_interval": "3step"}, "t0 t1 t2 V t3 E"),
         ({"val_check_interval": "1step", "accumulate_grad_batches": 2}, "t0 t1 V t2 t3 V E"),
         ({"max_epochs": 3, "val_check_interval": "2epoch"}, f"t0 t1 t2 t3 E {EPOCH} t0 t1 t2 t3 E"),
+        ({"max_epochs": 2, "val_check_interval": "2epoch", "check_val_every_n_epoch": None}, f"t0 t1 t2 t3 E {EPOCH}"),
         ({"val_check_interval": "1h"}, "t0 t1 t2 t3 E"),
+        ({"max_epochs": 2, "check_val_every_n_epoch": None}, f"{EPOCH} {EPOCH}"),
         ({"val_check_interval": timedelta(microseconds=1)}, "t0 V t1 V t2 V t3 V E"),
     ],
 )
@@ -383,6 +388,9 @@ class Unsized(IterableDataset[Any]):
         ({"val_check_interval": 3}, "t0 t1 t2 V t3 V E"),
         ({"accumulate_grad_batches": 3}, EPOCH),
         ({"max_epochs": -1, "max_steps": 6}, f"{EPOCH} t0 t1 E"),
+        ({"max_epochs": 2, "check_val_every_n_epoch": None}, f"{EPOCH} {EPOCH}"),
+        ({"max_epochs": 3, "val_check_interval": "2epoch"}, f"t0 t1 t2 t3 E {EPOCH} t0 t1 t2 t3 E"),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 2}, f"t0 t1 t2 t3 E {EPOCH} t0 t1 t2 t3 E"),
     ],
 )
 def test_loaders_without_length(tmp_path: Path, arguments: dict[str, Any], expected: str) -> None:
@@ -507,3 +515,119 @@ def test_state_in_every_stage(tmp_path: Path) -> None:
         "test test": ({"testing"}, False),
         "predict predict": ({"predicting"}, False),
     }
+
+
+# ------------------------------------------------------------------ data modules, and errors of the user's
+
+
+class Data(lk.LightDataModule):
+    """Writes down what is called, as everything in the run below does."""
+
+    def __init__(self, calls: list[str] | None = None) -> None:
+        super().__init__()
+        self.calls = [] if calls is None else calls
+
+    def setup(self, stage: str) -> None:
+        self.calls.append(f"data setup {stage}")
+
+    def train_dataloader(self) -> Any:
+        return data(2)
+
+    def val_dataloader(self) -> Any:
+        return data(1)
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.calls.append(f"data on_exception {exception!r}")
+
+    def teardown(self, stage: str) -> None:
+        self.calls.append(f"data teardown {stage}")
+
+
+def test_a_data_module_may_stand_where_the_training_loader_stands(tmp_path: Path) -> None:
+    for arguments in ((Data(),), (None, None, Data())):
+        module, t = Net(), trainer(tmp_path, max_epochs=1)
+        t.fit(module, *arguments)
+        assert module.said() == "t0 t1 V E"
+        assert t.datamodule is arguments[-1] and t.datamodule.trainer is t
+        assert t.datamodule.calls == ["data setup fit", "data teardown fit"]
+
+
+class Seeing(lk.Callback):
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.calls.append(f"callback on_exception {exception!r}")
+        assert trainer.state.fn == "fit"
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.calls.append(f"callback teardown {stage}")
+
+
+class Finalized(Logger):
+    def __init__(self, calls: list[str]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert "finalize" not in " ".join(self.calls)
+
+    def finalize(self, status: str) -> None:
+        self.calls.append(f"finalize {status}")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("mine"), "failed"), (KeyboardInterrupt(), "interrupted"), (None, "success")]
+)
+@pytest.mark.parametrize(
+    "hook",
+    ["setup", "configure_optimizers", "on_fit_start", "on_train_start", "training_step", "validation_step",
+     "on_before_zero_grad", "on_train_epoch_end", "on_train_end", "on_fit_end"],
+)  # fmt: skip
+def test_an_error_of_the_user_s_ends_the_run_in_order(
+    tmp_path: Path, hook: str, error: BaseException | None, status: str
+) -> None:
+    calls: list[str] = []
+
+    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if error is not None:
+            raise error
+        return getattr(Net, hook)(self, *args, **kwargs)
+
+    def teardown(self: Any, stage: str) -> None:
+        calls.append(f"module teardown {stage}")
+
+    module = type("Failing", (Net,), {hook: fail, "teardown": teardown})()
+    loggers = [Finalized(calls), Finalized(calls)]
+    t = trainer(tmp_path, max_epochs=1, callbacks=[Seeing(calls)], logger=loggers, num_sanity_val_steps=0)
+    if error is None:
+        t.fit(module, Data(calls))
+    else:
+        with pytest.raises(type(error)) as caught:
+            t.fit(module, Data(calls))
+        assert caught.value is error, "as it was raised"
+    told = [] if error is None else [f"data on_exception {error!r}", f"callback on_exception {error!r}"]
+    torn_down = ["data teardown fit", "callback teardown fit", "module teardown fit"]
+    assert calls == ["data setup fit", *told, *torn_down, *[f"finalize {status}"] * 2]
+    assert (t.state.fn, t.state.status) == (None, {"success": "finished"}.get(status, status))
+    assert t.interrupted == (status == "interrupted")
+    assert module.training and torch.is_grad_enabled()
+
+
+def test_a_trainer_works_again_after_an_error(tmp_path: Path) -> None:
+    class FailsOnce(Net):
+        has_failed = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 2 and not self.has_failed:
+                self.has_failed = True
+                raise ValueError("once")
+            return super().training_step(batch, batch_idx)
+
+    module, t = FailsOnce(), trainer(tmp_path, max_epochs=1)
+    with pytest.raises(ValueError, match="^once$"):
+        t.fit(module, data(), data(1))
+    assert module.said() == "t0 t1"
+    t.fit(module, data(), data(1))
+    assert module.said() == f"t0 t1 {EPOCH}", "the epoch is repeated"
+    assert t.state.status == "finished"
