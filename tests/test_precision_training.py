@@ -216,6 +216,47 @@ def test_a_step_that_overflows_changes_neither_weights_nor_learning_rate(tmp_pat
     assert all(w.isfinite().all() for w in net.weights)
 
 
+class Stepping(Overflowing):
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        optimizer.step(closure=optimizer_closure)
+
+
+@pytest.mark.parametrize("kind", [Overflowing, Stepping])
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize(
+    ("accumulate", "overflows", "rates", "scale"),
+    [
+        (1, (0, 1, 2, 3), [0.01] * 4, 65536.0 / 16),
+        (2, (1,), [0.01] * 3 + [0.01 / 2], 65536.0 / 2),  # one batch of a window is enough
+        (2, (0, 3), [0.01] * 4, 65536.0 / 4),
+        (3, (3,), [0.01] * 2 + [0.01 / 2] * 2, 65536.0 / 2),  # the short window at the end
+    ],
+)
+def test_windows_that_overflow_move_no_scheduler(
+    tmp_path: Path, kind: Any, sized: bool, accumulate: int, overflows: tuple[int, ...], rates: Any, scale: float
+) -> None:
+    net = kind()
+    net.overflows = overflows
+    batches = list(data())
+    t = trainer(tmp_path, "16-mixed", nan_check="off", accumulate_grad_batches=accumulate, gradient_clip_val=1.0)
+    t.fit(net, batches if sized else iter(batches))
+    assert net.rates == pytest.approx(rates)
+    assert t.precision.scaler.get_scale() == scale
+    assert net.layer.weight.isfinite().all()
+    assert t.lr_scheduler_configs[0].scheduler.last_epoch == math.ceil(4 / accumulate) - math.log2(65536.0 / scale)
+
+
+def test_an_epoch_s_scheduler_moves_where_a_step_of_the_epoch_was_taken(tmp_path: Path) -> None:
+    class ByEpoch(Overflowing):
+        def configure_optimizers(self) -> Any:
+            (optimizer,), (entry,) = super().configure_optimizers()
+            return [optimizer], [{**entry, "interval": "epoch"}]
+
+    net = ByEpoch()
+    trainer(tmp_path, "16-mixed", nan_check="off", max_epochs=2).fit(net, data())
+    assert net.rates == [0.01] * 3 + [0.01 / 2] * 4 + [0.01 / 3]
+
+
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, precision: str, stop: int) -> None:
