@@ -172,14 +172,17 @@ def batches_between(
         return 1
     if interval.epochs is not None:
         return num_batches
-    batches = interval.batches if interval.steps is None else interval.steps * accumulate
-    if batches is not None:
-        if check_every_epoch and batches > num_batches > 0:
+    count, unit, available = interval.batches, "batches", num_batches
+    if interval.steps is not None:
+        count, unit, available = interval.steps, "steps", -(-num_batches // accumulate)
+    if count is not None:
+        if check_every_epoch and count > available > 0:
+            value = count if interval.steps is None else f"{count}step"
             raise ConfigError(
-                f"Trainer(val_check_interval={interval.batches or f'{interval.steps}step'!r}): an epoch has only "
-                f"{int(num_batches)} batches; use at most that, or check_val_every_n_epoch=None to count over epochs"
+                f"Trainer(val_check_interval={value!r}): an epoch has only {int(available)} {unit}; use at most that, "
+                "or check_val_every_n_epoch=None to count over epochs"
             )
-        return batches
+        return count * (accumulate if interval.steps is not None else 1)
     fraction = interval.fraction or 1.0
     if num_batches == math.inf:
         if fraction != 1.0:

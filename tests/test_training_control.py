@@ -126,13 +126,26 @@ EPOCH = "t0 t1 t2 t3 V E"
         ({"val_check_interval": 2, "accumulate_grad_batches": 3}, "t0 t1 t2 V t3 V E"),
         ({"val_check_interval": "3step"}, "t0 t1 t2 V t3 E"),
         ({"val_check_interval": "1step", "accumulate_grad_batches": 2}, "t0 t1 V t2 t3 V E"),
+        # the short window at an epoch's end is a step
+        ({"val_check_interval": "1step", "accumulate_grad_batches": 3}, "t0 t1 t2 V t3 V E"),
+        ({"max_epochs": 2, "val_check_interval": "2step", "accumulate_grad_batches": 3}, f"{EPOCH} {EPOCH}"),
+        (
+            {"max_epochs": 3, "val_check_interval": "3step", "check_val_every_n_epoch": None,
+             "accumulate_grad_batches": 3},
+            f"t0 t1 t2 t3 E t0 t1 t2 V t3 E {EPOCH}",
+        ),
+        (
+            {"max_epochs": 3, "val_check_interval": "4step", "check_val_every_n_epoch": None,
+             "accumulate_grad_batches": 2},
+            f"t0 t1 t2 t3 E {EPOCH} t0 t1 t2 t3 E",
+        ),
         ({"max_epochs": 3, "val_check_interval": "2epoch"}, f"t0 t1 t2 t3 E {EPOCH} t0 t1 t2 t3 E"),
         ({"max_epochs": 2, "val_check_interval": "2epoch", "check_val_every_n_epoch": None}, f"t0 t1 t2 t3 E {EPOCH}"),
         ({"val_check_interval": "1h"}, "t0 t1 t2 t3 E"),
         ({"max_epochs": 2, "check_val_every_n_epoch": None}, f"{EPOCH} {EPOCH}"),
         ({"val_check_interval": timedelta(microseconds=1)}, "t0 V t1 V t2 V t3 V E"),
     ],
-)
+)  # fmt: skip
 def test_which_batches_are_trained_and_when_it_validates(
     tmp_path: Path, arguments: dict[str, Any], expected: str
 ) -> None:
@@ -154,7 +167,12 @@ def test_which_batches_are_trained_and_when_it_validates(
         ),
         (
             {"val_check_interval": "5step"},
-            "Trainer(val_check_interval='5step'): an epoch has only 4 batches; use at most that, or "
+            "Trainer(val_check_interval='5step'): an epoch has only 4 steps; use at most that, or "
+            "check_val_every_n_epoch=None to count over epochs",
+        ),
+        (
+            {"val_check_interval": "3step", "accumulate_grad_batches": 3},
+            "Trainer(val_check_interval='3step'): an epoch has only 2 steps; use at most that, or "
             "check_val_every_n_epoch=None to count over epochs",
         ),
     ],

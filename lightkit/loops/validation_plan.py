@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from lightkit.loops.progress import Progress
 
 
-class ValidationPlan:
-    """`every`: batches between validations; `check_every`: epochs, or None to count batches over epochs."""
+@dataclass(frozen=True)
+class Steps:
+    """An interval of `count` optimizer steps, of `accumulate` batches each but for the epoch's last."""
 
-    def __init__(self, every: float, check_every: int | None, seconds: float | None, *, enabled: bool):
+    count: int
+    accumulate: int
+    num_batches: float
+
+    def next(self, p: Progress, *, over_epochs: bool) -> float:
+        """The count of batches in this epoch after which it is complete; inf: not in this epoch."""
+        done = p.batches_done // self.accumulate
+        goal = done + self.count - (p.global_step if over_epochs else done) % self.count
+        batches = goal * self.accumulate
+        is_short = self.num_batches < batches < self.num_batches + self.accumulate
+        return self.num_batches if is_short else batches
+
+    def is_complete(self, p: Progress, *, over_epochs: bool) -> bool:
+        """Whether the batch that was just finished completes it."""
+        if p.batches_done % self.accumulate != 0 and p.batches_done < self.num_batches:
+            return False
+        return (p.global_step if over_epochs else math.ceil(p.batches_done / self.accumulate)) % self.count == 0
+
+
+class ValidationPlan:
+    """`every`: batches between validations, or `steps`; `check_every`: epochs, or None to count over epochs."""
+
+    def __init__(
+        self, every: float, check_every: int | None, seconds: float | None, *, enabled: bool, steps: Steps | None = None
+    ):
         self.every, self.check_every, self.seconds, self.enabled = every, check_every, seconds, enabled
+        self.steps = steps
         self.last = time.monotonic()
 
     def validates_in(self, epoch: int) -> bool:
@@ -26,6 +53,8 @@ class ValidationPlan:
             return math.inf
         if self.seconds is not None:
             return p.batches_done + 1
+        if self.steps is not None:
+            return self.steps.next(p, over_epochs=self.check_every is None)
         done = p.total_batches if self.check_every is None else p.batches_done
         return p.batches_done + self.every - done % self.every
 
@@ -38,6 +67,8 @@ class ValidationPlan:
                 return False
             self.last = time.monotonic()
             return True
+        if self.steps is not None:
+            return self.steps.is_complete(p, over_epochs=self.check_every is None)
         done = p.total_batches if self.check_every is None else p.batches_done
         return self.every != math.inf and done % self.every == 0
 
@@ -47,4 +78,7 @@ def make_plan(trainer: Any, every: float) -> ValidationPlan:
     interval, check_every = trainer.validation_interval, trainer.check_val_every_n_epoch
     if interval.epochs is not None:
         check_every = interval.epochs
-    return ValidationPlan(every, check_every, interval.seconds, enabled=trainer.enable_validation)
+    steps = None
+    if interval.steps is not None and trainer.accumulate_grad_batches > 1:  # else a step is a batch
+        steps = Steps(interval.steps, trainer.accumulate_grad_batches, trainer.num_training_batches)
+    return ValidationPlan(every, check_every, interval.seconds, enabled=trainer.enable_validation, steps=steps)
