@@ -347,3 +347,19 @@ def test_last_is_the_newest_whole_checkpoint_of_the_latest_run(tmp_path: Path) -
     assert resumed.ckpt_path == str(files[-2])
     assert resumed.run_dir == first.run_dir, "a resumed run goes on in its own directory"
     assert fit().run_dir.name == "version_1"
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    def fit(**arguments: Any) -> Any:
+        trainer = lk.Trainer(
+            max_epochs=50, accelerator="cpu", run_dir=tmp_path / "run", enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[EarlyStopping(monitor="val_loss", patience=1, min_delta=9.0), ModelCheckpoint(save_last=True)],
+        )  # fmt: skip
+        trainer.fit(Net(), data(), data(), **arguments)
+        return trainer
+
+    first = fit()
+    assert first.current_epoch == 2, "the first check is an improvement, the second is not"
+    again = fit(ckpt_path="last")
+    assert (again.current_epoch, again.global_step) == (first.current_epoch, first.global_step)

@@ -78,6 +78,7 @@ class EarlyStopping(Callback):
         self._check_on_train_epoch_end = check_on_train_epoch_end
         self.wait_count = 0
         self.stopped_epoch = 0
+        self._had_stopped = False  # says the checkpoint that was loaded
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
         self.best_score = torch.tensor(torch.inf if mode == "min" else -torch.inf)
@@ -86,6 +87,11 @@ class EarlyStopping(Callback):
     def state_key(self) -> str:
         """The class with what may differ between two of them in one trainer."""
         return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """A run that had stopped early stays stopped when its checkpoint is started again."""
+        trainer.should_stop = trainer.should_stop or self._had_stopped
+        self._had_stopped = False
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Check the metric, if this is the time to."""
@@ -163,3 +169,4 @@ class EarlyStopping(Callback):
         self.patience = state_dict["patience"]
         self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
         self.stopping_reason_message = state_dict.get("stopping_reason_message")
+        self._had_stopped = self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED
