@@ -181,6 +181,38 @@ def test_limits_that_leave_nothing(tmp_path: Path, arguments: dict[str, Any], me
     assert message_of(ConfigError, lambda: said(tmp_path, **arguments)) == message
 
 
+class StopAt(lk.Callback):
+    """Saves after a batch, before the validation that may be due, and ends the run there."""
+
+    def __init__(self, batches: int, path: Path):
+        self.batches, self.path = batches, path
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.batches -= 1
+        if self.batches == 0:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("check_every", [1, None])
+@pytest.mark.parametrize("interval", ["1step", "2step", "2epoch", 2, 3, 0.5])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_stopped_after_a_step_it_validates_where_the_uninterrupted_run_does(
+    tmp_path: Path, accumulate: int, interval: Any, check_every: int | None
+) -> None:
+    arguments: dict[str, Any] = {"val_check_interval": interval, "check_val_every_n_epoch": check_every}
+    arguments |= {"accumulate_grad_batches": accumulate, "max_epochs": 3}
+    whole, path = said(tmp_path, **arguments), tmp_path / "stop.ckpt"
+    assert "V" in whole
+    steps = [n for n in range(1, 13) if n % 4 == 0 or n % 4 % accumulate == 0]
+    for stop in steps:
+        first, second = Net(), Net()
+        with pytest.raises(KeyboardInterrupt):
+            said(tmp_path, first, callbacks=[StopAt(stop, path)], **arguments)
+        trainer(tmp_path, **arguments).fit(second, data(), data(1), ckpt_path=path)
+        assert " ".join(first.events + second.events) == whole
+
+
 # ------------------------------------------------------------------ stopping
 
 

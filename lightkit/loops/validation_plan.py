@@ -27,9 +27,7 @@ class Steps:
         return self.num_batches if is_short else batches
 
     def is_complete(self, p: Progress, *, over_epochs: bool) -> bool:
-        """Whether the batch that was just finished completes it."""
-        if p.batches_done % self.accumulate != 0 and p.batches_done < self.num_batches:
-            return False
+        """Whether the step that was just taken completes it."""
         return (p.global_step if over_epochs else math.ceil(p.batches_done / self.accumulate)) % self.count == 0
 
 
@@ -37,10 +35,11 @@ class ValidationPlan:
     """`every`: batches between validations, or `steps`; `check_every`: epochs, or None to count over epochs."""
 
     def __init__(
-        self, every: float, check_every: int | None, seconds: float | None, *, enabled: bool, steps: Steps | None = None
-    ):
-        self.every, self.check_every, self.seconds, self.enabled = every, check_every, seconds, enabled
-        self.steps = steps
+        self, every: float, check_every: int | None, seconds: float | None = None, steps: Steps | None = None, *,
+        enabled: bool, accumulate: int, num_batches: float,
+    ):  # fmt: skip
+        self.every, self.check_every, self.seconds, self.steps = every, check_every, seconds, steps
+        self.enabled, self.accumulate, self.num_batches = enabled, accumulate, num_batches
         self.last = time.monotonic()
 
     def validates_in(self, epoch: int) -> bool:
@@ -62,6 +61,9 @@ class ValidationPlan:
         """Whether the batch that was just finished is followed by a validation."""
         if not self.validates_in(p.epoch) or p.validated_at == p.total_batches or p.batches_done == 0:
             return False
+        window = (p.batches_done - 1) % self.accumulate + 1
+        if window < self.accumulate and p.batches_done < self.num_batches:
+            return False  # it waits for the end of the accumulation window
         if self.seconds is not None:
             if time.monotonic() - self.last < self.seconds:
                 return False
@@ -70,7 +72,7 @@ class ValidationPlan:
         if self.steps is not None:
             return self.steps.is_complete(p, over_epochs=self.check_every is None)
         done = p.total_batches if self.check_every is None else p.batches_done
-        return self.every != math.inf and done % self.every == 0
+        return self.every != math.inf and done // self.every > (done - window) // self.every
 
 
 def make_plan(trainer: Any, every: float) -> ValidationPlan:
@@ -78,7 +80,11 @@ def make_plan(trainer: Any, every: float) -> ValidationPlan:
     interval, check_every = trainer.validation_interval, trainer.check_val_every_n_epoch
     if interval.epochs is not None:
         check_every = interval.epochs
+    accumulate, num_batches = trainer.accumulate_grad_batches, trainer.num_training_batches
     steps = None
-    if interval.steps is not None and trainer.accumulate_grad_batches > 1:  # else a step is a batch
-        steps = Steps(interval.steps, trainer.accumulate_grad_batches, trainer.num_training_batches)
-    return ValidationPlan(every, check_every, interval.seconds, enabled=trainer.enable_validation, steps=steps)
+    if interval.steps is not None and accumulate > 1:  # else a step is a batch
+        steps = Steps(interval.steps, accumulate, num_batches)
+    return ValidationPlan(
+        every, check_every, interval.seconds, steps,
+        enabled=trainer.enable_validation, accumulate=accumulate, num_batches=num_batches,
+    )  # fmt: skip
