@@ -302,6 +302,39 @@ class Unsized(IterableDataset[Any]):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "total"),
+    [
+        ({"max_epochs": 2}, 12),
+        ({"max_epochs": 2, "accumulate_grad_batches": 4}, 4),
+        ({"max_epochs": -1, "max_steps": 7}, 7),
+        ({"max_epochs": 9, "max_steps": 3, "accumulate_grad_batches": 4}, 3),
+        ({"max_epochs": 2, "limit_train_batches": 0.5, "accumulate_grad_batches": 2}, 4),
+        ({"max_epochs": 2, "overfit_batches": 2}, 4),
+        ({"fast_dev_run": 3}, 3),
+    ],
+)
+def test_one_cycle_ends_with_the_run(tmp_path: Path, arguments: dict[str, Any], total: int) -> None:
+    def configure(module: Net) -> Any:
+        optimizer = SGD(module.parameters(), lr=0.1)
+        steps = module.trainer.estimated_stepping_batches
+        return [optimizer], [{"scheduler": lr_scheduler.OneCycleLR(optimizer, 0.2, steps), "interval": "step"}]
+
+    module = Net(configure)
+    t = fit(tmp_path, module, **arguments)
+    optimizer = sgd()
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 0.2, total)
+    expected = []
+    for step in range(total):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < total - 1:
+            scheduler.step()
+    found = [rate for i, rate in enumerate(module.rates) if i == 0 or rate != module.rates[i - 1]]
+    assert t.global_step == total
+    assert found == expected, "each rate once; all batches of a window have the same"
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({"max_epochs": 3}, 18),
