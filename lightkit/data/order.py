@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, get_worker_info
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+    get_worker_info,
+)
 
 from lightkit.data import generators
 from lightkit.errors import DataError
@@ -104,14 +113,29 @@ class Fetch:
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
         self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
         self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
+        self.tensors = _plain_tensors(dataset) if is_batched and collate is default_collate else None
 
     def __call__(self, indices: Any) -> Any:
+        if self.tensors is not None and type(indices) is list:
+            rows = torch.tensor(indices)  # one vectorised read: the same numbers that stacking single rows gives
+            return [tensor[rows] for tensor in self.tensors]
         if not self.is_batched:
             return self.collate(self.dataset[indices])
         if self.getitems is not None:
             return self.collate(self.getitems(indices))
         dataset = self.dataset
         return self.collate([dataset[i] for i in indices])
+
+
+def _plain_tensors(dataset: Any) -> tuple[torch.Tensor, ...] | None:
+    """The tensors of a TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
+    if type(dataset) is not TensorDataset:
+        return None
+    plain = all(
+        type(t) is torch.Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
+        for t in dataset.tensors
+    )
+    return dataset.tensors if plain else None
 
 
 class _KeyedDataset(Dataset[Any]):

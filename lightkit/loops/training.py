@@ -37,7 +37,7 @@ from lightkit.loops.outputs import KeptOutputs, as_outputs, check_loss, loss_of,
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
-from lightkit.optimizers import scale_gradients
+from lightkit.optimizers import gradient_freer, scale_gradients
 from lightkit.results import Results, metric_states, restore_metric_states
 from lightkit.seeding import restore_rng
 
@@ -136,7 +136,7 @@ class TrainingLoop:
         self.on_before_zero_grad, self.on_before_backward, self.on_after_backward, self.on_before_step = hooks.values()
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
         is_plain = not self.on_before_zero_grad and not overrides(module, LightModule, "optimizer_zero_grad")
-        self.plain_zero_grad = self.optimizer.zero_grad if is_plain and self.optimizer is not None else None
+        self.plain_zero_grad = gradient_freer(self.optimizer) if is_plain and self.optimizer is not None else None
         self.backward = module.backward if overrides(module, LightModule, "backward") else None
         self.clips = trainer.gradient_clip_val is not None or overrides(
             module, LightModule, "configure_gradient_clipping"
@@ -145,6 +145,7 @@ class TrainingLoop:
         self.schedules = Schedules(self)
         self.accumulate = trainer.accumulate_grad_batches
         self.window = Window(self.accumulate)
+        self.completes_gradients = self.accumulate > 1 or self.clips or bool(self.on_before_step)
         self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0
         self.next_validation = trainer.validation_plan.next(self.progress)
@@ -265,7 +266,8 @@ class TrainingLoop:
     def _update(self) -> None:
         """One optimizer step."""
         if self.optimizer is not None:
-            self.complete_gradients()
+            if self.completes_gradients:
+                self.complete_gradients()
             self.precision.step(self.optimizer)
         self.progress.global_step += 1
         self.micro = 0

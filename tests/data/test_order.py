@@ -16,11 +16,13 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
     get_worker_info,
 )
 
 import lightkit as lk
+from lightkit.data import make_source
 
 SAMPLES, EPOCHS = 23, 3
 Seen = list[tuple[list[int], float]]
@@ -209,3 +211,25 @@ def test_data_that_changed_under_a_checkpoint_is_said(tmp_path: Path) -> None:
         "resuming: the training loader ended after 2 batches, the checkpoint was taken after 4 of this epoch; the "
         "data is not what it was"
     )
+
+
+class Rows(TensorDataset):
+    """A subclass: read item by item, as its own `__getitem__` may say otherwise."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool, torch.bfloat16])
+def test_tensors_in_memory_are_read_at_once_with_the_same_bits(dtype: torch.dtype) -> None:
+    x = torch.randn(SAMPLES, 3, 2, generator=generator()).to(dtype)
+    y = torch.arange(SAMPLES)
+    for dataset in (TensorDataset(x, y), TensorDataset(x), Rows(x, y), TensorDataset(x.transpose(1, 2), y)):
+        torch.manual_seed(1)
+        plain = list(DataLoader(dataset, 4, shuffle=True))
+        torch.manual_seed(1)
+        ours = list(make_source(DataLoader(dataset, 4, shuffle=True), is_keyed=False).open())
+        assert len(plain) == len(ours) == 6
+        for a, b in zip(plain, ours, strict=True):
+            assert type(a) is type(b) and len(a) == len(b)
+            for one, other in zip(a, b, strict=True):
+                assert one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
+    ours[0][0].zero_()
+    assert torch.equal(x, dataset.tensors[0].transpose(1, 2)), "a batch is a copy"
