@@ -435,7 +435,7 @@ class Unsized(IterableDataset[Any]):
         ({"max_epochs": 2, "limit_train_batches": 2}, "t0 t1 V E t0 t1 V E"),
         ({"limit_train_batches": 10}, EPOCH),  # Lightning waits for the tenth batch and never validates
         ({"val_check_interval": 2}, "t0 t1 V t2 t3 V E"),
-        ({"val_check_interval": 3}, "t0 t1 t2 V t3 V E"),
+        ({"val_check_interval": 3}, "t0 t1 t2 V t3 E"),
         ({"accumulate_grad_batches": 3}, EPOCH),
         ({"max_epochs": -1, "max_steps": 6}, f"{EPOCH} t0 t1 E"),
         ({"max_epochs": 2, "check_val_every_n_epoch": None}, f"{EPOCH} {EPOCH}"),

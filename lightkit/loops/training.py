@@ -336,7 +336,8 @@ class TrainingLoop:
         trainer, p = self.trainer, self.progress
         if ended_early:
             self.schedules.move_epoch()
-            if trainer.validation_plan.validates_in(p.epoch):
+            plan = trainer.validation_plan  # one that counts batches or steps has had its turns inside the epoch
+            if plan.validates_in(p.epoch) and plan.every >= trainer.num_training_batches:
                 self._validate()
         if trainer.shows_steps:  # callbacks find the last step's values beside the epoch's
             trainer.board.take(self.results, of_step=True)
