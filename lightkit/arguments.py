@@ -7,11 +7,11 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 
+from lightkit.callbacks.timer import parse_duration
 from lightkit.errors import ConfigError, did_you_mean
 from lightkit.loggers.dummy import DummyLogger
 
@@ -106,19 +106,11 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 
 def interval_seconds(value: Any) -> float | None:
-    """Seconds in '90s', '10min', '2h', 'DD:HH:MM:SS', a timedelta or a dict of its arguments; else None."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, dict):
-        return timedelta(**value).total_seconds()
-    if not isinstance(value, str):
+    """Seconds in what a Timer takes: "90s", "10min", "DD:HH:MM:SS", a timedelta, a dict of its arguments; else None."""
+    try:
+        return parse_duration(value).total_seconds()
+    except ConfigError:
         return None
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)", value.strip()):
-        return float(match[1]) * {"s": 1, "sec": 1, "min": 60, "h": 3600}[match[2]]
-    if match := re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", value.strip()):
-        days, hours, minutes, seconds = (int(part) for part in match.groups())
-        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
-    return None
 
 
 @dataclass(frozen=True)

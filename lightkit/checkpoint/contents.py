@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from lightkit.checkpoint.plain import to_plain
 from lightkit.errors import CheckpointError
 from lightkit.seeding import capture_rng
 
@@ -19,7 +18,7 @@ FORMAT = 1
 
 
 def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
-    """Everything a run can be resumed from, in plain values and tensors; or the weights and hyperparameters alone."""
+    """Everything a run can be resumed from (`files.save` makes it plain); or the weights and hyperparameters alone."""
     module, datamodule = trainer.lightning_module, trainer.datamodule
     checkpoint: dict[str, Any] = {
         "lightkit_version": trainer.version,
@@ -45,7 +44,7 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
         for callback in trainer.callbacks:
             callback.on_save_checkpoint(trainer, module, checkpoint)
     module.on_save_checkpoint(checkpoint)
-    return to_plain(checkpoint)
+    return checkpoint
 
 
 def _by_key(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:

@@ -79,14 +79,14 @@ def limited(total: float, limit: int | float, argument: str, name: str) -> float
     return count
 
 
-def check_loader(loader: Any, name: str, *, may_be_empty: bool = False) -> None:
+def check_loader(loader: Any, name: str) -> None:
     """Raise DataError where a loader is not iterable or has no batches."""
     if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
         raise DataError(
             f"{name} returned {'None' if loader is None else f'a {type(loader).__name__}'}, which is not iterable; "
             "return a DataLoader or any iterable of batches"
         )
-    if length_of(loader) == 0 and not may_be_empty:
+    if length_of(loader) == 0:
         why = ""
         if isinstance(loader, DataLoader):
             size = length_of(loader.dataset)

@@ -195,15 +195,14 @@ class TrainingLoop:
                 self.schedules.move_epoch()
             if self.kept is not None and self.kept.wanted:
                 self.kept.add(output)
+            outputs = as_outputs(output) if self.on_batch_end or self.save_on_batch_end else None
             if self.on_batch_end:
                 results.enter("on_train_batch_end")
-                outputs = as_outputs(output)
                 for fn in self.on_batch_end:
                     fn(outputs, batch, index)
             if has_stepped and (p.global_step % log_every == 0 or trainer.should_stop):
                 self._write_step()
             if self.save_on_batch_end:
-                outputs = as_outputs(output)
                 for fn in self.save_on_batch_end:
                     fn(outputs, batch, index)
             if (p.batches_done >= self.next_validation or trainer.should_stop) and (self.micro == 0 or is_last):
