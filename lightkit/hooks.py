@@ -172,6 +172,18 @@ def accepts_positional(fn: Callable[..., Any], count: int) -> bool:
     return _positional(fn) >= count if own is None else _positional(own) - 1 >= count
 
 
+def parameter_names(fn: Callable[..., Any]) -> frozenset[str]:
+    """The names of the arguments of `fn`."""
+    return _names(getattr(fn, "__func__", fn))
+
+
+@lru_cache(maxsize=1024)
+def _names(fn: Callable[..., Any]) -> frozenset[str]:
+    import inspect
+
+    return frozenset(inspect.signature(fn).parameters)
+
+
 @lru_cache(maxsize=1024)  # asked anew for every epoch and validation, and an inspection costs 50 microseconds
 def _positional(fn: Callable[..., Any]) -> float:
     import inspect
@@ -188,6 +200,8 @@ def _positional(fn: Callable[..., Any]) -> float:
 class Dispatcher:
     """Finds who overrides a hook, once, so that calling a hook nobody overrides costs one truth test.
 
+    What was found is kept until `refresh` (called as epochs and evaluations begin) sees that an owner has changed.
+
     `bases` are the classes whose own do-nothing hooks do not count: those of the data module, the callbacks
     and the module; last, the class of the callbacks that save checkpoints.
     """
@@ -196,6 +210,16 @@ class Dispatcher:
         self.trainer, self.module, self.datamodule = trainer, module, datamodule
         self.callbacks = list(callbacks)
         self.datamodule_base, self.callback_base, self.module_base, self.checkpoint_base = bases
+        self.owners = [owner for owner in (module, datamodule, *self.callbacks) if owner is not None]
+        self.sizes: list[int] = []  # of the owners' attributes, when the hooks were looked for
+        self.bound: dict[tuple[str, str], list[Callable[..., Any]]] = {}
+
+    def refresh(self) -> None:
+        """Look for the hooks anew where an owner has got or lost attributes, which may be hooks."""
+        sizes = [len(vars(owner)) for owner in self.owners]
+        if sizes != self.sizes:
+            self.sizes = sizes
+            self.bound.clear()
 
     def of_callbacks(self, name: str, keep: Callable[[Any], bool] = lambda callback: True) -> list[Callable[..., Any]]:
         """The callbacks' own `name`, those that `keep` keeps, with trainer and module filled in."""
@@ -217,6 +241,14 @@ class Dispatcher:
         D data module, M module, C callbacks without those that save checkpoints, S those that save, W callbacks that
         watch a metric (`monitor`), N those that neither save nor watch.
         """
+        found = self.bound.get((name, owners))
+        if found is None:
+            found = self._find(name, owners)
+            if not any(name in vars(owner) for owner in self.owners):  # one set on an object may be set again
+                self.bound[name, owners] = found
+        return found
+
+    def _find(self, name: str, owners: str) -> list[Callable[..., Any]]:
         found: list[Callable[..., Any]] = []
         for owner in owners:
             if owner == "M":

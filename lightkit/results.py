@@ -169,6 +169,9 @@ class Entry(NamedTuple):
         return not loaders or loader_idx in loaders or None in loaders
 
 
+Taken = list[tuple[Entry, float]]
+
+
 class Results:
     """The values logged in one loop's run, by hook and name."""
 
@@ -181,6 +184,7 @@ class Results:
         self.dataloader_idx: int | None = None  # None where no evaluation batch is running
         self.has_several_loaders = False
         self.has_step_values = False
+        self.read: dict[bool, Taken] = {}  # what was read last, of the step and of the epoch, and is still true
 
     def enter(self, hook: str) -> None:
         """Say which hook is running: it decides the defaults, and names are unique inside it."""
@@ -190,6 +194,8 @@ class Results:
 
     def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
         """Take one value; see LightModule.log."""
+        if self.read:
+            self.read.clear()
         index = self.dataloader_idx if options[5] else None  # add_dataloader_idx=False: one value over all loaders
         slot = self.current.get((name, index))
         if slot is None:
@@ -282,6 +288,7 @@ class Results:
 
     def clear(self) -> None:
         """Forget all values, and reset the logged torchmetrics objects."""
+        self.read.clear()
         for slots in self.slots.values():
             for slot in slots.values():
                 slot.clear()
@@ -370,24 +377,36 @@ class MetricBoard:
         self.callback: dict[str, Tensor] = {}
         self.logged: dict[str, float] = {}
         self.progress_bar: dict[str, float] = {}
+        self.posted: Taken | None = None  # the newest of what is shown
 
-    def take(self, results: Results, *, of_step: bool) -> list[tuple[Entry, float]]:
-        """Read the values once, post them for callbacks and bar, and return them for the loggers."""
-        entries = results.values(of_step=of_step)
-        numbers = to_host([entry.value for entry in entries])
-        for entry, number in zip(entries, numbers, strict=True):
-            if results.is_training or not of_step:
-                with torch.inference_mode(False):  # read in a validation, it may still be worked with in training
-                    self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+    def take(self, results: Results, *, of_step: bool) -> Taken:
+        """Read the values, once however often they are asked for; post them for callbacks and bar; return them."""
+        taken = results.read.get(of_step)
+        if taken is None:
+            entries = results.values(of_step=of_step)
+            taken = list(zip(entries, to_host([entry.value for entry in entries]), strict=True))
+            if all(entry.slot.metric is None for entry in entries):  # a torchmetrics object changes without a log
+                results.read[of_step] = taken
+        elif taken is self.posted:
+            return taken
+        if taken:
+            with torch.inference_mode(False):  # read in a validation, it may still be worked with in training
+                self._post(taken, is_seen=results.is_training or not of_step)
+            self.posted = taken
+        return taken
+
+    def _post(self, taken: Taken, *, is_seen: bool) -> None:
+        for entry, number in taken:
+            if is_seen:
+                self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
             if entry.slot.logger:
                 self.logged[entry.forked] = number
             if entry.slot.prog_bar:
                 self.progress_bar[entry.forked] = number
-        return list(zip(entries, numbers, strict=True))
 
     def clear(self) -> None:
         """Forget everything shown so far; what somebody still holds stays as it is."""
-        self.callback, self.logged, self.progress_bar = {}, {}, {}
+        self.callback, self.logged, self.progress_bar, self.posted = {}, {}, {}, None
 
     def state_dict(self) -> dict[str, Any]:
         """What is shown now."""

@@ -341,6 +341,7 @@ class Run:
         trainer = self.trainer
         loaders = sources.as_list(found)
         is_sequential = bool(trainer.overfit_batches) and trainer.fitting
+        loop.results = None  # another module's or loader's names
         loop.sources = sources.sources_of(loaders, f"{stage}_dataloader()", is_sequential=is_sequential)
         limit = getattr(trainer, f"limit_{stage}_batches")
         name = f"limit_{stage}_batches"

@@ -28,7 +28,7 @@ from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.training import TrainingLoop
 from lightkit.results import MetricBoard, Results
 from lightkit.runs import Run
-from lightkit.seeding import seed_everything
+from lightkit.seeding import Snapshot, seed_everything
 from lightkit.version import __version__
 
 Limit = int | float | None
@@ -148,7 +148,7 @@ class Trainer:
         self.state_fn: str | None = None
         self.status = "initializing"
         self.sanity_checking = self.shows_steps = self.should_stop = self.fitting = False
-        self.training_rng: dict[str, Any] | None = None
+        self.training_rng: Snapshot | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.lr_scheduler_configs: list[Any] = []
         self.board = MetricBoard()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightkit.errors import CheckpointError
-from lightkit.seeding import capture_rng
+from lightkit.seeding import Snapshot
 
 FORMAT = 1
 
@@ -38,7 +38,7 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
         checkpoint["precision"] = trainer.precision.state_dict()
         checkpoint["loop"] = trainer.fit_loop.state_dict()
         checkpoint["loggers"] = [logger.state_dict() for logger in trainer.loggers]
-        checkpoint["rng"] = trainer.training_rng or capture_rng()
+        checkpoint["rng"] = (trainer.training_rng or Snapshot()).plain()
         if datamodule is not None and (state := datamodule.state_dict()):
             checkpoint[type(datamodule).__qualname__] = state
         for callback in trainer.callbacks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,9 @@ from torch.utils.data import Dataset, Sampler
 
 _PARTS = frozenset(("sampler", "batch_sampler", "dataset", "datasets", "transform", "transforms", "collate_fn"))
 _MAX_OBJECTS = 200  # a bound on what is looked through; real loaders hold a handful
+_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# most attributes are one of these, and are passed over at once: a loader is looked through in every epoch
+_NEVER = frozenset((type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, np.ndarray))
 
 
 def find(loader: Any) -> dict[str, Any]:
@@ -22,14 +24,14 @@ def find(loader: Any) -> dict[str, Any]:
     for place, holder in places:  # grows while it is walked
         if len(places) > _MAX_OBJECTS:
             break
-        for name, value in _attributes(holder):
-            if id(value) in seen:
+        values = getattr(holder, "__dict__", None)
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if type(value) in _NEVER or id(value) in seen:
                 continue
-            where = f"{place}.{name}" if place else name
-            if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
-                found[where] = value
+            if isinstance(value, _KINDS):
+                found[_join(place, name)] = value
             elif name in _PARTS or isinstance(value, (Sampler, Dataset)):
-                parts = value if isinstance(value, (list, tuple)) else [value]
+                where, parts = _join(place, name), value if isinstance(value, (list, tuple)) else [value]
                 places += [(f"{where}[{i}]" if parts is value else where, p) for i, p in enumerate(parts)]
             else:
                 continue
@@ -37,10 +39,8 @@ def find(loader: Any) -> dict[str, Any]:
     return found
 
 
-def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:
-    values = getattr(holder, "__dict__", None)
-    if isinstance(values, dict):
-        yield from values.items()
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
 
 
 def capture(loader: Any) -> dict[str, Any]:

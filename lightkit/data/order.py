@@ -26,7 +26,7 @@ from torch.utils.data import (
 
 from lightkit.data import generators
 from lightkit.errors import DataError
-from lightkit.seeding import capture_rng, isolate_rng, key_rng, mix, restore_rng
+from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
 
 class Source:
@@ -81,14 +81,17 @@ class Source:
         loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
-        return {"before": self.before, "generators": now, "loader": loader_state}
+        before = self.before
+        if before is not None and isinstance(before["rng"], Snapshot):
+            before = {**before, "rng": before["rng"].plain()}
+        return {"before": before, "generators": now, "loader": loader_state}
 
     def load_between_epochs(self, state: dict[str, Any]) -> None:
         """Go on after an epoch that was complete."""
         self.restore_own_generators(state["generators"])
 
     def _capture(self) -> dict[str, Any]:
-        return {"rng": capture_rng(), "generators": self.own_generators()}
+        return {"rng": Snapshot(), "generators": self.own_generators()}
 
     def _keeps_state(self) -> bool:
         return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))

@@ -18,11 +18,12 @@ from lightkit.data.order import Source
 from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import HookError
-from lightkit.hooks import accepts_positional, overrides
+from lightkit.hooks import accepts_positional, overrides, parameter_names
+from lightkit.loops.modes import Modes, modes_of, put_back, switch_to_eval
 from lightkit.loops.outputs import KeptOutputs, step_of
 from lightkit.module import LightModule
 from lightkit.results import Results
-from lightkit.seeding import capture_rng, restore_rng
+from lightkit.seeding import Snapshot
 
 _END = object()
 
@@ -38,6 +39,7 @@ class EvaluationLoop:
         self.limits: list[float] = []
         self.batch_idx = 0
         self.steps_logged = 0
+        self.results: Results | None = None  # kept from one validation to the next, emptied
 
     # ------------------------------------------------------------ the pass
 
@@ -49,7 +51,9 @@ class EvaluationLoop:
             self.steps_logged = 0
         elif trainer.shows_steps:  # hooks in here find the last training step's values
             trainer.board.take(trainer.fit_loop.results, of_step=True)
-        self.results = Results(batch_size_of, is_training=False)
+        if self.results is None:
+            self.results = Results(batch_size_of, is_training=False)
+        self.results.clear()  # a pass that failed may have left values
         self.results.has_several_loaders = len(self.sources) > 1
         module, hook = trainer.lightning_module, f"{self.name}_epoch_end"
         self.kept = KeptOutputs(module, hook, is_training=False, loaders=len(self.sources))
@@ -63,9 +67,11 @@ class EvaluationLoop:
         return metrics
 
     def _pass(self, limits: list[float]) -> list[dict[str, float]]:
-        call, name = self.trainer.call, self.name
+        call, name, results = self.trainer.call, self.name, self.results
+        assert results is not None
         call(f"on_{name}_start")
         call(f"on_{name}_epoch_start")
+        self.trainer.dispatcher.refresh()
         prepare = self._prepare()
         step = self._step()
         starts, ends = (self.trainer.dispatcher.bind(f"on_{name}_batch_{when}", "CSM") for when in ("start", "end"))
@@ -75,16 +81,16 @@ class EvaluationLoop:
             for fn in ends:
                 self._check_takes_index(fn, 4)
         for loader_idx, (source, limit) in enumerate(zip(self.sources, limits, strict=True)):
-            self.results.dataloader_idx = loader_idx
+            results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
             self._batches(source, limit, loader_idx, where, prepare, step, starts, ends)
             if where:
-                self.results.end_loader(loader_idx)
-        self.results.dataloader_idx = self.results.batch = None
+                results.end_loader(loader_idx)
+        results.dataloader_idx = results.batch = None
         if self.kept.wanted:
-            self.kept.finish(self.results)
+            self.kept.finish(results)
             self.kept.forget()
-        self.trainer.board.take(self.results, of_step=False)  # callbacks and the module read them in the next hook
+        self.trainer.board.take(results, of_step=False)  # callbacks and the module read them in the next hook
         call(f"on_{name}_epoch_end")
         metrics = self._publish()
         if name != "validation":
@@ -103,6 +109,7 @@ class EvaluationLoop:
         step: Callable[..., Any], starts: list[Callable[..., Any]], ends: list[Callable[..., Any]],
     ) -> None:  # fmt: skip
         results, name = self.results, self.name
+        assert results is not None
         on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
         batches = source.open(remember=False)
         index = 0
@@ -143,7 +150,7 @@ class EvaluationLoop:
         own = getattr(module, method)
         if several:
             self._check_takes_index(own, 3)
-        if (several or "dataloader_idx" in inspect.signature(own).parameters) and accepts_positional(own, 3):
+        if (several or "dataloader_idx" in parameter_names(own)) and accepts_positional(own, 3):
             return fn
         if accepts_positional(own, 2):
             return lambda batch, index, loader: fn(batch, index)
@@ -167,7 +174,7 @@ class EvaluationLoop:
     def _quiet(self) -> Iterator[None]:
         """Leave generators, modes and gradient mode as they were found, whatever the pass does."""
         trainer, module = self.trainer, self.trainer.lightning_module
-        saved, own = capture_rng(), [source.own_generators() for source in self.sources]
+        saved, own = Snapshot(), [source.own_generators() for source in self.sources]
         trainer.training_rng = saved  # what a checkpoint taken inside the pass must hold
         if trainer.fitting and not trainer.sanity_checking:
             module.on_validation_model_zero_grad()
@@ -178,24 +185,23 @@ class EvaluationLoop:
         finally:
             self._to_train(module, modes)
             trainer.training_rng = None
-            restore_rng(saved)
+            saved.restore()
             for source, states in zip(self.sources, own, strict=True):
                 source.restore_own_generators(states)
 
-    def _to_eval(self, module: LightModule) -> list[tuple[Any, bool]]:
-        modes = [(part, part.training) for part in module.modules()]
+    def _to_eval(self, module: LightModule) -> Modes:
+        modes = modes_of(module)
         if overrides(module, LightModule, f"on_{self.name}_model_eval"):
             getattr(module, f"on_{self.name}_model_eval")()
         else:
-            module.eval()
+            switch_to_eval(module, modes)
         return modes
 
-    def _to_train(self, module: LightModule, modes: list[tuple[Any, bool]]) -> None:
+    def _to_train(self, module: LightModule, modes: Modes) -> None:
         if overrides(module, LightModule, f"on_{self.name}_model_train"):
             getattr(module, f"on_{self.name}_model_train")()
-            return
-        for part, mode in modes:
-            part.training = mode
+        else:
+            put_back(modes)
 
     def _prepare(self) -> Callable[[Any, int], Any] | None:
         trainer = self.trainer
@@ -207,10 +213,11 @@ class EvaluationLoop:
 
     def _publish(self) -> list[dict[str, float]]:
         """Reduce, show to callbacks, and write to the loggers."""
-        trainer = self.trainer
-        if self.results.has_step_values:
-            trainer.board.take(self.results, of_step=True)
-        taken = trainer.board.take(self.results, of_step=False)
+        trainer, results = self.trainer, self.results
+        assert results is not None
+        if results.has_step_values:
+            trainer.board.take(results, of_step=True)
+        taken = trainer.board.take(results, of_step=False)
         if not taken and not self.kept.wanted and trainer.state_fn in ("validate", "test") and self.name != "predict":
             warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)
         metrics: list[dict[str, float]] = [{} for _ in self.sources]
@@ -218,7 +225,7 @@ class EvaluationLoop:
             for loader_idx, target in enumerate(metrics):
                 if entry.concerns(loader_idx):
                     target[entry.forked] = number
-        self.results.clear()
+        results.clear()
         if self.logs and not trainer.sanity_checking:
             step = max(trainer.global_step - 1, 0) if trainer.fitting else trainer.global_step
             trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, step)

@@ -95,6 +95,7 @@ class TrainingLoop:
 
     def _epoch(self) -> None:
         trainer, p = self.trainer, self.progress
+        trainer.dispatcher.refresh()
         trainer.reload_train_loader_if_due()
         self.source = source = trainer.train_source
         state, self.resume_state = self.resume_state, None
