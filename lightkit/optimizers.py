@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import profiler
 from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightkit.errors import ConfigError, HookError, did_you_mean
@@ -177,6 +179,30 @@ def gradient_freer(optimizer: Optimizer) -> Callable[[], None]:
                 parameter.grad = None
 
     return free
+
+
+def stepper(optimizer: Optimizer) -> Callable[[], Any]:
+    """`optimizer.step`, without what torch wraps around it for step hooks and profilers while there are none.
+
+    The wrapper costs 9 microseconds. A step that the class or a scheduler has replaced is called as it is.
+    """
+    wrapped = type(optimizer).step
+    plain: Callable[..., Any] | None = getattr(wrapped, "__wrapped__", None)
+    places = (
+        (torch_optimizer, "_global_optimizer_pre_hooks"), (torch_optimizer, "_global_optimizer_post_hooks"),
+        (optimizer, "_optimizer_step_pre_hooks"), (optimizer, "_optimizer_step_post_hooks"),
+    )  # fmt: skip
+    hooks = [getattr(owner, name, None) for owner, name in places]
+    is_torchs = getattr(wrapped, "hooked", False) and hasattr(profiler, "_is_profiler_enabled")
+    if plain is None or not is_torchs or None in hooks or "step" in vars(optimizer):
+        return optimizer.step
+
+    def step() -> Any:
+        if any(hooks) or profiler._is_profiler_enabled:
+            return optimizer.step()
+        return plain(optimizer)
+
+    return step
 
 
 def scale_gradients(optimizers: Sequence[Any], factor: float | Tensor) -> None:

@@ -101,7 +101,7 @@ class _NumpyGlobal:
             self.words, self.state = words, state
 
     def _words(self) -> bytes | None:
-        generator = np.random.get_bit_generator()
+        generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
         if generator is not self.generator:
             self.generator, self.address, self.words = generator, 0, None
             inner = _numpy_state()["state"]

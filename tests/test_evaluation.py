@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -608,3 +609,78 @@ def test_a_data_module_may_stand_where_loaders_stand(tmp_path: Path) -> None:
     assert error_of(lambda: t.test(Net(), data(), datamodule=source), ConfigError) == (
         "dataloaders and datamodule are given both; pass one of them"
     )
+
+
+class Renaming(Net):
+    """Logs another name in every second validation, and counts what its epochs see."""
+
+    passes = 0
+
+    def on_validation_epoch_start(self) -> None:
+        self.passes += 1
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("odd" if self.passes % 2 else "even", float(self.passes))
+
+
+def test_each_validation_returns_what_it_logged_itself_and_nothing_of_the_one_before(tmp_path: Path) -> None:
+    shown: list[dict[str, float]] = []
+
+    class Look(lk.Callback):
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            found = trainer.validate_loop.results.values(of_step=False)
+            shown.append({entry.name: float(entry.value) for entry in found})
+
+    model = Renaming()
+    trainer(tmp_path, max_epochs=4, callbacks=[Look()], num_sanity_val_steps=1).fit(model, data(), data())
+    assert shown == [{"odd": 1.0}, {"even": 2.0}, {"odd": 3.0}, {"even": 4.0}, {"odd": 5.0}]
+
+
+def test_a_hook_set_on_the_module_while_it_trains_is_found_in_the_next_epoch(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Adds(lk.Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 0:
+                pl_module.on_train_epoch_start = lambda: calls.append(trainer.current_epoch)
+
+    trainer(tmp_path, max_epochs=3, callbacks=[Adds()]).fit(Net(), data())
+    assert calls == [1, 2]
+
+
+class KeepsNormOff(nn.BatchNorm1d):
+    """Stays in evaluation mode whatever the rest does, as frozen backbones are written."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(False)
+
+
+def test_modes_are_those_of_eval_and_come_back_one_by_one(tmp_path: Path) -> None:
+    class Mixed(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.drop, self.frozen = KeepsNormOff(2), nn.Dropout(), nn.Dropout()
+            self.scripted = torch.jit.script(nn.Sequential(nn.Dropout()))
+            self.modes: list[tuple[bool, ...]] = []
+
+        def look(self) -> None:
+            parts = (self, self.norm, self.drop, self.frozen, self.scripted)
+            self.modes.append(tuple(part.training for part in parts))
+
+        def on_train_epoch_start(self) -> None:
+            self.frozen.eval()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.look()
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.look()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script
+        model = Mixed()
+    model.train()
+    options = {"max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    trainer(tmp_path, **options).fit(model, data(), data())
+    assert model.modes == [(True, False, True, False, True), (False,) * 5] * 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -134,3 +135,72 @@ def test_hooks_nobody_overrides_are_not_called(tmp_path: Path) -> None:
     assert bound == ([], [], [], [])
     assert (loop.on_before_backward, loop.on_after_backward, loop.on_before_step) == ([], [], [])
     assert loop.prepare is None and loop.training_step.__func__ is Net.training_step
+
+
+class Counting(torch.optim.SGD):
+    """Counts its updates, as a user's own optimizer may."""
+
+    updates = 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        self.updates += 1
+        return super().step(closure)
+
+
+def fit_with(optimizer_of: Any, **arguments: Any) -> tuple[Net, Any]:
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = optimizer_of(model)
+    model.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
+    trainer = lk.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **arguments,
+    )  # fmt: skip
+    trainer.fit(model, data())
+    return model, optimizer
+
+
+def test_step_hooks_of_torch_are_called_also_those_that_come_while_it_trains(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Hooks(lk.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                trainer.optimizers[0].register_step_post_hook(lambda *args: calls.append("own post"))
+            if batch_idx == 4:
+                handles.append(register_optimizer_step_pre_hook(lambda *args: calls.append("global pre")))
+
+    handles: list[Any] = []
+    try:
+        fit_with(lambda model: torch.optim.SGD(model.parameters(), lr=0.1), callbacks=[Hooks()])
+    finally:
+        handles[0].remove()
+    assert calls == ["own post"] * 2 + ["global pre", "own post"] * 2
+
+
+def test_a_profiler_sees_the_optimizer_step() -> None:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as found:
+        fit_with(lambda model: torch.optim.SGD(model.parameters(), lr=0.1))
+    steps = [event for event in found.key_averages() if event.key == "Optimizer.step#SGD.step"]
+    assert [event.count for event in steps] == [6]
+
+
+def test_an_optimizer_of_one_s_own_is_stepped_through_its_own_step() -> None:
+    model, optimizer = fit_with(lambda model: Counting(model.parameters(), lr=0.1))
+    plain, _ = fit_with(lambda model: torch.optim.SGD(model.parameters(), lr=0.1))
+    assert optimizer.updates == 6
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_step_set_on_the_optimizer_is_the_one_that_is_called() -> None:
+    calls: list[int] = []
+
+    def patched(model: Net) -> Any:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.step = lambda closure=None: calls.append(1)  # type: ignore[method-assign]
+        return optimizer
+
+    fit_with(patched)
+    assert len(calls) == 6

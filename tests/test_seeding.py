@@ -214,3 +214,50 @@ def test_the_device_generator_comes_back():
     torch.rand(3, device=device)
     seeding.restore_rng(state)
     assert torch.equal(torch.rand(3, device=device), expected)
+
+
+def test_a_snapshot_comes_back_whatever_was_drawn_between():
+    np.random.seed(7)
+    np.random.randn()  # leaves a spare normal number, which can be handed out without a draw
+    draws = {
+        "nothing": lambda: None,
+        "the spare normal": lambda: np.random.randn(),
+        "the spare and more": lambda: np.random.randn(3),
+        "uniform": lambda: np.random.rand(2),
+        "all": lambda: (np.random.rand(), random.random(), torch.rand(1)),
+        "a new seed": lambda: np.random.seed(1),
+    }
+    for spare in (True, False):
+        if not spare:
+            np.random.randn()
+        for name, draw in draws.items():
+            saved = seeding.Snapshot()
+            expected = np.random.randn(3).tolist(), random.random(), torch.rand(2).tolist()
+            saved.restore()
+            for _ in range(2):
+                draw()
+                saved.restore()
+                found = np.random.randn(3).tolist(), random.random(), torch.rand(2).tolist()
+                assert found == expected, name
+                saved.restore()
+            plain = saved.plain()
+            np.random.randn(5)
+            seeding.restore_rng(plain)
+            assert (np.random.randn(3).tolist(), random.random(), torch.rand(2).tolist()) == expected, name
+            saved.restore()
+
+
+def test_a_snapshot_holds_the_spare_normal_that_a_plain_state_has_set():
+    np.random.seed(3)
+    seeding.Snapshot()
+    np.random.randn()
+    plain = seeding.capture_rng()
+    expected = np.random.randn()
+    words_only = np.random.get_state()
+    np.random.set_state((*words_only[:3], 0, 0.0))
+    seeding.Snapshot()  # sees the same words without a spare
+    seeding.restore_rng(plain)
+    saved = seeding.Snapshot()
+    assert np.random.randn() == expected
+    saved.restore()
+    assert np.random.randn() == expected

@@ -45,13 +45,18 @@ def _join(place: str, name: str) -> str:
 
 def capture(loader: Any) -> dict[str, Any]:
     """The state of each generator, plain, by its place."""
-    return {place: _state(generator) for place, generator in find(loader).items()}
+    return states(find(loader))
 
 
-def restore(loader: Any, states: dict[str, Any]) -> None:
+def states(found: dict[str, Any]) -> dict[str, Any]:
+    """The state of each generator that `find` found, plain, by its place."""
+    return {place: _state(generator) for place, generator in found.items()}
+
+
+def restore(loader: Any, saved: dict[str, Any]) -> None:
     """Put every generator that is where it was back to its state; one that is new, or gone, is left out."""
-    generators = find(loader) if states else {}
-    for place, state in states.items():
+    generators = find(loader) if saved else {}
+    for place, state in saved.items():
         if (generator := generators.get(place)) is not None:
             _set(generator, state)
 

@@ -25,6 +25,7 @@ from torch.utils.data import (
 )
 
 from lightkit.data import generators
+from lightkit.data.rows import read_rows, row_order
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
@@ -119,9 +120,11 @@ class Fetch:
         self.tensors = _plain_tensors(dataset) if is_batched and collate is default_collate else None
 
     def __call__(self, indices: Any) -> Any:
-        if self.tensors is not None and type(indices) is list:
-            rows = torch.tensor(indices)  # one vectorised read: the same numbers that stacking single rows gives
-            return [tensor[rows] for tensor in self.tensors]
+        if self.tensors is not None:  # one vectorised read: the same numbers that stacking single rows gives
+            if type(indices) is list:
+                indices = torch.tensor(indices)
+            if type(indices) in (torch.Tensor, slice):
+                return read_rows(self.tensors, indices)
         if not self.is_batched:
             return self.collate(self.dataset[indices])
         if self.getitems is not None:
@@ -220,6 +223,18 @@ class IndexedSource(Source):
         self.inner: DataLoader[Any] | None = None  # made when the first epoch begins
         is_pinned = loader.pin_memory and torch.cuda.is_available()
         self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
+        tensors = None if self.has_inner else self.fetch.tensors
+        self.rows = row_order(self.sampler, tensors) if tensors is not None else None
+        self.found: tuple[Any, Any, dict[str, Any]] | None = None
+
+    def own_generators(self) -> dict[str, Any]:
+        """As Source.own_generators; a plain loader of tensors is looked through once."""
+        if self.rows is None:
+            return super().own_generators()
+        places = self.loader.generator, getattr(self.loader.sampler, "generator", None)
+        if self.found is None or self.found[:2] != places:
+            self.found = (*places, generators.find(self.loader))
+        return generators.states(self.found[2])
 
     def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         workers: dict[str, Any] = {}
@@ -251,7 +266,7 @@ class IndexedSource(Source):
         return int(torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator).item())
 
     def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
-        order = iter(self.sampler)
+        order = iter(self.sampler) if self.rows is None else self.rows()
         seed = self._draw_seed()
         self.epochs_opened += 1
         if self.loader.num_workers > 0 and not (self.loader.persistent_workers and self.epochs_opened > 1):

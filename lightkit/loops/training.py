@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from lightkit.data.order import Source
 from lightkit.data.sources import batch_preparer
+from lightkit.devices.precision import Precision
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import DataError
 from lightkit.hooks import accepts_positional, overrides
@@ -37,7 +39,7 @@ from lightkit.loops.outputs import KeptOutputs, as_outputs, check_loss, loss_of,
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
-from lightkit.optimizers import gradient_freer, scale_gradients
+from lightkit.optimizers import gradient_freer, scale_gradients, stepper
 from lightkit.results import Results, metric_states, restore_metric_states
 from lightkit.seeding import restore_rng
 
@@ -136,6 +138,7 @@ class TrainingLoop:
         hooks = {name: bind(name, "CSM") for name in _UPDATE_HOOKS}
         self.on_before_zero_grad, self.on_before_backward, self.on_after_backward, self.on_before_step = hooks.values()
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self.step_optimizer = self._stepper()
         is_plain = not self.on_before_zero_grad and not overrides(module, LightModule, "optimizer_zero_grad")
         self.plain_zero_grad = gradient_freer(self.optimizer) if is_plain and self.optimizer is not None else None
         self.backward = module.backward if overrides(module, LightModule, "backward") else None
@@ -150,6 +153,12 @@ class TrainingLoop:
         self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0
         self.next_validation = trainer.validation_plan.next(self.progress)
+
+    def _stepper(self) -> Callable[[], Any] | None:
+        if self.optimizer is None:
+            return None
+        is_plain = type(self.precision).step is Precision.step
+        return stepper(self.optimizer) if is_plain else partial(self.precision.step, self.optimizer)
 
     # ------------------------------------------------------------ batches
 
@@ -265,10 +274,10 @@ class TrainingLoop:
 
     def _update(self) -> None:
         """One optimizer step."""
-        if self.optimizer is not None:
+        if self.step_optimizer is not None:
             if self.completes_gradients:
                 self.complete_gradients()
-            self.precision.step(self.optimizer)
+            self.step_optimizer()
         self.progress.global_step += 1
         self.micro = 0
 
