@@ -93,6 +93,7 @@ class Job:
     epochs: int = 1
     logged: int = 0  # metrics logged every step, beside none
     callbacks: int = 0  # that override one hook each
+    keyed: bool = False  # after seed_everything(workers=True): each batch's random state is keyed by its position
     units: int = 0  # what microseconds are given for; 0: training batches
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 import lightkit as lk
+import lightkit.seeding
 from benchmarks.jobs import LEARNING_RATE, LOG_EVERY, MAX_LEARNING_RATE, Job, Run, weights
 from benchmarks.raw import ACCUMULATE, CLIP
 
@@ -109,7 +111,12 @@ def lightkit(job: Job, folder: str) -> Run:
     val = job.data.val() if job.data.val_batches else None
 
     def run() -> list[Tensor]:
-        trainer.fit(module, train, val)
+        if job.keyed:
+            os.environ[lk.seeding.SEED_WORKERS] = "1"  # as seed_everything(..., workers=True) leaves it
+        try:
+            trainer.fit(module, train, val)
+        finally:
+            os.environ.pop(lk.seeding.SEED_WORKERS, None)
         last = [trainer.callback_metrics["val_loss"]] if val is not None else []
         return [*weights(module.net), *last]
 

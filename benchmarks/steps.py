@@ -13,6 +13,8 @@ def jobs(quick: bool) -> list[Job]:
     found = [job for own in (True, False) for job in _both(own, scale)]
     images = Data((1, 28, 28), 32, 20 * scale, own=True)
     found.append(Job("cnn", f"small CNN, batch 32, {OWN}", images, model=cnn))
+    keyed = Data((32,), 4, 200 * scale, own=True)
+    found.append(Job("keyed", f"bare step after seed_everything(workers=True), {OWN}", keyed, keyed=True))
     memory = Data((784,), 128, 47 if quick else 469)
     found.append(Job("in_memory", "in memory, 60,000 x 784, batch 128", memory, model=lambda: mlp(784, 64, 10)))
     return found

@@ -17,7 +17,7 @@ WORKLOADS = [
     f"{name}_{kind}"
     for kind in ("own", "tensor")
     for name in ("bare", "everything", "validation", "epochs", "accumulate")
-] + ["cnn", "in_memory"]
+] + ["cnn", "keyed", "in_memory"]
 
 
 @pytest.fixture

@@ -210,10 +210,12 @@ class IndexedSource(Source):
         self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False, is_training: bool = True
     ):
         super().__init__(loader)
-        self.is_keyed, self.is_training = is_keyed, is_training
+        self.is_training = is_training
         self.runs_ahead = loader.num_workers > 0
         is_batched = loader.batch_sampler is not None
         self.fetch = Fetch(loader.dataset, loader.collate_fn, is_batched)
+        # reading rows of tensors draws nothing, so there is nothing to key
+        self.is_keyed = is_keyed and (self.fetch.tensors is None or loader.num_workers > 0)
         self.sampler: Iterable[Any] = loader.batch_sampler if is_batched else loader.sampler  # type: ignore[assignment]
         if is_sequential:
             self.sampler = _in_order(loader)
