@@ -73,9 +73,10 @@ def workers_are_keyed() -> bool:
 class _NumpyGlobal:
     """numpy's global generator, read and set without the 45 microseconds that its own get_state and set_state take.
 
-    The Mersenne twister's words are copied from and to their memory (1 microsecond; numpy publishes the address). Words that are still those of
-    the last full reading mean that nothing was drawn, unless that reading found a spare normal number, which can be
-    handed out without a draw: then, and wherever the memory is not laid out as expected, it is read in full.
+    The Mersenne twister's words are copied from and to their memory (1 microsecond; numpy publishes the address).
+    Words that are still those of the last full reading mean that nothing was drawn, unless that reading found a spare
+    normal number, which can be handed out without a draw: then, and wherever the memory is not laid out as expected,
+    it is read in full.
     """
 
     LAYOUT = 624 * 4 + 4  # bytes: uint32 key[624], int pos
@@ -146,6 +147,16 @@ class Snapshot:
         if self.mps is not None:
             torch.mps.set_rng_state(self.mps)
 
+    def equals(self, other: Snapshot) -> bool:
+        """Whether nothing was drawn between the two."""
+        return (
+            torch.equal(self.torch, other.torch)
+            and self.python == other.python
+            and _numpy_list(self.numpy[1]) == _numpy_list(other.numpy[1])
+            and all(torch.equal(a, b) for a, b in zip(self.cuda or (), other.cuda or (), strict=True))
+            and (self.mps is None or other.mps is None or torch.equal(self.mps, other.mps))
+        )
+
     def plain(self) -> dict[str, Any]:
         """The same in numbers, lists and tensors, which opens with `torch.load(weights_only=True)`."""
         version, words, gauss = self.python
@@ -162,6 +173,10 @@ class Snapshot:
         if self.mps is not None:
             state["mps"] = self.mps
         return state
+
+
+def _numpy_list(state: dict[str, Any]) -> list[Any]:
+    return [state["state"]["key"].tobytes(), state["state"]["pos"], state["has_gauss"], state["gauss"]]
 
 
 def capture_rng() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightkit import arguments as arg
 from lightkit import rundir
+from lightkit.board import MetricBoard
 from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.callbacks.early_stopping import EarlyStopping
@@ -26,7 +27,7 @@ from lightkit.loggers import CSVLogger, TensorBoardLogger
 from lightkit.loggers.base import Logger
 from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.training import TrainingLoop
-from lightkit.results import MetricBoard, Results
+from lightkit.results import Results
 from lightkit.runs import Run
 from lightkit.seeding import Snapshot, seed_everything
 from lightkit.version import __version__

@@ -24,7 +24,7 @@ RANKS = {
     "loops": 40,
     "callbacks": 30, "loggers": 30, "profilers": 30,
     "data": 27, "module": 26, "datamodule": 26, "module_hooks": 25, "resume": 25,
-    "results": 23, "optimizers": 22, "checkpoint": 21, "devices": 20,
+    "board": 24, "results": 23, "optimizers": 22, "checkpoint": 21, "devices": 20,
     "hooks": 10, "hparams": 10, "seeding": 10, "rundir": 10, "report": 10,
     "errors": 0, "version": 0,
 }  # fmt: skip

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
-    Dataset,
+    DistributedSampler,
     IterableDataset,
+    RandomSampler,
     SequentialSampler,
-    TensorDataset,
-    default_collate,
-    get_worker_info,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
 )
 
 from lightkit.data import generators
-from lightkit.data.rows import read_rows, row_order
+from lightkit.data.fetch import Fetch, KeyedDataset, WorkerInit
+from lightkit.data.rows import row_order
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
@@ -70,6 +71,9 @@ class Source:
             self.restore_own_generators(state["generators"])
         return batches
 
+    def open_ahead(self, epoch: int) -> None:
+        """Begin the next epoch's work early, where that changes nothing; `open` goes on with it."""
+
     def close(self) -> None:
         """The epoch is over."""
         self.before = None
@@ -111,65 +115,6 @@ class Source:
         return batches
 
 
-class Fetch:
-    """Indices -> batch, as the DataLoader's own fetcher does it; can be sent to a worker process."""
-
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
-        self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
-        self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
-        self.tensors = _plain_tensors(dataset) if is_batched and collate is default_collate else None
-
-    def __call__(self, indices: Any) -> Any:
-        if self.tensors is not None:  # one vectorised read: the same numbers that stacking single rows gives
-            if type(indices) is list:
-                indices = torch.tensor(indices)
-            if type(indices) in (torch.Tensor, slice):
-                return read_rows(self.tensors, indices)
-        if not self.is_batched:
-            return self.collate(self.dataset[indices])
-        if self.getitems is not None:
-            return self.collate(self.getitems(indices))
-        dataset = self.dataset
-        return self.collate([dataset[i] for i in indices])
-
-
-def _plain_tensors(dataset: Any) -> tuple[torch.Tensor, ...] | None:
-    """The tensors of a TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
-    if type(dataset) is not TensorDataset:
-        return None
-    plain = all(
-        type(t) is torch.Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
-        for t in dataset.tensors
-    )
-    return dataset.tensors if plain else None
-
-
-class _KeyedDataset(Dataset[Any]):
-    """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key."""
-
-    def __init__(self, fetch: Fetch):
-        self.fetch = fetch
-
-    def __getitem__(self, key: tuple[int | None, int, Any]) -> Any:
-        seed, index, indices = key
-        if seed is not None:
-            key_rng(mix(seed, index))
-        return self.fetch(indices)
-
-
-class _WorkerInit:
-    """The user's worker_init_fn, which sees the user's data set in get_worker_info()."""
-
-    def __init__(self, init: Callable[[int], None] | None):
-        self.init = init
-
-    def __call__(self, worker_id: int) -> None:
-        info: Any = get_worker_info()
-        vars(info)["dataset"] = info.dataset.fetch.dataset  # WorkerInfo refuses plain assignment
-        if self.init is not None:
-            self.init(worker_id)
-
-
 def _same(batch: Any) -> Any:
     return batch
 
@@ -203,6 +148,24 @@ class _Keys:
         return 0
 
 
+class Ahead(NamedTuple):
+    """An epoch opened early: its batches; generators before and after; `first_seed` and `epochs_opened` after."""
+
+    batches: Iterator[Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    counts: tuple[int | None, int]
+
+
+_TORCHS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
+
+
+def _all_torchs(sampler: Any) -> bool:
+    """Whether the order is drawn by samplers of torch alone, which keep nothing but generators from epoch to epoch."""
+    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
+    return type(inner) in _TORCHS
+
+
 class IndexedSource(Source):
     """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
 
@@ -228,6 +191,7 @@ class IndexedSource(Source):
         tensors = None if self.has_inner else self.fetch.tensors
         self.rows = row_order(self.sampler, tensors) if tensors is not None else None
         self.found: tuple[Any, Any, dict[str, Any]] | None = None
+        self.ahead: Ahead | None = None
 
     def own_generators(self) -> dict[str, Any]:
         """As Source.own_generators; a plain loader of tensors is looked through once."""
@@ -242,7 +206,7 @@ class IndexedSource(Source):
         workers: dict[str, Any] = {}
         if loader.num_workers > 0:
             workers = {
-                "worker_init_fn": _WorkerInit(loader.worker_init_fn), "prefetch_factor": loader.prefetch_factor,
+                "worker_init_fn": WorkerInit(loader.worker_init_fn), "prefetch_factor": loader.prefetch_factor,
                 "persistent_workers": loader.persistent_workers, "timeout": loader.timeout,
                 "multiprocessing_context": loader.multiprocessing_context,
                 "in_order": getattr(loader, "in_order", True),
@@ -250,7 +214,7 @@ class IndexedSource(Source):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to warn of, the user's own loader has said already
             return DataLoader(
-                _KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
+                KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
                 num_workers=loader.num_workers, pin_memory=loader.pin_memory, generator=torch.Generator(), **workers,
             )  # fmt: skip
 
@@ -266,6 +230,37 @@ class IndexedSource(Source):
 
     def _draw(self) -> int:
         return int(torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator).item())
+
+    def open_ahead(self, epoch: int) -> None:
+        """Give workers that stay the first batches of the next epoch to fetch.
+
+        The generators are put back as if nothing had been drawn: what is saved meanwhile knows nothing of it, and
+        `open` takes these batches only where nobody has drawn since. A sampler of the user's is not asked early.
+        """
+        if not (self.loader.persistent_workers and self.is_training and _all_torchs(self.sampler)):
+            return
+        before, counts = self._capture(), (self.first_seed, self.epochs_opened)
+        self.set_epoch(epoch)
+        batches = self._iterate(0)
+        self.ahead = Ahead(batches, before, self._capture(), (self.first_seed, self.epochs_opened))
+        self._put_back(before, counts)
+
+    def open(self, *, remember: bool = True) -> Iterator[Any]:
+        """As Source.open; goes on with what was opened ahead, where that is what opening now would give."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is None:
+            return super().open(remember=remember)
+        self.before = now = self._capture()
+        has_drawn = not now["rng"].equals(ahead.before["rng"])
+        if has_drawn or not generators.same(now["generators"], ahead.before["generators"]):
+            return self._iterate(0)
+        self._put_back(ahead.after, ahead.counts)
+        return ahead.batches
+
+    def _put_back(self, state: dict[str, Any], counts: tuple[int | None, int]) -> None:
+        state["rng"].restore()
+        self.restore_own_generators(state["generators"])
+        self.first_seed, self.epochs_opened = counts
 
     def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
         order = iter(self.sampler) if self.rows is None else self.rows()
@@ -311,7 +306,7 @@ class IndexedSource(Source):
 
     def release(self) -> None:
         """As Source.release: workers that stay are told to end, not left to the garbage collector."""
-        self.inner = None
+        self.inner = self.ahead = None
 
     def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""

@@ -33,6 +33,7 @@ from lightkit.devices.precision import Precision
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import DataError
 from lightkit.hooks import accepts_positional, overrides
+from lightkit.loops import state
 from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.outputs import KeptOutputs, as_outputs, check_loss, loss_of, not_finite, step_of, weight_of
@@ -40,7 +41,7 @@ from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
 from lightkit.module import LightModule
 from lightkit.optimizers import gradient_freer, scale_gradients, stepper
-from lightkit.results import Results, metric_states, restore_metric_states
+from lightkit.results import Results
 from lightkit.seeding import restore_rng
 
 _END = object()
@@ -100,24 +101,24 @@ class TrainingLoop:
         trainer.dispatcher.refresh()
         trainer.reload_train_loader_if_due()
         self.source = source = trainer.train_source
-        state, self.resume_state = self.resume_state, None
+        saved, self.resume_state = self.resume_state, None
         source.set_epoch(p.epoch)
-        if state is not None and p.is_epoch_started:
-            batches = source.reopen(state["data"], p.batches_done)
-            restore_rng(state["rng"])
+        if saved is not None and p.is_epoch_started:
+            batches = source.reopen(saved["data"], p.batches_done)
+            restore_rng(saved["rng"])
         else:
-            if state is not None:
+            if saved is not None:
                 # None: saved before the first epoch. A loader made anew has generators of its own.
-                if state["data"] is not None and not trainer.run.reloads_at(p.epoch):
-                    source.load_between_epochs(state["data"])
-                restore_rng(state["rng"])
+                if saved["data"] is not None and not trainer.run.reloads_at(p.epoch):
+                    source.load_between_epochs(saved["data"])
+                restore_rng(saved["rng"])
             self.kept = KeptOutputs(trainer.lightning_module, "training_epoch_end", is_training=True)
             trainer.call("on_train_epoch_start")
             p.is_epoch_started = True
             batches = source.open()
         self._bind()
         trainer.shows_steps = True
-        if state is not None:
+        if saved is not None:
             self._finish_step()
         ended = self._batches(batches)
         del batches  # workers that do not stay end here
@@ -203,6 +204,7 @@ class TrainingLoop:
                 self.schedules.move_step()
             if is_last:
                 self.schedules.move_epoch()
+                self._open_ahead()
             if self.kept is not None and self.kept.wanted:
                 self.kept.add(output)
             outputs = as_outputs(output) if self.on_batch_end or self.save_on_batch_end else None
@@ -296,6 +298,13 @@ class TrainingLoop:
 
     # ------------------------------------------------------------ after a step
 
+    def _open_ahead(self) -> None:
+        """Let workers that stay begin with the next epoch, while this one is validated and saved."""
+        trainer, following = self.trainer, self.progress.epoch + 1
+        is_over = _reached(following, trainer.max_epochs) or _reached(self.progress.global_step, trainer.max_steps)
+        if self.source is not None and not (is_over or trainer.should_stop or trainer.run.reloads_at(following)):
+            self.source.open_ahead(following)
+
     def _finish_step(self) -> None:
         """What was still to be done when the checkpoint was taken in the hooks after a step."""
         trainer, p = self.trainer, self.progress
@@ -374,27 +383,11 @@ class TrainingLoop:
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from between two steps."""
-        module = self.trainer.lightning_module
-        return {
-            "progress": self.progress.state_dict(),
-            "results": self.results.state_dict(module),
-            "metrics": metric_states(module),
-            "board": self.trainer.board.state_dict(),
-            "data": self.source.state_dict() if self.source is not None else None,
-            "outputs": self.kept.outputs if self.kept is not None else [[]],
-        }
+        return state.gather(self)
 
-    def load_state_dict(self, state: dict[str, Any], rng: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any], rng: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; data and generators follow when the epoch begins."""
-        trainer, module = self.trainer, self.trainer.lightning_module
-        device = trainer.strategy.root_device
-        self.progress.load_state_dict(state["progress"])
-        self.results.load_state_dict(state["results"], device, module)
-        restore_metric_states(module, state["metrics"], device)
-        trainer.board.load_state_dict(state["board"])
-        self.kept = KeptOutputs(module, "training_epoch_end", is_training=True)
-        self.kept.outputs = state["outputs"]
-        self.resume_state = {"data": state["data"], "rng": rng}
+        state.give(self, saved, rng)
 
 
 def _reached(count: int, limit: int | None) -> bool:

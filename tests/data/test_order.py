@@ -233,3 +233,64 @@ def test_tensors_in_memory_are_read_at_once_with_the_same_bits(dtype: torch.dtyp
                 assert one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
     ours[0][0].zero_()
     assert torch.equal(x, dataset.tensors[0].transpose(1, 2)), "a batch is a copy"
+
+
+class Draws(lk.Callback):
+    """Draws a number after an epoch, as a callback that picks samples to show does."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        torch.rand(1)
+
+
+class Look(lk.Callback):
+    """Writes down whether the next epoch was opened before this one's end, and where."""
+
+    def __init__(self) -> None:
+        self.ahead: list[bool] = []
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.ahead.append(trainer.train_source.ahead is not None)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("draws", [False, True])
+def test_workers_that_stay_begin_the_next_epoch_early_and_nothing_changes(
+    tmp_path: Path, draws: bool, own: bool
+) -> None:
+    def make() -> Any:
+        options = {"generator": generator()} if own else {}
+        return DataLoader(Numbers(), 4, shuffle=True, num_workers=2, persistent_workers=True, **options)
+
+    torch.manual_seed(3)
+    model, loader, plain = Watching(), make(), []
+    assert model.weight.item() == 0.0
+    for _ in range(EPOCHS):
+        plain += [(batch.reshape(-1).tolist(), torch.rand(1).item()) for batch in loader]
+        if draws:
+            torch.rand(1)
+    look, more = Look(), [Draws()] if draws else []
+    assert fit(make(), seed=3, callbacks=[look, *more]) == plain
+    assert look.ahead == [True, True, False], "the last epoch is followed by none"
+    for stop in (6, 7, 12):  # the last step of an epoch, with the next one opened or about to be
+        path = tmp_path / f"{stop}.ckpt"
+        before = fit(make(), seed=3, callbacks=[Stop(stop, path), *more])
+        assert before + fit(make(), seed=99, callbacks=more, ckpt_path=path) == plain
+
+
+class SavesAtEnd(lk.Callback):
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+def test_a_checkpoint_taken_while_the_next_epoch_is_open_knows_nothing_of_it(tmp_path: Path) -> None:
+    def make() -> Any:
+        return DataLoader(Numbers(), 4, shuffle=True, num_workers=2, persistent_workers=True)
+
+    whole, path = fit(make(), seed=3, callbacks=[]), tmp_path / "end.ckpt"
+    before = fit(make(), seed=3, callbacks=[SavesAtEnd(path)])
+    assert before + fit(make(), seed=99, callbacks=[], ckpt_path=path) == whole

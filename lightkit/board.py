@@ -1,0 +1,70 @@
+"""The board of metrics that a run shows: what was logged, read once, for callbacks, loggers and the progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightkit.results import Results, Taken
+
+
+def to_host(values: list[Any]) -> list[float]:
+    """Read numbers and one-element tensors as python floats, with one device read for all of them."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not tensors:
+        return [float(v) for v in values]
+    device = tensors[0].device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    same = [t.detach().reshape(()).to(device=device, dtype=dtype) for t in tensors]
+    read = iter(torch.stack(same).tolist())
+    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
+
+
+class MetricBoard:
+    """The metrics a run shows: to callbacks, to loggers, in the progress bar."""
+
+    def __init__(self) -> None:
+        self.callback: dict[str, Tensor] = {}
+        self.logged: dict[str, float] = {}
+        self.progress_bar: dict[str, float] = {}
+        self.posted: Taken | None = None  # the newest of what is shown
+
+    def take(self, results: Results, *, of_step: bool) -> Taken:
+        """Read the values, once however often they are asked for; post them for callbacks and bar; return them."""
+        taken = results.read.get(of_step)
+        if taken is None:
+            entries = results.values(of_step=of_step)
+            taken = list(zip(entries, to_host([entry.value for entry in entries]), strict=True))
+            if all(entry.slot.metric is None for entry in entries):  # a torchmetrics object changes without a log
+                results.read[of_step] = taken
+        elif taken is self.posted:
+            return taken
+        if taken:
+            with torch.inference_mode(False):  # read in a validation, it may still be worked with in training
+                self._post(taken, is_seen=results.is_training or not of_step)
+            self.posted = taken
+        return taken
+
+    def _post(self, taken: Taken, *, is_seen: bool) -> None:
+        for entry, number in taken:
+            if is_seen:
+                self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+            if entry.slot.logger:
+                self.logged[entry.forked] = number
+            if entry.slot.prog_bar:
+                self.progress_bar[entry.forked] = number
+
+    def clear(self) -> None:
+        """Forget everything shown so far; what somebody still holds stays as it is."""
+        self.callback, self.logged, self.progress_bar, self.posted = {}, {}, {}, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is shown now."""
+        return {"callback": dict(self.callback), "logged": dict(self.logged), "progress_bar": dict(self.progress_bar)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Show again what was shown."""
+        self.callback, self.logged = dict(state["callback"]), dict(state["logged"])
+        self.progress_bar = dict(state["progress_bar"])

@@ -1,0 +1,71 @@
+"""Indices to batches, here or in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, TensorDataset, default_collate, get_worker_info
+
+from lightkit.data.rows import read_rows
+from lightkit.seeding import key_rng, mix
+
+
+class Fetch:
+    """Indices -> batch, as the DataLoader's own fetcher does it; can be sent to a worker process."""
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
+        self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
+        self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
+        self.tensors = _plain_tensors(dataset) if is_batched and collate is default_collate else None
+
+    def __call__(self, indices: Any) -> Any:
+        if self.tensors is not None:  # one vectorised read: the same numbers that stacking single rows gives
+            if type(indices) is list:
+                indices = torch.tensor(indices)
+            if type(indices) in (torch.Tensor, slice):
+                return read_rows(self.tensors, indices)
+        if not self.is_batched:
+            return self.collate(self.dataset[indices])
+        if self.getitems is not None:
+            return self.collate(self.getitems(indices))
+        dataset = self.dataset
+        return self.collate([dataset[i] for i in indices])
+
+
+def _plain_tensors(dataset: Any) -> tuple[torch.Tensor, ...] | None:
+    """The tensors of a TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
+    if type(dataset) is not TensorDataset:
+        return None
+    plain = all(
+        type(t) is torch.Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
+        for t in dataset.tensors
+    )
+    return dataset.tensors if plain else None
+
+
+class KeyedDataset(Dataset[Any]):
+    """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key."""
+
+    def __init__(self, fetch: Fetch):
+        self.fetch = fetch
+
+    def __getitem__(self, key: tuple[int | None, int, Any]) -> Any:
+        seed, index, indices = key
+        if seed is not None:
+            key_rng(mix(seed, index))
+        return self.fetch(indices)
+
+
+class WorkerInit:
+    """The user's worker_init_fn, which sees the user's data set in get_worker_info()."""
+
+    def __init__(self, init: Callable[[int], None] | None):
+        self.init = init
+
+    def __call__(self, worker_id: int) -> None:
+        info: Any = get_worker_info()
+        vars(info)["dataset"] = info.dataset.fetch.dataset  # WorkerInfo refuses plain assignment
+        if self.init is not None:
+            self.init(worker_id)
