@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightkit.version import __version__
 
 if TYPE_CHECKING:
-    from lightkit import callbacks, cli, data, errors, loggers, utilities
+    from lightkit import callbacks, cli, data, errors, loggers, profilers, utilities
     from lightkit.callbacks.base import Callback
     from lightkit.datamodule import LightDataModule
     from lightkit.datamodule import LightDataModule as LightningDataModule
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback", "LightDataModule", "LightModule", "LightningDataModule", "LightningModule", "Trainer", "__version__",
-    "callbacks", "cli", "data", "errors", "loggers", "seed_everything", "utilities",
+    "callbacks", "cli", "data", "errors", "loggers", "profilers", "seed_everything", "utilities",
 ]  # fmt: skip
 
 # name -> (module, attribute); imported when first used, so that `import lightkit` costs next to nothing
@@ -39,7 +39,7 @@ _LAZY = {
     "Callback": ("lightkit.callbacks.base", "Callback"),
     "seed_everything": ("lightkit.seeding", "seed_everything"),
 }
-_ROOMS = ("callbacks", "cli", "data", "errors", "loggers", "utilities")
+_ROOMS = ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities")
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,7 @@ REMOVED = {
     "multiple_trainloader_mode": "one training loader",
 }
 
-PLANNED = ("profiler", "plugins", "model_registry", "compile", "resume", "cuda_graph")
+PLANNED = ("plugins", "model_registry", "compile", "resume", "cuda_graph")
 
 
 def refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:
@@ -246,7 +246,7 @@ def apply_barebones(given: dict[str, Any]) -> None:
     if not given["barebones"]:
         return
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps")
-    for name in (*names, "log_every_n_steps", "fast_dev_run", "detect_anomaly"):
+    for name in (*names, "log_every_n_steps", "fast_dev_run", "detect_anomaly", "profiler"):
         if given[name]:
             raise ConfigError(
                 f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns this off; leave one of them out"

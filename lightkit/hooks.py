@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+from lightkit.errors import HookError
+
 
 @dataclass(frozen=True)
 class Hook:
@@ -164,6 +166,18 @@ def overrides(obj: Any, base: type, name: str) -> bool:
         return True
     mine = getattr(type(obj), name, None)
     return mine is not None and mine is not getattr(base, name, None)
+
+
+def take_aliases(model: Any, base: type) -> None:
+    """Let the earlier names of the test hooks be the hooks; defining both is an error."""
+    for alias, name in LEGACY_ALIASES.items():
+        if not callable(getattr(model, alias, None)):
+            continue
+        if overrides(model, base, name):
+            if model.__dict__.get(name) == getattr(model, alias):
+                continue
+            raise HookError(f"{type(model).__name__} defines {alias} and {name}; they are the same hook, keep one")
+        model.__dict__[name] = getattr(model, alias)
 
 
 def accepts_positional(fn: Callable[..., Any], count: int) -> bool:

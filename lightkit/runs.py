@@ -17,7 +17,7 @@ from lightkit.checkpoint import contents, files
 from lightkit.data import sources
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError, DataError, HookError
-from lightkit.hooks import LEGACY_ALIASES, overrides
+from lightkit.hooks import overrides, take_aliases
 from lightkit.loops.evaluation import EvaluationLoop, sanity_check
 from lightkit.loops.prediction import PredictionLoop
 from lightkit.loops.validation_plan import ValidationPlan, make_plan
@@ -43,30 +43,15 @@ class Run:
     def fit(self, model: Any, train: Any, val: Any, datamodule: Any, ckpt_path: Any) -> None:
         """See Trainer.fit."""
         trainer = self.trainer
-        train, datamodule = _data_of(train, datamodule, "train_dataloaders", val)
+        train, datamodule = sources.data_of(train, datamodule, "train_dataloaders", val)
         with self._running("fit", model, datamodule):
             trainer.board.clear()
             trainer.fit_loop.results.clear()
             trainer.fit_loop.results.slots.clear()  # another module's arguments and torchmetrics objects
-            checkpoint, path = resume.for_fit(trainer, ckpt_path)
             self.given = {"train": train, "val": val}
-            self._check_fit()
-            self._open_run()
-            self._set_up("fit")
-            trainer.precision.convert_module(trainer.lightning_module)  # before weights, which may be of float64
-            if checkpoint is not None:
-                contents.give_callbacks(trainer, checkpoint)
-                contents.give_weights(trainer, checkpoint, path)
-            trainer.strategy.setup(trainer.lightning_module, trainer.devices[0])
-            self._configure_optimizers()
-            if checkpoint is not None:
-                self._find_validation()
-                contents.give_training(trainer, checkpoint, path)
-            trainer.call("on_fit_start")
-            self._log_hyperparameters()
-            self._load_train_loader()
-            self._load_validation_loaders()
-            if checkpoint is None:
+            with trainer.profiler.profile("set-up"):
+                is_resumed = self._prepare_fit(ckpt_path)
+            if not is_resumed:
                 trainer.fit_loop.progress.leave_epoch(was_stopped=self.has_ended)
                 trainer.fit_loop.resume_state = None
                 self._sanity_check()
@@ -76,6 +61,28 @@ class Run:
             self.has_ended = True
             trainer.call("on_fit_end")
             trainer.has_fitted = True
+
+    def _prepare_fit(self, ckpt_path: Any) -> bool:
+        """Set everything up; whether the run goes on from a checkpoint."""
+        trainer = self.trainer
+        checkpoint, path = resume.for_fit(trainer, ckpt_path)
+        self._check_fit()
+        self._open_run()
+        self._set_up("fit")
+        trainer.precision.convert_module(trainer.lightning_module)  # before weights, which may be of float64
+        if checkpoint is not None:
+            contents.give_callbacks(trainer, checkpoint)
+            contents.give_weights(trainer, checkpoint, path)
+        trainer.strategy.setup(trainer.lightning_module, trainer.devices[0])
+        self._configure_optimizers()
+        if checkpoint is not None:
+            self._find_validation()
+            contents.give_training(trainer, checkpoint, path)
+        trainer.call("on_fit_start")
+        self._log_hyperparameters()
+        self._load_train_loader()
+        self._load_validation_loaders()
+        return checkpoint is not None
 
     def _check_fit(self) -> None:
         module = self.trainer.lightning_module
@@ -123,10 +130,11 @@ class Run:
     def evaluate(self, fn: str, model: Any, loaders: Any, ckpt_path: Any, verbose: bool, datamodule: Any) -> Any:
         """See Trainer.validate and Trainer.test."""
         trainer = self.trainer
-        loaders, datamodule = _data_of(loaders, datamodule, "dataloaders")
+        loaders, datamodule = sources.data_of(loaders, datamodule, "dataloaders")
         loop: EvaluationLoop = trainer.validate_loop if fn == "validate" else trainer.test_loop
         with self._running(fn, model, datamodule):
-            self._prepare_evaluation(fn, loop, model, loaders, ckpt_path)
+            with trainer.profiler.profile("set-up"):
+                self._prepare_evaluation(fn, loop, model, loaders, ckpt_path)
             metrics = loop.run()
         if verbose and trainer.is_global_zero:
             trainer.print(report.table(fn, metrics))
@@ -135,10 +143,11 @@ class Run:
     def predict(self, model: Any, loaders: Any, datamodule: Any, keeps: bool | None, ckpt_path: Any) -> Any:
         """See Trainer.predict."""
         trainer = self.trainer
-        loaders, datamodule = _data_of(loaders, datamodule, "dataloaders")
+        loaders, datamodule = sources.data_of(loaders, datamodule, "dataloaders")
         trainer.predict_loop = loop = PredictionLoop(trainer, keeps=keeps is not False)
         with self._running("predict", model, datamodule):
-            self._prepare_evaluation("predict", loop, model, loaders, ckpt_path)
+            with trainer.profiler.profile("set-up"):
+                self._prepare_evaluation("predict", loop, model, loaders, ckpt_path)
             return loop.run()
 
     def _prepare_evaluation(self, fn: str, loop: EvaluationLoop, model: Any, loaders: Any, ckpt_path: Any) -> None:
@@ -161,6 +170,7 @@ class Run:
                 f"{type(module).__name__}.{stage}_dataloader"
             )
         self._take_loaders(loop, stage, found)
+        trainer.profiler.instrument_evaluation(loop)
 
     # ------------------------------------------------------------ set-up, teardown, errors
 
@@ -171,6 +181,7 @@ class Run:
         self._attach(fn, model, datamodule)
         trainer.state_fn, trainer.status, trainer.fitting = fn, "running", fn == "fit"
         trainer.should_stop = False
+        trainer.profiler.begin(trainer, fn)
         status = "failed"
         try:
             yield
@@ -194,6 +205,7 @@ class Run:
                 trainer.state_fn = None
                 self._release_data()
                 trainer.lightning_module.__dict__["_results"] = None
+                trainer.profiler.end(trainer, status)
 
     def _release_data(self) -> None:
         loops = (self.trainer.validate_loop, self.trainer.test_loop, self.trainer.predict_loop)
@@ -220,7 +232,7 @@ class Run:
             )
         if datamodule is not None and not isinstance(datamodule, LightDataModule):
             raise ConfigError(f"trainer.{fn}(datamodule): expected a LightDataModule, got {type(datamodule).__name__}")
-        _take_aliases(model)
+        take_aliases(model, LightModule)
         trainer.lightning_module, trainer.datamodule = model, datamodule
         model.trainer = trainer
         if datamodule is not None:
@@ -255,6 +267,7 @@ class Run:
             for logger in trainer.loggers:
                 logger.attach(trainer.run_dir)
             assert trainer.run_dir
+        trainer.profiler.open(trainer)
 
     def _log_hyperparameters(self) -> None:
         trainer, module, datamodule = self.trainer, self.trainer.lightning_module, self.trainer.datamodule
@@ -296,6 +309,7 @@ class Run:
         where = "train_dataloaders" if self.given.get("train") is not None else "train_dataloader()"
         is_sequential = bool(trainer.overfit_batches)
         self.train_source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
+        trainer.profiler.instrument_source(self.train_source)
         trainer.train_dataloader = loader
         total = sources.length_of(several[0])
         trainer.num_training_batches = sources.limited(total, trainer.limit_train_batches, "limit_train_batches", where)
@@ -374,24 +388,3 @@ class Run:
         if trainer.is_global_zero:
             files.save(checkpoint, path)
         trainer.strategy.barrier("save_checkpoint")
-
-
-def _data_of(loaders: Any, datamodule: Any, name: str, val: Any = None) -> tuple[Any, Any]:
-    """A data module may stand where loaders stand; both at once is an error."""
-    if isinstance(loaders, LightDataModule):
-        loaders, datamodule = None, loaders
-    if datamodule is not None and (loaders is not None or val is not None):
-        raise ConfigError(f"{name} and datamodule are given both; pass one of them")
-    return loaders, datamodule
-
-
-def _take_aliases(model: Any) -> None:
-    """Let the earlier names of the test hooks be the hooks; defining both is an error."""
-    for alias, name in LEGACY_ALIASES.items():
-        if not callable(getattr(model, alias, None)):
-            continue
-        if overrides(model, LightModule, name):
-            if model.__dict__.get(name) == getattr(model, alias):
-                continue
-            raise HookError(f"{type(model).__name__} defines {alias} and {name}; they are the same hook, keep one")
-        model.__dict__[name] = getattr(model, alias)

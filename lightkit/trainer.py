@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightkit import arguments as arg
-from lightkit import rundir
+from lightkit import profilers, rundir
 from lightkit.board import MetricBoard
 from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
@@ -27,6 +27,7 @@ from lightkit.loggers import CSVLogger, TensorBoardLogger
 from lightkit.loggers.base import Logger
 from lightkit.loops.evaluation import EvaluationLoop
 from lightkit.loops.training import TrainingLoop
+from lightkit.profilers.base import Profiler
 from lightkit.results import Results
 from lightkit.runs import Run
 from lightkit.seeding import Snapshot, seed_everything
@@ -65,7 +66,8 @@ class Trainer:
         use_distributed_sampler: bool = True, detect_anomaly: bool = False, barebones: bool = False,
         sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: str | Path | None = None, seed: int | None = None, run_dir: str | Path | None = None,
-        run_name: str | None = None, nan_check: Literal["read", "step", "off"] = "read", **unknown: Any,
+        run_name: str | None = None, nan_check: Literal["read", "step", "off"] = "read",
+        profiler: Profiler | str | None = None, async_checkpoint: bool = False, **unknown: Any,
     ) -> None:  # fmt: skip
         given = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         arg.refuse_unknown(unknown, list(given))
@@ -78,6 +80,7 @@ class Trainer:
         self.strategy = choose_strategy(strategy)
         self.strategy.root_device = self.devices[0]
         self.precision = choose_precision(precision, self.devices[0])
+        self.profiler = profilers.choose(given["profiler"])
         self._take_numbers(given)
         self.default_root_dir = str(default_root_dir) if default_root_dir is not None else os.getcwd()
         self._explicit_run_dir = Path(run_dir) if run_dir is not None else None

@@ -48,6 +48,15 @@ def _is_loader(item: Any) -> bool:
     )
 
 
+def data_of(loaders: Any, datamodule: Any, name: str, val: Any = None) -> tuple[Any, Any]:
+    """A data module may stand where loaders stand; both at once is an error."""
+    if isinstance(loaders, LightDataModule):
+        loaders, datamodule = None, loaders
+    if datamodule is not None and (loaders is not None or val is not None):
+        raise ConfigError(f"{name} and datamodule are given both; pass one of them")
+    return loaders, datamodule
+
+
 def length_of(loader: Any) -> float:
     """Batches in the loader; inf where it cannot say."""
     try:

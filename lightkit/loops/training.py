@@ -154,6 +154,7 @@ class TrainingLoop:
         self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0
         self.next_validation = trainer.validation_plan.next(self.progress)
+        trainer.profiler.instrument(self)
 
     def _stepper(self) -> Callable[[], Any] | None:
         if self.optimizer is None:

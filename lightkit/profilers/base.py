@@ -1,0 +1,126 @@
+"""What every profiler is: it is told when a named section of a run starts and stops, and reports at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightkit.errors import RunDirError
+from lightkit.profilers import instrument
+
+__all__ = ["Profiler"]
+
+
+class Profiler:
+    """Base of profilers. Override `start`, `stop` and `summary`; names are Lightning 2.6's.
+
+    Off costs nothing: the loops hold plain callables. A profiler that is on wraps them, once a run or an epoch
+    (`instrument`, see `instrument.py` for what is wrapped and the names of the sections), and takes the wrappers off
+    at the end of the run.
+
+    Args:
+        dirpath: where to write the report. Default: the run directory.
+        filename: the report's file is `<fit|validate|test|predict>-<filename>.txt`. Default: `profile`.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
+        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.filename = filename
+        self._stage = ""
+        self._log_dir: str | None = None
+        self._parts = instrument.Parts(self)
+
+    # ------------------------------------------------------------ what a subclass overrides
+
+    def start(self, action_name: str) -> None:
+        """A section starts."""
+        raise NotImplementedError(f"{type(self).__name__}.start")
+
+    def stop(self, action_name: str) -> None:
+        """The section that was started under this name stops."""
+        raise NotImplementedError(f"{type(self).__name__}.stop")
+
+    def summary(self) -> str:
+        """Return the report of everything recorded so far; "" where there is nothing to say."""
+        return ""
+
+    def abandon(self, action_name: str) -> None:
+        """A section turned out to be none, such as a fetch that found the end of the data: its call is not counted."""
+        self.stop(action_name)
+
+    def on_batch(self) -> None:
+        """A batch of the training, or of an evaluation that runs on its own, is about to be fetched."""
+
+    def setup(self, stage: str, local_rank: int | None = None, log_dir: str | None = None) -> None:
+        """A run begins; stage: "fit", "validate", "test" or "predict"; log_dir: None where nothing may be written."""
+        self._stage, self._log_dir = stage, log_dir
+
+    def teardown(self, stage: str | None) -> None:
+        """The run is over, and what it recorded was reported."""
+
+    # ------------------------------------------------------------ what users call
+
+    @contextmanager
+    def profile(self, action_name: str) -> Iterator[str]:
+        """Record what runs inside of `with trainer.profiler.profile("name"):` as a section of its own."""
+        self.start(action_name)
+        try:
+            yield action_name
+        finally:
+            self.stop(action_name)
+
+    def describe(self, say: Any = print) -> None:
+        """Print the report, and write it to its file."""
+        text = self.summary()
+        if not text:
+            return
+        path = self._path(".txt")
+        if path is not None:
+            try:
+                path.write_text(text + "\n", encoding="utf-8")
+            except OSError as error:
+                raise RunDirError(f"{type(self).__name__}: cannot write {path}: {error.strerror or error}") from error
+            text = f"{text}\nwritten to {path}"
+        say(text)
+
+    def _path(self, extension: str, name: str | None = None) -> Path | None:
+        """The file `<stage>-<filename>[-name]<extension>`, its folder made; None where nothing may be written."""
+        folder = self.dirpath or (None if self._log_dir is None else Path(self._log_dir))
+        if folder is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = (self._stage, self.filename or "profile", name)
+        return folder / ("-".join(part for part in parts if part) + extension)
+
+    # ------------------------------------------------------------ what the trainer and its loops call
+
+    def begin(self, trainer: Any, stage: str) -> None:
+        """A run begins: wrap what stays the same in all of it."""
+        self._stage, self._log_dir = stage, None
+        instrument.run(trainer, self._parts)
+
+    def open(self, trainer: Any) -> None:
+        """The run knows its directory: `setup` with it."""
+        may_write = trainer.is_global_zero and not trainer.fast_dev_run and self.dirpath is None
+        self.setup(self._stage, trainer.local_rank, str(trainer.run_dir) if may_write else None)
+
+    def end(self, trainer: Any, status: str) -> None:
+        """The run is over: leave the trainer as it was, and report unless the status is "failed"."""
+        self._parts.restore()
+        if trainer.is_global_zero and status != "failed":
+            self.describe(trainer.print)
+        self.teardown(self._stage)
+
+    def instrument(self, loop: Any) -> None:
+        """Wrap the parts of a training loop's step; called when they were bound, once an epoch."""
+        instrument.training(loop, self._parts)
+
+    def instrument_evaluation(self, loop: Any) -> None:
+        """Wrap the parts of an evaluation that runs on its own."""
+        instrument.evaluation(loop, self._parts)
+
+    def instrument_source(self, source: Any) -> None:
+        """Wrap what gives the batches."""
+        instrument.source(source, self._parts)
