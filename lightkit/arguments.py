@@ -68,7 +68,8 @@ def refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:
             verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
             problems.append(f"Trainer({name}={value!r}): this argument is gone; {verb}{now}")
         elif name in PLANNED:
-            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit; leave it out")
+            now = "; for AsyncCheckpointIO write async_checkpoint=True" if name == "plugins" else "; leave it out"
+            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit{now}")
         else:
             problems.append(f"Trainer({name}={value!r}): no such argument{did_you_mean(name, known)}")
     if problems:
@@ -216,6 +217,7 @@ def check_all(given: dict[str, Any]) -> None:
     clip = given["gradient_clip_val"]
     if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or clip < 0):
         raise ConfigError(f"Trainer(gradient_clip_val={clip!r}): expected a number of at least 0, or None")
+    check_choice("async_checkpoint", given["async_checkpoint"], (True, False))
     check_choice("nan_check", given["nan_check"], ("read", "step", "off"))
     if given["num_nodes"] != 1:
         raise ConfigError(f"Trainer(num_nodes={given['num_nodes']!r}): this version trains on one machine; use 1")

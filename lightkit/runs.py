@@ -58,6 +58,7 @@ class Run:
             trainer.status, self.has_ended = "running", False
             with torch.autograd.set_detect_anomaly(True) if trainer.detect_anomaly else nullcontext():
                 trainer.fit_loop.run()
+            trainer.checkpoint_writer.settle()
             self.has_ended = True
             trainer.call("on_fit_end")
             trainer.has_fitted = True
@@ -185,6 +186,7 @@ class Run:
         status = "failed"
         try:
             yield
+            trainer.checkpoint_writer.settle()  # hooks at the end may have saved
             status = "success"
         except KeyboardInterrupt as error:
             status = "interrupted"
@@ -196,6 +198,7 @@ class Run:
         finally:
             trainer.status = "finished" if status == "success" else status
             trainer.fitting = trainer.sanity_checking = trainer.shows_steps = False
+            trainer.checkpoint_writer.finish()
             try:
                 trainer.call("teardown", fn, owners="D")
                 trainer.call("teardown", fn, owners="CSM")
@@ -386,5 +389,7 @@ class Run:
             trainer.fit_loop.check_finite()
         checkpoint = contents.gather(trainer, weights_only=weights_only)
         if trainer.is_global_zero:
-            files.save(checkpoint, path)
+            trainer.checkpoint_writer.save(checkpoint, path)
+            if not trainer.fitting:
+                trainer.checkpoint_writer.settle()
         trainer.strategy.barrier("save_checkpoint")

@@ -20,6 +20,7 @@ from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.callbacks.early_stopping import EarlyStopping
 from lightkit.callbacks.progress import ProgressBar, default_progress_bar
+from lightkit.checkpoint.async_write import AsyncWriter, Writer
 from lightkit.devices import choose, choose_precision, choose_strategy
 from lightkit.errors import ConfigError
 from lightkit.hooks import Dispatcher
@@ -42,7 +43,8 @@ class Trainer:
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
     Own arguments: `seed` (as `seed_everything(seed, workers=True)`), `run_dir` (the directory of the run), `run_name`
     (names it under `<default_root_dir>/runs/`), `nan_check` ("read": when metrics are read, "step": every step, "off").
-    `val_check_interval` also takes "100step", "2epoch", "10min".
+    `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
+    the training goes on (docs/guide/checkpoints.md). `profiler`: "simple", "advanced", "pytorch" or a Profiler.
 
     Raises:
         ConfigError: an argument that does not exist (with the nearest name, or what to write instead of a removed one)
@@ -81,6 +83,7 @@ class Trainer:
         self.strategy.root_device = self.devices[0]
         self.precision = choose_precision(precision, self.devices[0])
         self.profiler = profilers.choose(given["profiler"])
+        self.checkpoint_writer = AsyncWriter() if async_checkpoint else Writer()
         self._take_numbers(given)
         self.default_root_dir = str(default_root_dir) if default_root_dir is not None else os.getcwd()
         self._explicit_run_dir = Path(run_dir) if run_dir is not None else None

@@ -33,7 +33,7 @@ ROOMS_WITH_BASE = {
     # `progress` is what all bars share, `checkpoint_rules` holds no callback
     "lightkit.callbacks": ("base", "progress", "checkpoint_rules"),
     "lightkit.loggers": ("base", "directory"),  # `directory` is the base of loggers that write files
-    "lightkit.profilers": ("base",),
+    "lightkit.profilers": ("base", "instrument"),  # `instrument` says what is wrapped, for all of them
     "lightkit.devices.strategies": ("base",),
 }
 # What a recipe may name, besides what `lightkit` itself exports.

@@ -221,7 +221,23 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
             "Trainer(weights_summary=None): this argument is gone; write enable_model_summary=True, or "
             "callbacks=[ModelSummary(max_depth=...)]",
         ),
-        ({"profiler": "simple"}, "Trainer(profiler='simple'): not in this version of lightkit; leave it out"),
+        ({"cuda_graph": True}, "Trainer(cuda_graph=True): not in this version of lightkit; leave it out"),
+        (
+            {"plugins": "AsyncCheckpointIO"},
+            "Trainer(plugins='AsyncCheckpointIO'): not in this version of lightkit; for AsyncCheckpointIO write "
+            "async_checkpoint=True",
+        ),
+        (
+            {"profiler": "simpel"},
+            "Trainer(profiler='simpel'): expected None, 'simple', 'advanced', 'pytorch' or a Profiler; did you mean "
+            "'simple'?",
+        ),
+        ({"profiler": True}, "Trainer(profiler=True): expected None, 'simple', 'advanced', 'pytorch' or a Profiler"),
+        (
+            {"barebones": True, "profiler": "simple"},
+            "Trainer(barebones=True, profiler='simple'): barebones turns this off; leave one of them out",
+        ),
+        ({"async_checkpoint": "yes"}, "Trainer(async_checkpoint='yes'): expected one of True, False"),
         ({"max_epochs": -2}, "Trainer(max_epochs=-2): expected a whole number of at least 0 or -1 for no limit"),
         ({"max_steps": -5}, "Trainer(max_steps=-5): expected a whole number of at least 0 or -1 for no limit"),
         ({"min_epochs": -1}, "Trainer(min_epochs=-1): expected a whole number of at least 0"),

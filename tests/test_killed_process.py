@@ -47,7 +47,7 @@ x = torch.randn(60, 4)
 data = TensorDataset(x, (x.sum(1) > 0).long())
 trainer = lk.Trainer(
     max_epochs=4, accelerator="cpu", run_dir="run", log_every_n_steps=1, val_check_interval=4,
-    enable_progress_bar=False, enable_model_summary=False,
+    enable_progress_bar=False, enable_model_summary=False, async_checkpoint="async" in sys.argv,
     callbacks=[
         ModelCheckpoint(every_n_train_steps=1, save_last=True, save_top_k=2, monitor="train_loss"),
         ModelCheckpoint(dirpath="run/best", monitor="val_loss", filename="best"),
@@ -76,8 +76,13 @@ def kill_at(process: subprocess.Popen[str], step: int, how: signal.Signals) -> N
     assert process.wait(timeout=60) != 0
 
 
-@pytest.mark.parametrize(("how", "steps"), [(signal.SIGKILL, (5, 21)), (signal.SIGTERM, (13,)), (signal.SIGINT, (8,))])
-def test_a_killed_run_ends_as_the_whole_one(tmp_path: Path, how: signal.Signals, steps: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("how", "steps", "options"), [
+    (signal.SIGKILL, (5, 21), ()), (signal.SIGTERM, (13,), ()), (signal.SIGINT, (8,), ()),
+    (signal.SIGKILL, (7, 19), ("async",)),
+])  # fmt: skip
+def test_a_killed_run_ends_as_the_whole_one(
+    tmp_path: Path, how: signal.Signals, steps: tuple[int, ...], options: tuple[str, ...]
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -85,9 +90,9 @@ def test_a_killed_run_ends_as_the_whole_one(tmp_path: Path, how: signal.Signals,
         process.communicate(timeout=120)
         assert process.returncode == 0
     for number, step in enumerate(steps):
-        with start(parts, *(["resume"] if number else [])) as process:
+        with start(parts, *options, *(["resume"] if number else [])) as process:
             kill_at(process, step, how)
-    with start(parts, "resume") as process:
+    with start(parts, *options, "resume") as process:
         told, _ = process.communicate(timeout=120)
         assert process.returncode == 0
     assert "step 0" not in told.splitlines(), "it went on, it did not begin anew"

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from lightkit.callbacks.checkpoint_rules import (
     fill_pattern,
     find_file,
     replace_link,
-)
+)  # fmt: skip
 from lightkit.errors import ConfigError
 
 __all__ = ["ModelCheckpoint"]
@@ -217,6 +218,7 @@ class ModelCheckpoint(Checkpoint):
         What the state says is settled before the first file is written: each file holds the state that
         includes itself.
         """
+        trainer.checkpoint_writer.settle()  # names depend on the files that are there
         metrics = candidates(trainer)
         is_kept = top_k and self._should_keep(trainer, metrics)
         is_link = self.save_last == "link" and self.save_top_k != 0
@@ -228,9 +230,9 @@ class ModelCheckpoint(Checkpoint):
             self._save_among_best(trainer, metrics)
         if should_save_last:
             if not (is_link and self._newest_file):
-                self._write(trainer, self.last_model_path)
+                self._write(trainer, self.last_model_path, copy_of=self._newest_file if is_kept else "")
             elif trainer.is_global_zero:
-                replace_link(self._newest_file, self.last_model_path)
+                trainer.checkpoint_writer.then(partial(replace_link, self._newest_file, self.last_model_path))
             self._remove(trainer, previous_last, but=self.last_model_path)
 
     def _should_keep(self, trainer: Any, metrics: Mapping[str, Tensor]) -> bool:
@@ -295,13 +297,15 @@ class ModelCheckpoint(Checkpoint):
             self.kth_best_model_path = worst(scores, key=scores.__getitem__)
             self.kth_value = self.best_k_models[self.kth_best_model_path]
 
-    def _write(self, trainer: Any, path: str) -> None:
+    def _write(self, trainer: Any, path: str, *, copy_of: str = "") -> None:
+        """Save a file; copy_of: one that was saved just now and holds the same."""
         self._last_step_saved = trainer.global_step
         self._newest_file = path
-        trainer.save_checkpoint(path, self.save_weights_only)
+        if not (copy_of and trainer.checkpoint_writer.copy(copy_of, path)):
+            trainer.save_checkpoint(path, self.save_weights_only)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.after_save_checkpoint(self)
+                trainer.checkpoint_writer.afterwards(partial(logger.after_save_checkpoint, self))
 
     def _remove(self, trainer: Any, path: str, *, but: str) -> None:
         """Delete a file of ours in our directory, unless it is `but` or the run was resumed from it."""
@@ -310,7 +314,7 @@ class ModelCheckpoint(Checkpoint):
         assert self.dirpath is not None
         resumed_from = os.path.abspath(trainer.ckpt_path) if trainer.ckpt_path else None
         if os.path.abspath(path) != resumed_from and Path(self.dirpath) in Path(path).parents:
-            Path(path).unlink(missing_ok=True)
+            trainer.checkpoint_writer.then(partial(Path(path).unlink, missing_ok=True))
 
     def _free_name(self, metrics: dict[str, Tensor], pattern: str | None, own: str) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,13 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightkit.checkpoint.atomic import replace, size_text
 from lightkit.checkpoint.plain import to_plain
-from lightkit.errors import CheckpointError, RunDirError
+from lightkit.errors import CheckpointError
 
 SUFFIXES = (".ckpt", ".pt", ".pth")
 MAX_LISTED = 10
 
 PathLike = str | os.PathLike[str]
+
+
+# Writers of this process with a file under way: who reads waits for them, so that a path given out is a file.
+unfinished: set[Any] = set()
 
 
 def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -36,89 +39,17 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
     The content is made plain first (see `to_plain`), missing folders are made.
     Raises CheckpointError for what cannot be saved, RunDirError where the disk is full or not writable.
     """
-    target = Path(path)
-    plain = to_plain(checkpoint)
-    # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            torch.save(plain, file)  # to a file object: by name, the file's name would be in its content
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-        _sweep(target)
-    except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if (interruption := _interruption(error)) is not None:
-            raise interruption from None
-        cause = _os_error(error)
-        if cause is None:
-            raise
-        raise RunDirError(_cannot_write(target, cause)) from error
+    write(to_plain(checkpoint), path)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, on systems that can open a folder."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def write(plain: Any, path: PathLike) -> None:
+    """As `save`, for content that is plain already."""
+    replace(Path(path), lambda file: torch.save(plain, file))  # by name, the file's name would be in its content
 
 
-def _sweep(target: Path) -> None:
-    """Remove what processes that were killed while they wrote this file have left of it."""
-    start = f".{target.name}."
-    for entry in os.listdir(target.parent):
-        if not (entry.startswith(start) and entry.endswith(".tmp")):
-            continue
-        pid = entry[len(start) :].split(".")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            with contextlib.suppress(OSError):
-                os.unlink(target.parent / entry)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # asking there would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _interruption(error: BaseException) -> BaseException | None:
-    """Return the Ctrl-C that torch's zip writer hides behind a RuntimeError of its own."""
-    found: BaseException | None = error
-    while found is not None and isinstance(found, Exception):
-        found = found.__context__
-    return found
-
-
-def _os_error(error: BaseException) -> OSError | None:
-    """Return the system's own error, which torch's zip writer hides behind a RuntimeError of its own."""
-    found: BaseException | None = error if isinstance(error, Exception) else None
-    while found is not None and not isinstance(found, OSError):
-        found = found.__context__
-    return found
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    reason = error.strerror or type(error).__name__
-    kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
-    advice = "choose a folder that can be written, with Trainer(default_root_dir=...) or dirpath=..."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        with contextlib.suppress(OSError):
-            reason += f", {_size(shutil.disk_usage(path.parent).free)} are free"
-        advice = "make room, keep fewer checkpoints (save_top_k) or set Trainer(default_root_dir=...)"
-    return f"cannot write the checkpoint {path}: {reason}{kept}; {advice}"
+def _await_writers() -> None:
+    for writer in list(unfinished):
+        writer.wait()
 
 
 def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
@@ -127,6 +58,7 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     Raises CheckpointError where the file is not there (near names are listed), is truncated or damaged (the
     newest whole file beside it is named), holds objects instead of data, or holds no dict.
     """
+    _await_writers()
     file = Path(path)
     _require_file(file)
     problem = _damage(file)
@@ -185,9 +117,9 @@ def _damage(path: Path) -> str | None:
             bad = archive.testzip()
             names = archive.namelist()
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError):
-        return f"it is truncated ({_size(size)} of it are there)"
+        return f"it is truncated ({size_text(size)} of it are there)"
     if bad is not None:
-        return f"the part {bad!r} of it was changed after it was written (wrong check sum; {_size(size)})"
+        return f"the part {bad!r} of it was changed after it was written (wrong check sum; {size_text(size)})"
     if not any(name.endswith("data.pkl") for name in names):
         return "it is a zip archive, but not one that torch.save wrote"
     return None
@@ -272,6 +204,7 @@ def _holds_code(path: Path, unsafe: list[str]) -> str:
 
 def is_whole(path: PathLike) -> bool:
     """Say whether the file is there and every part of it is as it was written."""
+    _await_writers()
     file = Path(path)
     if not file.is_file() or _damage(file) is not None:
         return False
@@ -293,6 +226,7 @@ def newest_whole(
 
     Looks at .ckpt, .pt and .pth; `skip` and those that are not wanted are left out.
     """
+    _await_writers()
     folders = [directory] if isinstance(directory, str | os.PathLike) else directory
     skipped = None if skip is None else Path(skip)
     found = (file for file in _checkpoints(*map(Path, folders)) if file != skipped and is_whole(file))
@@ -347,17 +281,6 @@ def _shape(value: Any) -> str:
     if torch.nn.parameter.is_lazy(value):
         return "(shape not known yet)"
     return str(tuple(value.shape))
-
-
-def _size(count: int) -> str:
-    """Name a number of bytes: `12 bytes`, `3.4 MB`."""
-    if count < 1000:
-        return f"{count} bytes"
-    size, unit = count / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if size >= 1000:
-            size, unit = size / 1000, larger
-    return f"{size:.1f} {unit}"
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,8 @@ from lightkit.profilers.base import Profiler
 
 __all__ = ["AdvancedProfiler"]
 
+PRINTED_LINES = 10  # of each section, where a file has them all
+
 
 class AdvancedProfiler(Profiler):
     """Reports, for each section, the functions that took its time, as cProfile counts them.
@@ -66,18 +68,31 @@ class AdvancedProfiler(Profiler):
             self.profiled_actions[self._open[-1]].enable()
 
     def summary(self) -> str:
-        """Return one report for each section, the one that took longest first."""
-        reports = []
+        """Return one report for each section, the one that took longest first, the set-up last."""
+        return self._reports(self.line_count_restriction)
+
+    def describe(self, say: Any = print) -> None:
+        """Write the report to its file, and print the beginning of each section's."""
+        if self.dump_stats:
+            for name, profile in self.profiled_actions.items():
+                path = self._path(".prof", _as_file_name(name))
+                if path is not None:
+                    profile.dump_stats(path)
+        text = self.summary()
+        if text and (path := self._write(text)) is not None:
+            text = f"{self._reports(PRINTED_LINES)}\nall of it is in {path}"
+        if text:
+            say(text)
+
+    def _reports(self, restriction: float) -> str:
+        found = []
         for name, profile in self.profiled_actions.items():
             text = io.StringIO()
             stats = pstats.Stats(profile, stream=text)
-            stats.strip_dirs().sort_stats("cumulative").print_stats(self.line_count_restriction)
-            reports.append((stats.total_tt, name, text.getvalue().strip()))  # type: ignore[attr-defined]
-            path = self._path(".prof", _as_file_name(name)) if self.dump_stats else None
-            if path is not None:
-                profile.dump_stats(path)
-        reports.sort(key=lambda report: -report[0])
-        return "\n\n".join(f"{self._stage}: {name}: {text}" for _, name, text in reports)
+            total_s: float = stats.total_tt  # type: ignore[attr-defined]
+            stats.strip_dirs().sort_stats("cumulative").print_stats(restriction)
+            found.append((name == "set-up", -total_s, f"{self._stage}: {name}: {text.getvalue().strip()}"))
+        return "\n\n".join(text for _, _, text in sorted(found))
 
 
 def _as_file_name(section: str) -> str:

@@ -76,14 +76,18 @@ class Profiler:
         text = self.summary()
         if not text:
             return
+        path = self._write(text)
+        say(text if path is None else f"{text}\nwritten to {path}")
+
+    def _write(self, text: str) -> Path | None:
+        """Write the report to its file, and return its path; None where nothing may be written."""
         path = self._path(".txt")
         if path is not None:
             try:
                 path.write_text(text + "\n", encoding="utf-8")
             except OSError as error:
                 raise RunDirError(f"{type(self).__name__}: cannot write {path}: {error.strerror or error}") from error
-            text = f"{text}\nwritten to {path}"
-        say(text)
+        return path
 
     def _path(self, extension: str, name: str | None = None) -> Path | None:
         """The file `<stage>-<filename>[-name]<extension>`, its folder made; None where nothing may be written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -81,7 +82,9 @@ class PyTorchProfiler(Profiler):
             return
         from torch import profiler
 
+        kinds = profiler.ProfilerActivity
         given = {
+            "activities": [kinds.CPU, kinds.CUDA] if torch.cuda.is_available() else [kinds.CPU],
             "schedule": profiler.schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1),
             "record_shapes": self.group_by_input_shapes, "on_trace_ready": self._take, **self.profiler_kwargs,
         }  # fmt: skip
@@ -92,7 +95,9 @@ class PyTorchProfiler(Profiler):
         """A step of the schedule, before every batch but the first."""
         self._batches += 1
         if self.profiler is not None and self._batches > 1:
-            self.profiler.step()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a cycle's events are gone with the next; `_take` has them by then
+                self.profiler.step()
 
     def start(self, action_name: str) -> None:
         """As Profiler.start."""
@@ -129,13 +134,14 @@ class PyTorchProfiler(Profiler):
                 f"{self._stage}: nothing was recorded: the run had {self._batches} batches, and recording begins after "
                 f"{WAIT + WARMUP}; give PyTorchProfiler(schedule=...) or more batches"
             )
-        files = "".join(f"\ntrace (open in chrome://tracing or perfetto.dev): {path}" for path in self.trace_files)
+        files = "".join(f"\ntrace, to open in perfetto.dev or chrome://tracing: {path}" for path in self.trace_files)
         return "\n".join(f"{self._stage}: {table}" for table in self._tables) + files
 
     def _take(self, profiler: Any) -> None:
         events = profiler.key_averages(group_by_input_shape=self.group_by_input_shapes)
         table = events.table(sort_by=self.sort_by_key, row_limit=self.row_limit, **self.table_kwargs)
-        self._tables.append("operators of the recorded steps\n" + table.strip())
+        lines = [line.rstrip() for line in table.strip().splitlines()]
+        self._tables.append("\n".join(["operators of the recorded batches", *lines]))
         number = "" if len(self._tables) == 1 else str(len(self._tables))
         path = self._path(".pt.trace.json", number) if self.export_to_chrome else None
         if path is not None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightkit.callbacks import Callback, ModelCheckpoint
+from lightkit.checkpoint.async_write import Writer
 from lightkit.errors import ConfigError
 
 NAN = float("nan")
@@ -214,6 +215,7 @@ class Rank0:
     check_val_every_n_epoch, val_check_interval, num_val_batches = 1, 1.0, [1]
     current_epoch, global_step, ckpt_path = 0, 1, None
     callback_metrics: dict[str, torch.Tensor] = {}
+    checkpoint_writer = Writer()
 
     class state:
         fn = "fit"

@@ -1,0 +1,132 @@
+"""Files that are the whole new one, or after any failure the whole old one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from lightkit.errors import RunDirError
+
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.tmp")  # as `replace` names it: target, process, random
+
+
+def copy(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Make the file at `path` a copy of another one, as safely as `replace`."""
+
+    def fill(file: BinaryIO) -> None:
+        with open(source, "rb") as original:
+            shutil.copyfileobj(original, file, 1 << 20)
+
+    replace(Path(path), fill)
+
+
+def replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Let `fill` write to a temporary file, and put that in the place of `target` when it is whole and on the disk."""
+    # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+        _sweep(target)
+    except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if (interruption := _interruption(error)) is not None:
+            raise interruption from None
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise RunDirError(_cannot_write(target, cause)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, on systems that can open a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+_leftovers: dict[Path, dict[str, list[Path]]] = {}  # by folder and by the name of the file that was to be written
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left of it.
+
+    A folder is listed once: at every save, each file that is kept would make the next save dearer.
+    """
+    folder = target.parent
+    if folder not in _leftovers:
+        found: dict[str, list[Path]] = {}
+        for entry in os.listdir(folder):
+            if match := _TEMPORARY.fullmatch(entry):
+                found.setdefault(match[1], []).append(folder / entry)
+        _leftovers[folder] = found
+    for path in _leftovers[folder].pop(target.name, []):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _is_alive(int(match[2])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # asking there would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Return the Ctrl-C that torch's zip writer hides behind a RuntimeError of its own."""
+    found: BaseException | None = error
+    while found is not None and isinstance(found, Exception):
+        found = found.__context__
+    return found
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """Return the system's own error, which torch's zip writer hides behind a RuntimeError of its own."""
+    found: BaseException | None = error if isinstance(error, Exception) else None
+    while found is not None and not isinstance(found, OSError):
+        found = found.__context__
+    return found
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    reason = error.strerror or type(error).__name__
+    kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
+    advice = "choose a folder that can be written, with Trainer(default_root_dir=...) or dirpath=..."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            reason += f", {size_text(shutil.disk_usage(path.parent).free)} are free"
+        advice = "make room, keep fewer checkpoints (save_top_k) or set Trainer(default_root_dir=...)"
+    return f"cannot write the checkpoint {path}: {reason}{kept}; {advice}"
+
+
+def size_text(count: int) -> str:
+    """Name a number of bytes: `12 bytes`, `3.4 MB`."""
+    if count < 1000:
+        return f"{count} bytes"
+    size, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if size >= 1000:
+            size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}"
