@@ -14,13 +14,15 @@ from lightkit.errors import ConfigError
 
 __all__ = ["LearningRateMonitor"]
 
+KEPT = 10_000  # rates of each optimizer that stay in memory, at least; all of them are with the loggers
+
 
 class LearningRateMonitor(Callback):
     """Writes the learning rate of every parameter group to the loggers, at the step that it is used for.
 
     The names are Lightning's: `lr-Adam`, `lr-Adam/pg1` with several parameter groups (or the group's own
     `name`), `lr-Adam-1` for the second Adam, and the `name` of a scheduler where it has one; `-momentum` and
-    `-weight_decay` are appended for these.
+    `-weight_decay` are appended for these. `lrs` holds the newest 10,000 rates (at most twice as many) by name.
 
     Args:
         logging_interval: "step": every `log_every_n_steps` steps; "epoch": when an epoch begins; None: as the
@@ -68,7 +70,10 @@ class LearningRateMonitor(Callback):
             if interval is not None and own_interval not in (None, interval):
                 continue
             stats[name] = float(group["lr"])
-            self.lrs.setdefault(name, []).append(stats[name])
+            seen = self.lrs.setdefault(name, [])
+            seen.append(stats[name])
+            if len(seen) >= 2 * KEPT:  # seldom, so that a step costs the same in a run of any length
+                del seen[:-KEPT]
             if self.log_momentum:
                 stats[f"{name}-momentum"] = float(group.get("betas", [group.get("momentum", 0)])[0])
             if self.log_weight_decay:

@@ -359,7 +359,8 @@ class ModelCheckpoint(Checkpoint):
             "best_model_path": self.best_model_path,
             "current_score": self.current_score,
             "dirpath": self.dirpath,
-            "best_k_models": dict(self.best_k_models),
+            # numbers: a tensor is a part of the file of its own, and there may be one for each file that is kept
+            "best_k_models": {path: float(score) for path, score in self.best_k_models.items()},
             "kth_best_model_path": self.kth_best_model_path,
             "kth_value": self.kth_value,
             "last_model_path": self.last_model_path,
@@ -376,7 +377,8 @@ class ModelCheckpoint(Checkpoint):
             return find_file(path, state_dict.get("dirpath"), self.dirpath)
 
         kept = state_dict.get("best_k_models", {})
-        self.best_k_models = {here(path): score for path, score in kept.items() if here(path)}
+        double = torch.float64  # holds every number that a metric of any precision had
+        self.best_k_models = {here(p): torch.as_tensor(v, dtype=double) for p, v in kept.items() if here(p)}
         best = state_dict.get("best_model_path", "")
         gone = [path for path in dict.fromkeys([*kept, best]) if path and not here(path)]
         if gone:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class CSVLogger(DirectoryLogger):
 
     Rows are held in memory and written every `flush_logs_every_n_steps` steps or 10 seconds, whichever
     comes first, and before a checkpoint is taken; a crash loses at most those held. A new metric adds a
-    column, which rewrites the file once; otherwise the millionth row costs what the first did.
+    column, which rewrites the file once, row by row; otherwise the millionth row costs what the first did.
 
     On a resume, the rows written after the checkpoint leave `metrics.csv` and are kept beside it as
     `metrics.before_resume_K.csv`. A file that is there when a run starts afresh is continued.
@@ -107,15 +108,15 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        columns, rows = _read(path)
+        columns = _columns(path)
         self.columns = dict.fromkeys(columns)  # an ordered set
-        self.num_rows = len(rows)
+        self.num_rows = sum(1 for _ in _rows(path))
         self._held: list[dict[str, Any]] = []
         self._has_new_columns = False
         self._flushed_step = 0
         self._flushed_at_s = time.monotonic()
         if path.exists() and not _ends_in_newline(path):
-            _write(path, columns, rows)  # a crash cut the last row short
+            _write(path, columns, _rows(path))  # a crash cut the last row short
 
     def append(self, row: dict[str, Any]) -> None:
         """Hold a row back for the next flush."""
@@ -139,22 +140,34 @@ class _Table:
         if not self._held:
             return
         if self._has_new_columns:
-            _write(self.path, list(self.columns), _read(self.path)[1])
+            _write(self.path, list(self.columns), _rows(self.path))
             self._has_new_columns = False
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, list(self.columns)).writerows(self._held)
         self._held = []
 
 
-def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns and the whole rows of a CSV file; nothing where there is none."""
+def _columns(path: Path) -> list[str]:
+    """The columns of a CSV file; none where there is no file."""
     if not path.exists():
-        return [], []
+        return []
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        columns = list(reader.fieldnames or [])
-    return columns, rows if _ends_in_newline(path) else rows[:-1]
+        return list(csv.DictReader(file).fieldnames or [])
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of a CSV file, one by one: a table of millions is never in memory."""
+    if not path.exists():
+        return
+    is_whole = _ends_in_newline(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        held: dict[str, Any] | None = None
+        for row in csv.DictReader(file):
+            if held is not None:
+                yield held
+            held = row
+        if held is not None and is_whole:
+            yield held
 
 
 def _ends_in_newline(path: Path) -> bool:
@@ -165,8 +178,8 @@ def _ends_in_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _write(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Replace the file by these rows, in one move; missing values are left empty."""
+def _write(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Replace the file by these rows, which may be its own, in one move; missing values are left empty."""
     partial = path.with_name(path.name + ".tmp")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -177,18 +190,17 @@ def _write(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
 
 def _cut_back(path: Path, num_rows: int, columns: list[str]) -> None:
     """Keep the first `num_rows` rows and these columns; move the rows after them to a file of their own."""
-    found, rows = _read(path)
-    if len(rows) < num_rows:
+    found, in_file = _columns(path), sum(1 for _ in _rows(path))
+    if in_file < num_rows:
         warnings.warn(
-            f"CSVLogger: {path} holds {len(rows)} rows, but the checkpoint was taken after {num_rows}; "
+            f"CSVLogger: {path} holds {in_file} rows, but the checkpoint was taken after {num_rows}; "
             "going on at its end.",
             stacklevel=3,
         )
-    kept, dropped = rows[:num_rows], rows[num_rows:]
-    if dropped:
+    if in_file > num_rows:
         number = 1
         while (beside := path.with_name(f"{path.stem}.before_resume_{number}{path.suffix}")).exists():
             number += 1
-        _write(beside, found, dropped)
-    if dropped or found != columns:
-        _write(path, columns or found, kept)
+        _write(beside, found, itertools.islice(_rows(path), num_rows, None))
+    if in_file > num_rows or found != columns:
+        _write(path, columns or found, itertools.islice(_rows(path), num_rows))
