@@ -88,6 +88,14 @@ def test_growth_is_measured_in_a_process_of_its_own(bench: Any) -> None:
     assert sorted(found) == ["last_us", "rss_growth_mb", "second_us", "steps"]
 
 
+@pytest.mark.slow
+def test_checkpoints_are_measured_waited_for_and_by_a_thread(bench: Any) -> None:
+    module = bench("async_checkpoint")
+    rows = module.measure(1)
+    assert [row["way"] for row in rows] == ["sync", "async"] and rows[0]["ratio"] == 1.0
+    assert [line.split(" |")[0] for line in module.table(rows)[2:]] == ["| 1 MB, sync", "| 1 MB, async"]
+
+
 def test_no_file_and_no_function_of_the_benchmarks_is_too_long(repository: Path) -> None:
     import ast
 
