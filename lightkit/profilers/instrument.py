@@ -39,9 +39,9 @@ class Parts:
         self.profiler = profiler
         self.wrapped: dict[tuple[int, str], tuple[Any, str]] = {}
 
-    def timed(self, section: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `fn` as a section; it looks like `fn` to whoever inspects its signature."""
-        start, stop = self.profiler.start, self.profiler.stop
+    def timed(self, section: str, fn: Callable[..., Any], *, is_counted: bool = True) -> Callable[..., Any]:
+        """Return `fn` as a section, as part of one without is_counted; it looks like `fn` to who inspects it."""
+        start, stop = self.profiler.start, self.profiler.stop if is_counted else self.profiler.abandon
 
         @wraps(fn)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -141,6 +141,8 @@ def training(loop: Any, parts: Parts) -> None:
     loop.precision = TimedPrecision(loop.precision, parts)
     if loop.prepare is not None:
         loop.prepare = timed("transfer", loop.prepare)
+    if loop.step_optimizer is not None:
+        loop.step_optimizer = timed("optimizer", loop.step_optimizer)
     if loop.backward is not None:
         loop.backward = timed("backward", loop.backward)
     if loop.plain_zero_grad is not None:
@@ -173,6 +175,7 @@ def source(reader: Any, parts: Parts) -> None:
     for name in ("open", "reopen"):
         opened = parts.timed("open data", getattr(reader, name))
         parts.replace(reader, name, _batches_of(opened, parts.profiler))
+    parts.replace(reader, "open_ahead", parts.timed("open data", reader.open_ahead, is_counted=False))
 
 
 def _batches_of(opened: Callable[..., Any], profiler: Any) -> Callable[..., TimedBatches]:
