@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers
+from benchmarks import async_checkpoint, peers
 from benchmarks.harness import AGAIN, RAW
 
 COLUMNS = ("lightkit", "sliced", *peers.PACKAGES)
@@ -79,6 +79,9 @@ def page(figures: dict[str, Any]) -> str:
         for name, row in figures["import_time"].items():
             lines.append(f"| {name} | {row['seconds']:.3f} | {row['beyond_ms']:.0f} |")
         lines += ["", "Beyond: `import torch`, or the whole process that does the same step by hand.", ""]
+    if figures.get("async_checkpoint"):
+        lines += ["## Checkpoints of 100 MB", "", *async_checkpoint.table(figures["async_checkpoint"]), ""]
+        lines += ["What the loop waits for a save, by the training itself and by a thread.", ""]
     for row in figures.get("growth", []):
         change = row["last_us"] / row["second_us"]
         lines += [f"## {row['steps']:,} logged steps", ""]

@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT)]
 
 import torch  # noqa: E402
 
-from benchmarks import growth, import_time, ours, peers, raw, report, scaling, steps  # noqa: E402
+from benchmarks import async_checkpoint, growth, import_time, ours, peers, raw, report, scaling, steps  # noqa: E402
 from benchmarks.harness import measure  # noqa: E402
 from benchmarks.jobs import Maker  # noqa: E402
 
@@ -54,6 +54,9 @@ def main() -> int:
         figures["import_time"] = import_time.measure(rounds=rounds, with_lightning="Lightning" in makers)
         for name, row in figures["import_time"].items():
             print(f"{name:45} {row['seconds']:.3f} s  beyond {row['beyond_ms']:.0f} ms", flush=True)
+    if wanted("async_checkpoint"):
+        figures["async_checkpoint"] = async_checkpoint.measure()
+        report.show(async_checkpoint.table(figures["async_checkpoint"]))
     if wanted("growth"):
         counts = [2_000] if args.quick else [20_000, 200_000] if args.long else [20_000]
         figures["growth"] = [growth.measure(count) for count in counts]
