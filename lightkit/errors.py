@@ -4,6 +4,7 @@
     ├── ConfigError(ValueError)           a wrong argument; alias MisconfigurationException
     ├── HookError(TypeError)              a hook of the user's is missing or returns the wrong thing
     ├── DataError(ValueError)             a loader or a data set that cannot be used as it is
+    │   └── MissingDataError              the files of a data set are not there
     ├── CheckpointError(RuntimeError)     a checkpoint that cannot be written, read or used
     ├── MissingExtraError(ImportError)    an optional package is not installed
     ├── RunDirError(OSError)              the run directory cannot be written
@@ -35,6 +36,10 @@ class HookError(LightkitError, TypeError):
 
 class DataError(LightkitError, ValueError):
     """A data loader, data set or batch cannot be used as it is."""
+
+
+class MissingDataError(DataError):
+    """The files of a data set are not there; the message says which to put where."""
 
 
 class CheckpointError(LightkitError, RuntimeError):

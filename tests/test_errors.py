@@ -13,6 +13,7 @@ from lightkit import errors
         (errors.ConfigError, ValueError),
         (errors.HookError, TypeError),
         (errors.DataError, ValueError),
+        (errors.MissingDataError, errors.DataError),
         (errors.CheckpointError, RuntimeError),
         (errors.MissingExtraError, ImportError),
         (errors.RunDirError, OSError),
@@ -26,13 +27,13 @@ def test_each_error_is_also_the_builtin_one_that_plain_code_would_raise(error, b
 
 
 def test_the_tree_in_the_docstring_names_every_error():
-    drawn = set(re.findall(r"── (\w+)\(", errors.__doc__))
+    drawn = set(re.findall(r"── (\w+)", errors.__doc__))
     defined = {
         name
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.LightkitError) and value.__name__ == name
     }
-    assert len(defined) == 8
+    assert len(defined) == 9
     assert drawn == defined - {"LightkitError"}
 
 

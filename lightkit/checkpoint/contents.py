@@ -2,7 +2,8 @@
 
 Keys are Lightning's where the concept is: `epoch`, `global_step`, `state_dict`, `optimizer_states`, `lr_schedulers`,
 `callbacks`, `hyper_parameters`, `datamodule_hyper_parameters`. lightkit's own: `loop` (position, running metrics,
-order of the data), `rng`, `precision`, `loggers`, `lightkit_version`.
+order of the data), `rng`, `precision`, `loggers`, `lightkit_version`, `class_path` (the module's class, as a name:
+loading never imports it; `lightkit predict --ckpt_path` does where it is one of lightkit's recipes).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step,
         "state_dict": module.state_dict(),
+        "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
     }
     if module.hparams:
         checkpoint["hyper_parameters"] = dict(module.hparams)

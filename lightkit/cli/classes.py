@@ -22,12 +22,15 @@ EXTRAS = {
     "matplotlib": "vision",
     "torchmetrics": "vision",
     "torchtext": "text",
+    "tokenizers": "text",
+    "pycocotools": "vision",
+    "torch_geometric": "graph",
     "torchaudio": "audio",
     "soundfile": "audio",
     "onnx": "export",
     "onnxscript": "export",
 }
-RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio")
+RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio", "graph")
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNING_ROOTS = ("lightning.pytorch.", "pytorch_lightning.", "lightning.pytorch.trainer.")
 LIGHTNING_ROOMS = ("callbacks", "loggers", "profilers")

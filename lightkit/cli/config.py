@@ -124,6 +124,7 @@ DESCRIPTIONS = {
     "fit": "Train a model: lightkit fit CONFIG [--key value ...]",
     "validate": "Run the validation loop once: lightkit validate CONFIG [--ckpt_path PATH] [--key value ...]",
     "test": "Run the test loop once: lightkit test CONFIG [--ckpt_path PATH] [--key value ...]",
+    "check": "Build everything and run two steps: lightkit check CONFIG [--key value ...]",
     "predict": "Predict and keep the outputs: lightkit predict CONFIG [--ckpt_path PATH] [--key value ...]",
 }
 
@@ -161,6 +162,19 @@ def parse(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Parsed:
     Raises ConfigError: for keys and class paths one that lists all problems with their lines, for values the
     first. Nothing is built, no data touched. SystemExit after --help and --print_config.
     """
+    arguments, documents = checked_files(parser, arguments, kinds)
+    try:
+        values = parser.parse_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(explain(str(error), documents, parser, arguments)) from error
+    return Parsed(parser, values, documents)
+
+
+def checked_files(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> tuple[list[str], list[Document]]:
+    """Return the arguments with files for names, and the files, their keys and class paths checked.
+
+    Raises ConfigError that lists all problems of the first file that has any.
+    """
     classes.let_the_working_directory_be_imported()
     arguments = _config_first(arguments)
     sections = {action.dest.partition(".")[0] for action in parser._actions} - {
@@ -170,11 +184,7 @@ def parse(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Parsed:
     }
     documents = [check_keys(path, kinds, sections) for path in _config_paths(arguments)]
     _check_classes_on_the_command_line(arguments)
-    try:
-        values = parser.parse_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(explain(str(error), documents, parser, arguments)) from error
-    return Parsed(parser, values, documents)
+    return arguments, documents
 
 
 def _config_first(arguments: list[str]) -> list[str]:

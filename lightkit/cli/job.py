@@ -85,15 +85,37 @@ def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
     """
     values = parsed.values
     _check_optimizer(values)
-    values.seed_everything = _seed(values.get("seed_everything"))
+    values.seed_everything = seed(values.get("seed_everything"))
     model, data = _build_model_and_data(parsed.parser, values, kinds)
     if values.get("optimizer") is not None:
         _configure_optimizers(model, values)
-    built = parsed.parser.instantiate(Namespace(trainer=values.trainer), instantiate_groups=False)
-    arguments = dict(vars(built.trainer))
-    if save_config:
-        arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), SaveConfig(parsed.as_yaml())]
-    return Job(model, data, kinds.trainer(**arguments), values)
+    trainer = build_trainer(parsed, kinds, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
+    return Job(model, data, trainer, values)
+
+
+def build_model(parsed: Parsed, kinds: Kinds) -> Any:
+    """Build the model alone, with the optimizer that the config may give it."""
+    _check_optimizer(parsed.values)
+    model = _build(parsed.parser, parsed.values, "model", kinds)
+    if parsed.values.get("optimizer") is not None:
+        _configure_optimizers(model, parsed.values)
+    return model
+
+
+def build_data(parsed: Parsed, kinds: Kinds) -> Any:
+    """Build the data module alone; None where the config has none."""
+    return _build(parsed.parser, parsed.values, "data", kinds)
+
+
+def build_trainer(
+    parsed: Parsed, kinds: Kinds, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
+) -> Any:
+    """Build the trainer alone, with some of its arguments changed and callbacks added."""
+    built = parsed.parser.instantiate(Namespace(trainer=parsed.values.trainer), instantiate_groups=False)
+    arguments = {**vars(built.trainer), **(changes or {})}
+    if callbacks:
+        arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), *callbacks]
+    return kinds.trainer(**arguments)
 
 
 def _as_list(callbacks: Any) -> list[Any]:
@@ -102,7 +124,7 @@ def _as_list(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
-def _seed(asked: bool | int | None) -> int | bool | None:
+def seed(asked: bool | int | None) -> int | bool | None:
     """Seed everything where that is asked for; return what a repeated run must be given."""
     if asked is None or asked is False:
         return asked

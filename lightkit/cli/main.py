@@ -14,7 +14,7 @@ from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_y
 from lightkit.version import __version__
 
 JOB_COMMANDS = ("fit", "validate", "test", "predict")
-COMMANDS = (*JOB_COMMANDS, "list")
+COMMANDS = (*JOB_COMMANDS, "list", "check", "copy")
 EXIT_RUN_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 USAGE = """\
@@ -25,6 +25,10 @@ usage: lightkit COMMAND [CONFIG] [--key value ...]
   lightkit validate CONFIG           run the validation loop once
   lightkit test CONFIG               run the test loop once
   lightkit predict CONFIG            predict, and keep the outputs
+  lightkit predict --ckpt_path FILE --text "..." ...
+                                     label and probability from the checkpoint alone; also --audio, --image FILE
+  lightkit check CONFIG              build everything, run two steps, report all problems; writes nothing
+  lightkit copy CONFIG FOLDER        the job as YAML and Python of your own, to run and to change
 
 CONFIG is a YAML file or the name of a shipped config. Every key of it can be given as an option too:
 --trainer.max_epochs 3 --model.lr 0.1 --data.batch_size 32. To look closer:
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     exit_code = EXIT_BAD_INPUT
     try:
         name = find_command(arguments, COMMANDS)
-        if name in JOB_COMMANDS and len(arguments) > 1 and not arguments[1].startswith("-"):
+        if name in (*JOB_COMMANDS, "check", "copy") and len(arguments) > 1 and not arguments[1].startswith("-"):
             find_config(arguments[1])  # before torch is imported, which takes seconds
         command = command_module(name)
         prepared = command.prepare(arguments[1:])

@@ -1,0 +1,174 @@
+"""Two steps of everything, in a folder that is thrown away: what `lightkit check` does.
+
+A data module may offer `generate(root, model)`: write a small made-up set in its own layout below `root`,
+and read that one from now on. It is asked where its files are not there (`MissingDataError`). The data
+module's and the module's `prepare_data` are left out: they download, and write outside of that folder.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lightkit.cli.all_problems import parse_all
+from lightkit.cli.config import Parsed, checked_files, make_parser
+from lightkit.cli.job import Job, build_data, build_model, build_trainer, seed
+from lightkit.cli.sections import Kinds, standard_kinds
+from lightkit.errors import LightkitError, MissingDataError, did_you_mean
+from lightkit.hooks import overrides
+from lightkit.module import LightModule
+
+STEPS = 2
+
+
+@dataclass
+class Findings:
+    """What was found: problems, and lines to tell what was done."""
+
+    problems: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def attempt(self, where: str, call: Callable[[], Any]) -> Any:
+        """Call, note what goes wrong, and return the result, or None. Missing data is passed on."""
+        try:
+            return call()
+        except MissingDataError:
+            raise
+        except LightkitError as error:
+            self.add(f"{where}: {error}")
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            self.add(f"{where}: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
+        return None
+
+
+def check(arguments: list[str]) -> Findings:
+    """Parse, build, and run two steps; raises ConfigError where a config file has unknown keys or classes."""
+    kinds, findings = standard_kinds(), Findings()
+    parser = make_parser("lightkit check", "check", kinds)
+    with _thrown_away() as folder:
+        arguments, documents = checked_files(parser, arguments, kinds)
+        values, problems = parse_all(parser, arguments, documents, folder)
+        for problem in problems:
+            findings.add(problem)
+        if values is None:
+            return findings
+        job = _build(Parsed(parser, values, documents), kinds, findings, folder)
+        if job is not None:
+            _run(job, findings, folder)
+    return findings
+
+
+@contextmanager
+def _thrown_away() -> Iterator[Path]:
+    """A temporary folder; weights that a model downloads go there too, those already here are found."""
+    import torch
+
+    before, bar = torch.hub.get_dir(), os.environ.get("LIGHTKIT_PROGRESS")
+    with TemporaryDirectory(prefix="lightkit-check-") as name:
+        folder = Path(name)
+        (folder / "hub" / "checkpoints").mkdir(parents=True)
+        for file in Path(before, "checkpoints").glob("*"):
+            (folder / "hub" / "checkpoints" / file.name).symlink_to(file.resolve())
+        torch.hub.set_dir(str(folder / "hub"))
+        os.environ["LIGHTKIT_PROGRESS"] = "off"
+        try:
+            yield folder
+        finally:
+            torch.hub.set_dir(before)
+            os.environ.pop("LIGHTKIT_PROGRESS")
+            if bar is not None:
+                os.environ["LIGHTKIT_PROGRESS"] = bar
+
+
+def _build(parsed: Parsed, kinds: Kinds, findings: Findings, folder: Path) -> Job | None:
+    """Build model, data and trainer, each for itself, so that the problems of all are found."""
+    values = parsed.values
+    findings.attempt("seed_everything", lambda: seed(values.get("seed_everything")))
+    model = findings.attempt("model", lambda: build_model(parsed, kinds))
+    data = findings.attempt("data", lambda: build_data(parsed, kinds))
+    here = {"default_root_dir": str(folder), "run_dir": None}
+    findings.attempt("trainer", lambda: build_trainer(parsed, kinds, here))
+    small = {"default_root_dir": str(folder), "run_dir": None, "fast_dev_run": STEPS, "barebones": False}
+    if findings.problems:
+        return None
+    trainer = findings.attempt("trainer", lambda: build_trainer(parsed, kinds, small))
+    if trainer is None:
+        return None
+    count = sum(parameter.numel() for parameter in model.parameters())
+    findings.lines.append(f"model: {type(model).__name__}" + (f", {count:,} parameters" if count else ""))
+    return Job(model, data, trainer, values)
+
+
+def _run(job: Job, findings: Findings, folder: Path) -> None:
+    """Train, validate and test two steps each; on made-up data where the real is not there."""
+    for owner in (job.model, job.data):
+        if owner is not None:
+            owner.prepare_data = _leave_out  # type: ignore[method-assign]
+    if isinstance(getattr(job.data, "download", None), bool):
+        job.data.download = False  # type: ignore[union-attr]
+    name = "the module's own" if job.data is None else type(job.data).__name__
+    try:
+        _run_stages(job, findings)
+    except MissingDataError as error:
+        generate = getattr(job.data, "generate", None)
+        if generate is None:
+            findings.add(f"data: {error} (check downloads nothing)")
+            return
+        findings.lines.append(f"data: {name}, made up: {error}")
+        findings.attempt("data", lambda: generate(folder / "data", job.model))
+        try:
+            _run_stages(job, findings)
+        except MissingDataError as missing:
+            findings.add(f"data: {missing}")
+    else:
+        findings.lines.insert(1, f"data: {name}")
+
+
+def _leave_out() -> None:
+    """Stand in for prepare_data."""
+
+
+def _run_stages(job: Job, findings: Findings) -> None:
+    trainer, model, data = job.trainer, job.model, job.data
+    before = len(findings.problems)
+    with redirect_stdout(StringIO()):
+        findings.attempt("fit", lambda: trainer.fit(model, datamodule=data))
+        if len(findings.problems) == before:
+            _check_monitors(trainer, findings)
+            findings.lines.append(f"fit: ran, optimizer steps: {trainer.global_step}")
+        elif overrides(model, LightModule, "validation_step"):
+            findings.attempt("validate", lambda: trainer.validate(model, datamodule=data, verbose=False))
+        if not overrides(model, LightModule, "test_step"):
+            return
+        before = len(findings.problems)
+        try:
+            findings.attempt("test", lambda: trainer.test(model, datamodule=data, verbose=False))
+        except MissingDataError as error:
+            findings.lines.append(f"test: left out: {error}")
+            return
+    if len(findings.problems) == before:
+        findings.lines.append("test: ran")
+
+
+def _check_monitors(trainer: Any, findings: Findings) -> None:
+    """A callback that waits for a metric which nobody logs fails only at the end of an epoch."""
+    known = list(trainer.callback_metrics)
+    for callback in trainer.callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in known:
+            findings.add(
+                f"{type(callback).__name__}(monitor={monitor!r}): no such metric was logged "
+                f"(logged: {', '.join(sorted(known))}){did_you_mean(monitor, known)}"
+            )

@@ -1,0 +1,1 @@
+"""Learning on graphs with torch_geometric: a module and its data."""

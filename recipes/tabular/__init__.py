@@ -1,0 +1,1 @@
+"""Tables: numbers or classes from the columns of a csv."""
