@@ -65,7 +65,7 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     if problem is not None:
         raise CheckpointError(_damaged(file, problem))
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with _only_harmless():
             content = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
         unsafe = _unsafe_globals(file, error)
@@ -131,6 +131,29 @@ def _damaged(path: Path, problem: str) -> str:
     return f"the checkpoint {path} is damaged: {problem}; {advice}"
 
 
+@contextlib.contextmanager
+def _only_harmless() -> Iterator[None]:
+    """Let torch take what `_harmless` lists, in the place of what others have declared safe under the same name.
+
+    torch_geometric, once imported, declares collections.defaultdict itself, which torch then cannot fill.
+    """
+    before = torch.serialization.get_safe_globals()
+    ours = _harmless()
+    names = {entry[1] for entry in ours if isinstance(entry, tuple)}
+    others = [entry for entry in before if _name_of(entry) not in names]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([*others, *ours])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _name_of(entry: Any) -> str:
+    return str(entry[1]) if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__qualname__}"
+
+
 def _harmless() -> list[Any]:
     """What torch refuses by default and only holds data: numpy values, paths, dict- and list-likes."""
     allowed: list[Any] = [(_Array, "numpy.ndarray"), (_NumberType, "numpy.dtype")]
@@ -189,7 +212,7 @@ def _new_list(items: Iterable[Any] = (), maxlen: int | None = None) -> list[Any]
 def _unsafe_globals(path: Path, error: Exception) -> list[str]:
     """Name what the refused file would have built: all of it, or for torch's old format the first."""
     with contextlib.suppress(Exception):  # as in load()
-        with torch.serialization.safe_globals(_harmless()):
+        with _only_harmless():
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     return [".".join(match.groups()) for match in re.finditer(r"GLOBAL (\w+)[ .]([\w.]+)", str(error))][:1]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -35,9 +36,10 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
-    def add(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def add(self, problem: str, where: str = "") -> None:
+        """Note a problem once, though several stages meet it."""
+        if not any(known.endswith(problem) for known in self.problems):
+            self.problems.append(f"{where}: {problem}" if where else problem)
 
     def attempt(self, where: str, call: Callable[[], Any]) -> Any:
         """Call, note what goes wrong, and return the result, or None. Missing data is passed on."""
@@ -46,10 +48,10 @@ class Findings:
         except MissingDataError:
             raise
         except LightkitError as error:
-            self.add(f"{where}: {error}")
+            self.add(str(error), where)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            self.add(f"{where}: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
+            self.add(f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})", where)
         return None
 
 
@@ -64,9 +66,12 @@ def check(arguments: list[str]) -> Findings:
             findings.add(problem)
         if values is None:
             return findings
-        job = _build(Parsed(parser, values, documents), kinds, findings, folder)
-        if job is not None:
-            _run(job, findings, folder)
+        with warnings.catch_warnings():
+            if problems:  # what is warned of now may be due to values that were left out
+                warnings.simplefilter("ignore")
+            job = _build(Parsed(parser, values, documents), kinds, findings, folder)
+            if job is not None:
+                _run(job, findings, folder)
     return findings
 
 
@@ -94,14 +99,14 @@ def _thrown_away() -> Iterator[Path]:
 
 def _build(parsed: Parsed, kinds: Kinds, findings: Findings, folder: Path) -> Job | None:
     """Build model, data and trainer, each for itself, so that the problems of all are found."""
-    values = parsed.values
+    values, before = parsed.values, len(findings.problems)
     findings.attempt("seed_everything", lambda: seed(values.get("seed_everything")))
     model = findings.attempt("model", lambda: build_model(parsed, kinds))
     data = findings.attempt("data", lambda: build_data(parsed, kinds))
     here = {"default_root_dir": str(folder), "run_dir": None}
     findings.attempt("trainer", lambda: build_trainer(parsed, kinds, here))
     small = {"default_root_dir": str(folder), "run_dir": None, "fast_dev_run": STEPS, "barebones": False}
-    if findings.problems:
+    if len(findings.problems) > before:
         return None
     trainer = findings.attempt("trainer", lambda: build_trainer(parsed, kinds, small))
     if trainer is None:
@@ -124,14 +129,14 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
     except MissingDataError as error:
         generate = getattr(job.data, "generate", None)
         if generate is None:
-            findings.add(f"data: {error} (check downloads nothing)")
+            findings.add(f"{error} (check downloads nothing)", "data")
             return
         findings.lines.append(f"data: {name}, made up: {error}")
         findings.attempt("data", lambda: generate(folder / "data", job.model))
         try:
             _run_stages(job, findings)
         except MissingDataError as missing:
-            findings.add(f"data: {missing}")
+            findings.add(str(missing), "data")
     else:
         findings.lines.insert(1, f"data: {name}")
 

@@ -111,7 +111,7 @@ def build_trainer(
     parsed: Parsed, kinds: Kinds, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
 ) -> Any:
     """Build the trainer alone, with some of its arguments changed and callbacks added."""
-    built = parsed.parser.instantiate(Namespace(trainer=parsed.values.trainer), instantiate_groups=False)
+    built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer))
     arguments = {**vars(built.trainer), **(changes or {})}
     if callbacks:
         arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), *callbacks]
@@ -147,9 +147,27 @@ def _build(parser: ArgumentParser, values: Namespace, name: str, kinds: Kinds) -
     """Build what stands under one key; None where nothing does."""
     if values.get(name) is None:
         return None
-    built = parser.instantiate(Namespace({name: values[name]}), instantiate_groups=False)[name]
+    built = _instantiate(parser, Namespace({name: values[name]}))[name]
     cls = kinds.fixed(name)
     return built if cls is None else cls(**vars(built))
+
+
+def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
+    """Build the classes that the values name; what a constructor raises is raised as it was.
+
+    jsonargparse builds a class that may be null while it tries which of the two it is, and hides the error of the
+    constructor behind a ValueError of its own.
+    """
+    try:
+        built: Namespace = parser.instantiate(values, instantiate_groups=False)
+    except ValueError as error:
+        cause: BaseException = error
+        while str(cause).startswith("Does not validate against any of the Union subtypes") and cause.__cause__:
+            cause = cause.__cause__
+        if cause is error:
+            raise
+        raise cause from None
+    return built
 
 
 def _check_optimizer(values: Namespace) -> None:

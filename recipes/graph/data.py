@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean, require
+from recipes.graph.geometric import geometric
 from recipes.vision.images import stratified_split
 
 Batch = dict[str, Tensor]
@@ -105,7 +106,7 @@ class KarateData(GraphData):
 
     def setup(self, stage: str) -> None:
         """Read the graph and split its nodes; the same for every stage."""
-        club = require("torch_geometric.datasets", "graph", needed_by="KarateData").KarateClub()[0]
+        club = geometric("datasets", "KarateData").KarateClub()[0]
         rest = (~club.train_mask).nonzero().flatten()
         test, val = (rest[part] for part in stratified_split(club.y[rest], 1 / 3, self.split_seed))
         nodes = {"train": club.train_mask.nonzero().flatten(), "val": val, "test": test}
@@ -176,7 +177,7 @@ class PlanetoidData(GraphData):
         """Download the files that are missing, where `download` says so."""
         if not self.download or not self._missing():
             return
-        source = require("torch_geometric.datasets", "graph", needed_by="PlanetoidData").Planetoid.url
+        source = geometric("datasets", "PlanetoidData").Planetoid.url
         for path in self._missing():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,7 @@ class PlanetoidData(GraphData):
             return
         if self._missing():
             raise self._not_there("")
-        reader = require("torch_geometric.io", "graph", needed_by="PlanetoidData").read_planetoid_data
+        reader = geometric("io", "PlanetoidData").read_planetoid_data
         require("scipy.sparse", "graph", needed_by="PlanetoidData")
         for path in self._files[:-1]:
             _check_pickle(path)

@@ -366,6 +366,18 @@ def test_files_of_others_open_where_they_hold_harmless_types(tmp_path):
     assert found == {"numpy": 0.5, "path": Path("a/b"), "default": {"a": [1]}, "deque": [1, 2]}
 
 
+def test_what_another_package_declared_safe_does_not_stand_in_the_way(tmp_path):
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([collections.defaultdict])  # as torch_geometric does
+    try:
+        torch.save({"default": collections.defaultdict(list, a=[1])}, tmp_path / "a.ckpt")
+        assert ckpt.load(tmp_path / "a.ckpt") == {"default": {"a": [1]}}
+        assert collections.defaultdict in torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
 def test_a_plain_state_dict_of_either_torch_format_opens(tmp_path):
     layer = nn.Linear(3, 2)
     for name, zipped in (("new.pt", True), ("old.pt", False)):

@@ -221,3 +221,12 @@ def test_debug_shows_the_traceback_too(lightkit: Run, monkeypatch: pytest.Monkey
     for shown in (with_flag, with_variable):
         assert shown.startswith("Traceback (most recent call last):\n")
         assert shown.endswith(plain)
+
+
+def test_what_a_constructor_refuses_is_said_as_it_says_it(lightkit: Run) -> None:
+    result = lightkit("fit", "vision/mnist", "--data.name=FasionMNIST")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "lightkit: error: TorchvisionData(name='FasionMNIST'): expected one of MNIST, FashionMNIST, KMNIST, CIFAR10, "
+        "CIFAR100; did you mean 'FashionMNIST'?\n"
+    )
