@@ -1,14 +1,16 @@
-"""Write the generated pages of docs/: lifecycle.md, from the hook table in lightkit/hooks.py.
+"""Write the generated pages of docs/: lifecycle.md, from the hook table; recipes/index.md, from the configs.
 
 `python docs/build.py` writes them; `python docs/build.py --check` exits with 1 where one is out of date.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 from lightkit import hooks
+from lightkit.cli.shipped import describe
 
 DOCS = Path(__file__).resolve().parent
 WHO = {"D": "data module", "C": "callbacks", "M": "module", "D/M": "data module, else module"}
@@ -69,7 +71,64 @@ def lifecycle() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"lifecycle.md": lifecycle}
+RECIPES = """# Recipes
+
+<!-- written by docs/build.py from configs/; change it there -->
+
+Jobs to start from. Each is a YAML in `configs/`, a module and a data module in `recipes/`. Every key can be changed on
+the command line: `lightkit fit vision/digits --model.lr 0.003 --trainer.max_epochs 5`.
+
+| recipe | what | expect |
+| --- | --- | --- |
+"""
+
+OWN_RECIPE = """
+## A recipe of your own
+
+```console
+$ lightkit copy vision/digits my_project      # the YAML and the Python behind it, to change; overwrites nothing
+$ cd my_project && lightkit fit digits.yaml
+$ lightkit check digits.yaml                  # builds everything, runs two steps, reports all problems; writes nothing
+```
+
+`lightkit check` calls no `prepare_data`, so it downloads nothing. A data module may offer
+`generate(root: Path, model: LightModule)`: write a small made-up set in its own layout below `root`, and read that one
+from then on. It is asked where `setup` raises `lightkit.errors.MissingDataError`; without it, missing data is a problem.
+
+## Labels for one sentence, sound or picture
+
+```console
+$ lightkit predict --ckpt_path runs/ImageClassifier/version_0/checkpoints/last.ckpt --image a.png b.png
+```
+
+A module takes part with `raw_input = "text"` (or `"audio"`, `"image"`) and `predict_raw(raw)`, which returns
+`(label, probability)` of all classes, most likely first, for one sentence or one path; what it needs for that
+(vocabulary, class names, scales) goes into the checkpoint in `on_save_checkpoint`. The class is the one that the
+checkpoint names, where it is one of lightkit's recipes; a class of yours is given, `--model package.Class`: nothing is
+imported because a file names it.
+"""
+
+
+def expectation(text: str) -> str:
+    """What a config's comment expects: the sentence that begins with Expect, without that word."""
+    comment = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    found = re.search(r"\bExpect (.+?)[.](?: |$)", comment)
+    return found.group(1) if found else ""
+
+
+def recipes() -> str:
+    """The list of configs, one row each."""
+    configs = DOCS.parent / "configs"
+    lines = []
+    for path in sorted(configs.rglob("*.yaml"), key=lambda path: path.relative_to(configs).with_suffix("").as_posix()):
+        name = path.relative_to(configs).with_suffix("").as_posix()
+        page = f"{name.replace('/', '_')}.md"
+        shown = f"[`{name}`]({page})" if (DOCS / "recipes" / page).is_file() else f"`{name}`"
+        lines.append(f"| {shown} | {describe(path)} | {expectation(path.read_text(encoding='utf-8'))} |\n")
+    return RECIPES + "".join(lines) + OWN_RECIPE
+
+
+PAGES = {"lifecycle.md": lifecycle, "recipes/index.md": recipes}
 
 
 def main(arguments: list[str]) -> int:

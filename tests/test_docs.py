@@ -51,16 +51,23 @@ def test_the_quickstart_runs_from_top_to_bottom(repository: Path, tmp_path: Path
     assert (tmp_path / "runs" / "Regression" / "version_0" / "metrics.csv").is_file()
 
 
+def test_the_first_page_runs_and_both_loops_give_the_same_line(repository: Path, tmp_path: Path) -> None:
+    found = blocks(repository / "docs" / "first.md", "python")
+    assert len(found) == 5
+    (tmp_path / "first.py").write_text("\n".join(found), encoding="utf-8")
+    told = run([sys.executable, "-W", "error", "first.py"], tmp_path)
+    assert "plain PyTorch: off by 0.323 marks (root mean square)\n" in told
+    assert re.search(r"a student with 80, 85 and 82: 16\d marks\n", told)
+
+
 def test_the_generated_pages_are_up_to_date(repository: Path) -> None:
     run([sys.executable, str(repository / "docs" / "build.py"), "--check"], repository)
 
 
 def test_links_between_the_pages_lead_somewhere(repository: Path) -> None:
-    pages = [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]
+    pages = [repository / "README.md", *sorted((repository / "docs").rglob("*.md"))]
     links = [
-        (page, target)
-        for page in pages
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        (page, target) for page in pages for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     ]
     assert len(links) >= 5
     missing = [(page.name, target) for page, target in links if not (page.parent / target).exists()]

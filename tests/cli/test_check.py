@@ -98,7 +98,8 @@ def test_a_fault_in_each_step_is_reported_with_its_place(lightkit: Run, write: A
     assert fit == (f"  fit: AttributeError: 'Tensor' object has no attribute 'no_such_thing' ({project}/faulty.py:6)")
     assert validate == f"  validate: KeyError: 'val' ({project}/faulty.py:9)"
     assert test == (
-        "  test: self.log('test_loss', ...): expected a number, a tensor with one element or a torchmetrics Metric, got str"
+        "  test: self.log('test_loss', ...): expected a number, a tensor with one element or a torchmetrics Metric, "
+        "got str"
     )
 
 
