@@ -93,7 +93,7 @@ $ lightkit check digits.yaml                  # builds everything, runs two step
 
 `lightkit check` calls no `prepare_data`, so it downloads nothing. A data module may offer
 `generate(root: Path, model: LightModule)`: write a small made-up set in its own layout below `root`, and read that one
-from then on. It is asked where `setup` raises `lightkit.errors.MissingDataError`; without it, missing data is a problem.
+from then on. It is asked where `setup` raises `lightkit.errors.MissingDataError`; without it missing data is a problem.
 
 ## Labels for one sentence, sound or picture
 
