@@ -112,7 +112,7 @@ imported because a file names it.
 def expectation(text: str) -> str:
     """What a config's comment expects: the sentence that begins with Expect, without that word."""
     comment = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
-    found = re.search(r"\bExpect (.+?)[.](?: |$)", comment)
+    found = re.search(r"\b[Ee]xpect (.+?)[.](?: |$)", comment)
     return found.group(1) if found else ""
 
 

@@ -155,7 +155,8 @@ def ag_news(root: Path, patch: pytest.MonkeyPatch) -> Options:
 def text_csv(root: Path, patch: pytest.MonkeyPatch) -> Options:
     """train.csv with a header and two columns."""
     write_csv(root / "train.csv", [["text", "label"], *([sentence(i), "ab"[i % 2]] for i in range(100))])
-    return [f"--data.root={root}", "--data.train=train.csv", "--data.text=text", "--data.label=label"]
+    return [f"--data.root={root}", "--data.train=train.csv", "--data.text=text", "--data.label=label",
+            "--data.split_ratio=[0.8, 0.2]"]  # fmt: skip
 
 
 def imdb(root: Path, patch: pytest.MonkeyPatch) -> Options:
@@ -267,7 +268,7 @@ GENERATED: dict[str, Generate] = {
     "audio/folder": sound_folders,
     "audio/speech_commands": speech_commands,
     "audio/spoken_digits": spoken_digits,
-    "audio/tones": nothing("--data.clips_per_class=8", "--data.batch_size=16", "--model.width=4"),
+    "audio/tones": nothing("--data.clips_per_class=20", "--data.batch_size=16", "--model.width=4"),
     "audio/yesno_ctc": yesno,
     "graph/karate": nothing(),
     "graph/planetoid": planetoid,
@@ -279,8 +280,8 @@ GENERATED: dict[str, Generate] = {
     "text/names": names,
     "text/shakespeare_gpt": plain_text,
     "text/stdlib_gpt": nothing("--data.max_chars=20000", *SMALL_GPT),
-    "text/stdlib_lines": nothing("--data.max_files=3", "--data.max_lines=200", "--data.batch_size=16"),
-    "text/stdlib_tags": nothing("--data.max_files=3", "--data.batch_size=16"),
+    "text/stdlib_lines": nothing("--data.max_files=10", "--data.max_lines=200", "--data.batch_size=16"),
+    "text/stdlib_tags": nothing("--data.max_files=10", "--data.batch_size=16"),
     "vision/autoencoder": nothing("--data.batch_size=16"),
     "vision/cifar10": cifar_pickles(*SMALL),
     "vision/cifar10_fast": cifar_pickles(*SMALL, "--trainer.precision=32-true"),
