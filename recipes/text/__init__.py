@@ -1,0 +1,1 @@
+"""Text recipes: language models, classification, tagging, and the data they read."""
