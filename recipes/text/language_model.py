@@ -97,12 +97,13 @@ class LanguageModel(lk.LightModule):
             raise DataError(
                 "LanguageModel: the data module has no `text_tokenizer`; use recipes.text.language_data, or set it"
             )
-        if data.context > self.hparams.context:
+        length = getattr(data, "context", 0)
+        if length > self.hparams.context:
             raise DataError(
-                f"LanguageModel(context={self.hparams.context}): the data's windows are {data.context} tokens long; "
-                f"set model.context to {data.context}, or data.context to {self.hparams.context}"
+                f"LanguageModel(context={self.hparams.context}): the data's windows are {length} tokens long; "
+                f"set model.context to {length}, or data.context to {self.hparams.context}"
             )
-        self.chars_per_token = data.chars_per_token
+        self.chars_per_token = getattr(data, "chars_per_token", 1.0)
         if self.tokenizer is None:
             self._build(tokenizer)
         else:
@@ -210,7 +211,12 @@ class LanguageModel(lk.LightModule):
 
     @torch.no_grad()
     def generate(
-        self, prompt: str, tokens: int = 200, temperature: float = 0.8, top_k: int | None = None, seed: int | None = None
+        self,
+        prompt: str,
+        tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        seed: int | None = None,
     ) -> str:
         """Return the prompt and `tokens` tokens that the model writes after it.
 
@@ -225,7 +231,9 @@ class LanguageModel(lk.LightModule):
             ConfigError: an empty prompt, a negative temperature, a `top_k` below 1, or no weights yet.
         """
         if temperature < 0 or (top_k is not None and top_k < 1):
-            raise ConfigError(f"generate(temperature={temperature}, top_k={top_k}): expected at least 0, and at least 1")
+            raise ConfigError(
+                f"generate(temperature={temperature}, top_k={top_k}): expected at least 0, and at least 1"
+            )
         tokenizer, ids = self._known_tokenizer(), self._encode(prompt)
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         was_training = self.training
