@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -409,3 +410,14 @@ def test_seconds_on_shakespeare_beat_counting_characters(
     assert data.text_tokenizer.vocab_size == 66
     # a second or two of training; the entropy of single characters is 3.3 nats
     assert trainer.callback_metrics["val_loss"] < 3.1
+
+
+def test_the_page_s_script_runs_on_a_checkpoint(
+    repository: Path, checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (repository / "docs" / "recipes" / "text_language_model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    made = checkpoint(tokenizer="bpe", vocab_size=280)
+    capsys.readouterr()
+    exec(code.replace("last.ckpt", str(made)), {})
+    assert capsys.readouterr().out.startswith("ROMEO:")
