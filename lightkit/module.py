@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -107,9 +108,14 @@ class LightModule(HookedModule):
         """Whether the parameters are on a CUDA device."""
         return self.device.type == "cuda"
 
-    def optimizers(self) -> Any:
-        """The optimizer, or the list of them where there are several."""
-        found = self.trainer.optimizers
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The optimizer, or the list of them where there are several.
+
+        With manual optimization their `step` counts `global_step`, minds the precision and calls
+        `on_before_optimizer_step`; use_pl_optimizer=False gives the bare ones.
+        """
+        manual = self.trainer.fit_loop.manual
+        found = self.trainer.optimizers if manual is None or not use_pl_optimizer else manual.optimizers
         return found[0] if len(found) == 1 else found
 
     def lr_schedulers(self) -> Any:
@@ -127,6 +133,59 @@ class LightModule(HookedModule):
     def all_gather(self, data: Any, sync_grads: bool = False) -> Any:
         """Gather tensors of all processes, (...) -> (world_size, ...); with one process, as they are."""
         return self.trainer.strategy.all_gather(data, sync_grads=sync_grads)
+
+    # ---------------------------------------------------------------- manual optimization
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of a loss, with the precision's scaling; for `automatic_optimization = False`.
+
+        Further arguments are `Tensor.backward`'s.
+        """
+        manual = self.trainer.fit_loop.manual
+        if manual is None:
+            raise ConfigError(
+                f"{type(self).__name__}.manual_backward: automatic optimization calls backward itself; set "
+                "self.automatic_optimization = False in __init__, or return the loss from training_step"
+            )
+        manual.backward(loss, *args, **kwargs)
+
+    def toggle_optimizer(self, optimizer: Any) -> None:
+        """Let only this optimizer's parameters get gradients, until `untoggle_optimizer`."""
+        before: dict[Tensor, bool] = {}
+        for other in self.trainer.optimizers:
+            for parameter in _parameters_of(other):
+                if parameter not in before:
+                    before[parameter] = parameter.requires_grad
+                    parameter.requires_grad = False
+        for parameter in _parameters_of(optimizer):
+            parameter.requires_grad = before[parameter]
+        self.__dict__["_param_requires_grad_state"] = before
+
+    def untoggle_optimizer(self, optimizer: Any) -> None:
+        """Let the other optimizers' parameters get gradients again, those that did before."""
+        before = self.__dict__.pop("_param_requires_grad_state", {})
+        own = set(_parameters_of(optimizer))
+        for parameter, requires_grad in before.items():
+            if parameter not in own:
+                parameter.requires_grad = requires_grad
+
+    @contextmanager
+    def toggled_optimizer(self, optimizer: Any) -> Iterator[None]:
+        """Inside, only this optimizer's parameters get gradients."""
+        self.toggle_optimizer(optimizer)
+        try:
+            yield
+        finally:
+            self.untoggle_optimizer(optimizer)
+
+    def clip_gradients(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
+        manual = self._trainer.fit_loop.manual if self._trainer is not None else None
+        if manual is not None:
+            manual.unscale(optimizer)
+        super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---------------------------------------------------------------- logging
 
@@ -251,3 +310,7 @@ class LightModule(HookedModule):
         for parameter in self.parameters():
             parameter.requires_grad_(True)
         self.train()
+
+
+def _parameters_of(optimizer: Any) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -46,11 +46,6 @@ class LRSchedulerConfig:
         if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
             raise ConfigError(f"lr_scheduler['frequency']={self.frequency!r}: expected a count of at least 1")
         self.reduce_on_plateau = self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
-        if self.reduce_on_plateau and self.monitor is None:
-            raise ConfigError(
-                "configure_optimizers: ReduceLROnPlateau needs the metric it waits for; return "
-                "{'optimizer': ..., 'lr_scheduler': {'scheduler': ..., 'monitor': 'val_loss'}}"
-            )
         if not callable(getattr(self.scheduler, "step", None)):
             raise HookError(
                 f"configure_optimizers: {type(self.scheduler).__name__} is not a scheduler: it has no step()"
@@ -65,8 +60,10 @@ class Optimization:
     schedulers: list[LRSchedulerConfig]
 
 
-def parse(returned: Any, where: str) -> Optimization:
+def parse(returned: Any, where: str, *, is_manual: bool = False) -> Optimization:
     """Bring what configure_optimizers returned into one structure.
+
+    is_manual: the module moves its schedulers itself, so none waits for a metric.
 
     Accepts Lightning 2.6's forms: an optimizer, a list or tuple of optimizers, two lists (optimizers, schedulers),
     a dict, a list or tuple of dicts, None.
@@ -99,17 +96,22 @@ def parse(returned: Any, where: str) -> Optimization:
                 schedulers.append(_scheduler(entry["lr_scheduler"], entry.get("monitor")))
         else:
             optimizers.append(entry)
-    _check(optimizers, schedulers, where)
+    _check(optimizers, schedulers, where, is_manual)
     return Optimization(optimizers, schedulers)
 
 
-def _check(optimizers: list[Any], schedulers: list[LRSchedulerConfig], where: str) -> None:
+def _check(optimizers: list[Any], schedulers: list[LRSchedulerConfig], where: str, is_manual: bool) -> None:
     for optimizer in optimizers:
         if not isinstance(optimizer, Optimizer):
             raise HookError(f"{where} returned {_named(optimizer)} where an optimizer belongs; expected {FORMS}")
     if not optimizers:
         raise HookError(f"{where} returned no optimizer; expected {FORMS}")
     for config in schedulers:
+        if config.reduce_on_plateau and config.monitor is None and not is_manual:
+            raise ConfigError(
+                "configure_optimizers: ReduceLROnPlateau needs the metric it waits for; return "
+                "{'optimizer': ..., 'lr_scheduler': {'scheduler': ..., 'monitor': 'val_loss'}}"
+            )
         if not any(getattr(config.scheduler, "optimizer", optimizer) is optimizer for optimizer in optimizers):
             name = type(config.scheduler).__name__
             raise HookError(f"{where}: {name} moves an optimizer that was not returned; return both, or neither")
@@ -246,7 +248,7 @@ class SteppedOptimizer:
     Everything else is the optimizer's own.
     """
 
-    def __init__(self, optimizer: Optimizer, update: Callable[[Callable[[], Any] | None], Any]):
+    def __init__(self, optimizer: Optimizer, update: Callable[..., Any]):
         self.optimizer = optimizer
         self._update = update
 

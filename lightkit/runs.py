@@ -19,6 +19,7 @@ from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides, take_aliases
 from lightkit.loops.evaluation import EvaluationLoop, sanity_check
+from lightkit.loops.manual import ManualOptimization, check_manual
 from lightkit.loops.prediction import PredictionLoop
 from lightkit.loops.validation_plan import ValidationPlan, make_plan
 from lightkit.module import LightModule
@@ -98,22 +99,23 @@ class Run:
                 "torch.optim.AdamW(self.parameters(), lr=1e-3), or None to train without one"
             )
         if not module.automatic_optimization:
-            raise ConfigError(
-                f"{name}.automatic_optimization=False: manual optimization is not in this version of lightkit"
-            )
+            check_manual(self.trainer, module)
 
     def _configure_optimizers(self) -> None:
         trainer, module = self.trainer, self.trainer.lightning_module
         where = f"{type(module).__name__}.configure_optimizers"
-        found = optimizers.parse(module.configure_optimizers(), where)
-        if len(found.optimizers) > 1:
+        is_manual = not module.automatic_optimization
+        found = optimizers.parse(module.configure_optimizers(), where, is_manual=is_manual)
+        if len(found.optimizers) > 1 and not is_manual:
             raise ConfigError(
                 f"{where} returned {len(found.optimizers)} optimizers; automatic optimization steps one. Put all "
-                "parameters into one optimizer, with a parameter group for each learning rate"
+                "parameters into one optimizer, with a parameter group for each learning rate, or set "
+                "self.automatic_optimization = False and step each in training_step"
             )
         if not found.optimizers:
             warnings.warn(f"{where} returned None: the training steps run, no weight changes", stacklevel=2)
         trainer.optimizers, trainer.lr_scheduler_configs = found.optimizers, found.schedulers
+        trainer.fit_loop.manual = ManualOptimization(trainer) if is_manual else None
 
     def _sanity_check(self) -> None:
         trainer = self.trainer

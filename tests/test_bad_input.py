@@ -147,7 +147,8 @@ def test_several_optimizers(tmp_path: Path) -> None:
 
     assert message_of(ConfigError, lambda: trainer(tmp_path).fit(Two(), data())) == (
         "Two.configure_optimizers returned 2 optimizers; automatic optimization steps one. Put all parameters into one "
-        "optimizer, with a parameter group for each learning rate"
+        "optimizer, with a parameter group for each learning rate, or set self.automatic_optimization = False and step "
+        "each in training_step"
     )
 
 

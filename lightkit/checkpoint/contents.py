@@ -2,8 +2,9 @@
 
 Keys are Lightning's where the concept is: `epoch`, `global_step`, `state_dict`, `optimizer_states`, `lr_schedulers`,
 `callbacks`, `hyper_parameters`, `datamodule_hyper_parameters`. lightkit's own: `loop` (position, running metrics,
-order of the data), `rng`, `precision`, `loggers`, `lightkit_version`, `class_path` (the module's class, as a name:
-loading never imports it; `lightkit predict --ckpt_path` does where it is one of lightkit's recipes).
+order of the data), `rng`, `precision`, `loggers`, `optimizer_groups` (names of parameters), `lightkit_version`,
+`class_path` (the module's class, as a name: loading never imports it; `lightkit predict --ckpt_path` does where it is
+one of lightkit's recipes).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from lightkit.checkpoint.groups import add_missing_groups, names_of_groups
 from lightkit.errors import CheckpointError
 from lightkit.seeding import Snapshot
 
@@ -35,6 +37,7 @@ def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
         checkpoint["datamodule_hyper_parameters"] = dict(datamodule.hparams)
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
+        checkpoint["optimizer_groups"] = names_of_groups(trainer.optimizers, module)
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         checkpoint["callbacks"] = {key: state for key, c in _by_key(trainer.callbacks) if (state := c.state_dict())}
         checkpoint["precision"] = trainer.precision.state_dict()
@@ -100,6 +103,8 @@ def give_training(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
             f"{where}: holds weights alone, training cannot go on from it; load them with "
             f"{type(trainer.lightning_module).__name__}.load_from_checkpoint and fit without ckpt_path"
         )
+    for optimizer, groups in zip(trainer.optimizers, checkpoint.get("optimizer_groups", []), strict=False):
+        add_missing_groups(optimizer, groups, trainer.lightning_module)
     kinds = (
         ("optimizer_states", trainer.optimizers, "optimizers"),
         ("lr_schedulers", [config.scheduler for config in trainer.lr_scheduler_configs], "schedulers"),

@@ -28,6 +28,10 @@ class Progress:
         self.batches_done = 0
         self.is_epoch_started = self.is_epoch_done = False
 
+    def next_log(self, interval: float) -> float:
+        """The step at which metrics are written next: a multiple of the interval, or the first step that passes it."""
+        return (max(self.logged_step, 0) // interval + 1) * interval
+
     def leave_epoch(self, *, was_stopped: bool) -> None:
         """Where the trainer's last fit ended inside an epoch: go on with the next if it was stopped, else repeat it."""
         if self.is_epoch_started and was_stopped:

@@ -15,7 +15,8 @@ class Schedules:
 
     def __init__(self, loop: Any):
         self.loop = loop
-        configs: list[LRSchedulerConfig] = loop.trainer.lr_scheduler_configs
+        # with manual optimization the module moves them
+        configs: list[LRSchedulerConfig] = [] if loop.manual is not None else loop.trainer.lr_scheduler_configs
         self.by_step = [c for c in configs if c.interval == "step"]
         self.by_epoch = [c for c in configs if c.interval == "epoch"]
         self.scaler: Any = getattr(loop.precision, "scaler", None)

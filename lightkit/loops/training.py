@@ -57,6 +57,7 @@ class TrainingLoop:
         self.results = Results(batch_size_of, is_training=True)
         self.kept: KeptOutputs | None = None
         self.loss: Tensor | None = None
+        self.manual: Any = None  # takes the step's place where the module optimizes by itself
         self.micro = 0  # micro-batches in the open window
         self.source: Source | None = None
         self.resume_state: dict[str, Any] | None = None  # position in the data and generators of a checkpoint
@@ -146,13 +147,14 @@ class TrainingLoop:
         self.clips = trainer.gradient_clip_val is not None or overrides(
             module, LightModule, "configure_gradient_clipping"
         )
-        self.closure_step = ClosureStep(self) if needs_closure(self) else None
+        self.closure_step = self.manual or (ClosureStep(self) if needs_closure(self) else None)
         self.schedules = Schedules(self)
         self.accumulate = trainer.accumulate_grad_batches
         self.window = Window(self.accumulate)
         self.completes_gradients = self.accumulate > 1 or self.clips or bool(self.on_before_step)
         self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0
+        self.next_log = self.progress.next_log(trainer.log_interval)
         self.next_validation = trainer.validation_plan.next(self.progress)
         trainer.profiler.instrument(self)
 
@@ -168,7 +170,7 @@ class TrainingLoop:
         """Run the batches of the epoch that are left; True where the loader, or a hook, ended it."""
         trainer, p, results = self.trainer, self.progress, self.results
         last_step = math.inf if trainer.max_steps in (None, -1) else trainer.max_steps
-        log_every, num_batches = trainer.log_interval, trainer.num_training_batches
+        num_batches = trainer.num_training_batches
         while p.batches_done < num_batches and p.global_step < last_step:
             if trainer.should_stop and self._should_stop():
                 break
@@ -213,7 +215,7 @@ class TrainingLoop:
                 results.enter("on_train_batch_end")
                 for fn in self.on_batch_end:
                     fn(outputs, batch, index)
-            if has_stepped and (p.global_step % log_every == 0 or trainer.should_stop):
+            if has_stepped and (p.global_step >= self.next_log or trainer.should_stop):
                 self._write_step()
             if self.save_on_batch_end:
                 for fn in self.save_on_batch_end:
@@ -311,7 +313,7 @@ class TrainingLoop:
         trainer, p = self.trainer, self.progress
         if p.batches_done == 0:
             return
-        if p.global_step % trainer.log_interval == 0 and p.logged_step != p.global_step:
+        if p.global_step >= self.next_log:
             self._write_step()
         if trainer.validation_plan.is_due(p):
             self._validate()
@@ -321,6 +323,7 @@ class TrainingLoop:
         """Read what was logged, and write it; the only place in an epoch where training reads the device."""
         trainer, p = self.trainer, self.progress
         p.logged_step = p.global_step
+        self.next_log = p.next_log(trainer.log_interval)
         self.check_finite()
         if trainer.loggers:
             taken = trainer.board.take(self.results, of_step=True)
