@@ -54,11 +54,11 @@ class StopAt(lk.Callback):
             raise KeyboardInterrupt
 
 
-def fit(root: Path, *callbacks: Any, module: Any = None, seed: int = 3, ckpt_path: Any = None, epochs: int = EPOCHS) -> Any:
+def fit(root: Path, *callbacks: Any, module: Any = None, seed: int = 3, ckpt_path: Any = None) -> Any:
     lk.seed_everything(seed, verbose=False)
     module = Transfer() if module is None else module
     trainer = lk.Trainer(
-        max_epochs=epochs, accelerator="cpu", run_dir=root, logger=False, enable_checkpointing=False,
+        max_epochs=EPOCHS, accelerator="cpu", run_dir=root, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
     )  # fmt: skip
     trainer.fit(module, data(), ckpt_path=ckpt_path)

@@ -100,8 +100,10 @@ def test_validation_sees_the_average_and_training_goes_on_from_the_current_weigh
     # at the end the module holds the average of all steps, the last one included
     torch.testing.assert_close(module.weights(), ema([*plain.trained, plain.weights()]))
     assert torch.equal(module.weights(), module.validated[-1])
-    tested = trainer.test(module, data(shuffle=False), verbose=False)
-    assert tested[0]["test_loss"] == pytest.approx(float(trainer.validate(module, data(False), verbose=False)[0]["val_loss"]))
+    [tested] = trainer.test(module, data(shuffle=False), verbose=False)
+    [validated] = trainer.validate(module, data(shuffle=False), verbose=False)
+    assert tested["test_loss"] == validated["val_loss"]
+    assert torch.equal(module.weights(), module.validated[-1])
 
 
 def test_the_default_is_the_mean_of_all_steps(tmp_path: Path) -> None:
@@ -173,7 +175,8 @@ def test_a_run_killed_and_resumed_ends_bit_for_bit_the_same(
     def average() -> WeightAveraging:
         if kind == "swa":
             return WeightAveraging()
-        return EMAWeightAveraging(decay=DECAY, update_every_n_steps=1 if kind == "ema" else 3, update_starting_at_epoch=1)
+        every = 1 if kind == "ema" else 3
+        return EMAWeightAveraging(decay=DECAY, update_every_n_steps=every, update_starting_at_epoch=1)
 
     whole, first = fit(tmp_path / "whole", average())
     path = tmp_path / "stop.ckpt"
@@ -188,7 +191,7 @@ def test_a_run_killed_and_resumed_ends_bit_for_bit_the_same(
 
 
 def test_the_best_checkpoint_holds_the_weights_that_were_validated_and_those_to_go_on_from(tmp_path: Path) -> None:
-    saving = ModelCheckpoint(dirpath=tmp_path / "c", save_top_k=-1, filename="{epoch}", monitor="val_loss", save_last=True)
+    saving = ModelCheckpoint(dirpath=tmp_path / "c", save_top_k=-1, filename="{epoch}", monitor="val_loss")
     module, trainer = fit(tmp_path, EMAWeightAveraging(decay=DECAY), saving, enable_checkpointing=True)
     for epoch in range(EPOCHS):
         checkpoint = torch.load(tmp_path / "c" / f"epoch={epoch}.ckpt", weights_only=True)
