@@ -127,7 +127,7 @@ class TrainingLoop:
 
     def _bind(self) -> None:
         """Find out, once an epoch, who takes part in a step."""
-        trainer, module = self.trainer, self.trainer.lightning_module
+        trainer, module, p = self.trainer, self.trainer.lightning_module, self.progress
         bind = trainer.dispatcher.bind
         self.module, self.precision = module, trainer.precision
         self.prepare = batch_preparer(module, trainer.datamodule, trainer.strategy.root_device, trainer.precision)
@@ -154,8 +154,7 @@ class TrainingLoop:
         self.completes_gradients = self.accumulate > 1 or self.clips or bool(self.on_before_step)
         self.checks_every_step = trainer.nan_check == "step"
         self.micro = 0
-        self.next_log = self.progress.next_log(trainer.log_interval)
-        self.next_validation = trainer.validation_plan.next(self.progress)
+        self.next_log, self.next_validation = p.next_log(trainer.log_interval), trainer.validation_plan.next(p)
         trainer.profiler.instrument(self)
 
     def _stepper(self) -> Callable[[], Any] | None:

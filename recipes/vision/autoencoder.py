@@ -6,7 +6,7 @@ the peak signal-to-noise ratio in dB. `plots/reconstructions.png` shows images i
 them below; TensorBoard keeps the grid of every validation.
 
 What to expect: `vision/autoencoder` on the digits of scikit-learn, 8 numbers for 64 pixels, reaches a test
-error of 0.0145 (18.4 dB) in half a minute on two CPU cores; principal components need 11 numbers for that.
+error of 0.0110 (19.6 dB) in 15 s of one CPU core; principal components need 16 numbers for that.
 """
 
 from __future__ import annotations

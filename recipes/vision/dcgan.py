@@ -6,11 +6,12 @@ optimizer steps, and `global_step` counts both.
 
 Data: the images of the data modules in `data.py`; labels are not used. Logged are `g_loss`, `d_loss`, and after
 each epoch `val_frechet`: the Frechet distance between drawn and real images, shrunk to 8x8 pixels and each set
-taken for a normal distribution (Dowson, Landau 1982; FID without the Inception network). Lower is better; two
-halves of the real images have about 0.2. `plots/samples.png` shows what the newest generator draws from the same
-noise, `RUN_DIR/samples/epoch_001.png`, ... and TensorBoard how it got there.
+taken for a normal distribution (Dowson, Landau 1982; FID without the Inception network). Lower is better; small
+sets of real images have a distance too, see below. `plots/samples.png` shows what the newest generator draws from
+the same noise, `RUN_DIR/samples/epoch_001.png`, ... and TensorBoard how it got there.
 
-What to expect: see docs/recipes/vision_dcgan.md.
+What to expect: `vision/dcgan` on the digits of scikit-learn goes from 14 to a `val_frechet` of 0.53 and a
+`test_frechet` of 0.42 in 20 s of one CPU core; as many real training images have 0.59 and 0.27.
 """
 
 from __future__ import annotations
