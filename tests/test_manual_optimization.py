@@ -498,3 +498,11 @@ def test_a_loss_that_is_nan_stops_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(lk.errors.NonFiniteError, match=r"the loss is nan in epoch 0, batch 2 \(step 3\)"):
         quiet(tmp_path, nan_check="step").fit(Broken(), data())
+
+
+def test_a_profiler_sees_the_steps(tmp_path: Path) -> None:
+    trainer = quiet(tmp_path, profiler="simple")
+    trainer.fit(Adversaries(), data())
+    assert trainer.global_step == 2 * EPOCHS * BATCHES
+    sections = trainer.profiler.sections
+    assert [sections[name].calls for name in ("forward", "backward", "optimizer")] == [15, 30, 30]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +38,7 @@ class LightOptimizer(SteppedOptimizer):
     """
 
     def __init__(self, optimizer: Optimizer, manual: ManualOptimization):
-        super().__init__(optimizer, partial(manual.step, optimizer))
+        super().__init__(optimizer, manual._update)
         self._manual = manual
 
     @property  # type: ignore[misc]
@@ -52,7 +51,7 @@ class LightOptimizer(SteppedOptimizer):
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
         """Run the closure, if there is one, then update the weights; returns what the closure does."""
-        return self._update(closure, **kwargs)
+        return self._manual._update(self.optimizer, closure, **kwargs)  # looked up now: a profiler may wrap it
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
@@ -99,7 +98,7 @@ class ManualOptimization:
         for fn in self.on_after_backward:
             fn()
 
-    def step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+    def _update(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
         """What `optimizer.step()` does: the closure, hooks, the update; one more global step, as in Lightning."""
         if closure is not None and not callable(closure):
             raise ConfigError(f"optimizer.step(closure={closure!r}): expected a function")

@@ -32,6 +32,11 @@ class Progress:
         """The step at which metrics are written next: a multiple of the interval, or the first step that passes it."""
         return (max(self.logged_step, 0) // interval + 1) * interval
 
+    def end_log(self, interval: float) -> float:
+        """The metrics of this step are being written; -> the step at which they are written next."""
+        self.logged_step = self.global_step
+        return self.next_log(interval)
+
     def leave_epoch(self, *, was_stopped: bool) -> None:
         """Where the trainer's last fit ended inside an epoch: go on with the next if it was stopped, else repeat it."""
         if self.is_epoch_started and was_stopped:

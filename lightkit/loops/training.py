@@ -321,8 +321,7 @@ class TrainingLoop:
     def _write_step(self) -> None:
         """Read what was logged, and write it; the only place in an epoch where training reads the device."""
         trainer, p = self.trainer, self.progress
-        p.logged_step = p.global_step
-        self.next_log = p.next_log(trainer.log_interval)
+        self.next_log = p.end_log(trainer.log_interval)
         self.check_finite()
         if trainer.loggers:
             taken = trainer.board.take(self.results, of_step=True)

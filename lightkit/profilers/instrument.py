@@ -147,7 +147,10 @@ def training(loop: Any, parts: Parts) -> None:
         loop.backward = timed("backward", loop.backward)
     if loop.plain_zero_grad is not None:
         loop.plain_zero_grad = timed("zero_grad", loop.plain_zero_grad)
-    if loop.closure_step is not None:  # forward and backward inside of it are sections of their own
+    if loop.manual is not None:  # inside of forward
+        parts.wrap(loop.manual, "backward", "backward")
+        parts.wrap(loop.manual, "_update", "optimizer")
+    elif loop.closure_step is not None:  # forward and backward inside of it are sections of their own
         loop.closure_step._update = timed("optimizer", loop.closure_step._update)
     loop.schedules._move = timed("schedulers", loop.schedules._move)
     parts.wrap(loop, "_zero_grad", "zero_grad")
