@@ -4,8 +4,8 @@ The generator draws from noise, the discriminator tells drawn from real (Radford
 an optimizer of its own, which `training_step` steps itself (`automatic_optimization = False`); so a batch is two
 optimizer steps, and `global_step` counts both.
 
-Data: the images of the data modules in `data.py`; labels are not used. Logged are `g_loss`, `d_loss`, and after
-each epoch `val_frechet`: the Frechet distance between drawn and real images, shrunk to 8x8 pixels and each set
+Data: the images of the data modules in `data.py`; labels are not used. Logged are `train_g_loss`, `train_d_loss`, and
+after each epoch `val_frechet`: the Frechet distance between drawn and real images, shrunk to 8x8 pixels and each set
 taken for a normal distribution (Dowson, Landau 1982; FID without the Inception network). Lower is better; small
 sets of real images have a distance too, see below. `plots/samples.png` shows what the newest generator draws from
 the same noise, `RUN_DIR/samples/epoch_001.png`, ... and TensorBoard how it got there.
@@ -131,7 +131,7 @@ class DCGAN(lk.LightModule):
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the samples."""
-        charts = {"loss": ("g_loss", "d_loss"), "Frechet distance": ("val_frechet",)}
+        charts = {"loss": ("train_g_loss", "train_d_loss"), "Frechet distance": ("val_frechet",)}
         return [Curves(charts), PictureGrid("samples", keeps_all=True)]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -167,7 +167,8 @@ class DCGAN(lk.LightModule):
         g_optimizer.zero_grad()
         self.manual_backward(g_loss)
         g_optimizer.step()
-        self.log_dict({"g_loss": g_loss, "d_loss": d_loss}, prog_bar=True, on_step=False, on_epoch=True)
+        losses = {"train_g_loss": g_loss, "train_d_loss": d_loss}
+        self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Keep real images and as many drawn ones; return what `PictureGrid` draws."""
