@@ -12,6 +12,7 @@ What to expect: see docs/recipes/vision_detection.md for what was measured on th
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ import lightkit as lk
 from lightkit.errors import CheckpointError, ConfigError, DataError, did_you_mean, require
 from recipes.plots import Curves
 from recipes.vision.files import open_picture, to_tensor
-from recipes.vision.panels import Panels, color_of, to_bytes
+from recipes.vision.panels import Panels, color_of, colors_of, enlargement, to_bytes
 from recipes.vision.pretrained import check_weights, copy_pretrained
 from recipes.vision.schedules import Schedule, adamw
 
@@ -69,13 +70,11 @@ class Detector(lk.LightModule):
         if net not in names:
             raise ConfigError(f"Detector(net={net!r}): expected one of {', '.join(names)}{did_you_mean(net, names)}")
         check_weights("Detector", net, weights)
-        try:
-            # one class more than the data's: 0 is the background; without weights_backbone some would be downloaded
-            self.net = models.get_model(
-                net, weights=None, weights_backbone=None, num_classes=num_classes + 1, **(options or {})
-            )
-        except TypeError as error:
-            raise ConfigError(f"Detector(net={net!r}, options={options}): {error}") from None
+        # one class more than the data's: 0 is the background; without weights_backbone some would be downloaded
+        self.net = models.get_model(
+            net, weights=None, weights_backbone=None, num_classes=num_classes + 1, **(options or {})
+        )
+        _check_options(net, options or {}, models.get_model_builder(net), type(self.net))
         self.net_name = net
         self.num_classes = num_classes
         self.lr = lr
@@ -145,7 +144,7 @@ class Detector(lk.LightModule):
         if batch_idx == 0:
             for image, target, guess in zip(*batch, found, strict=True):
                 rows.append((self._drawn(image, target), self._drawn(image, guess)))
-        return {"panels": rows}
+        return {"panels": rows, "colors": colors_of(self._names)}
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[Target]:
         """Return boxes, labels and scores of every image, for batches with or without targets."""
@@ -192,8 +191,11 @@ class Detector(lk.LightModule):
         """Log the same of the test, and each class by itself."""
         result = self._log_precision("test")
         numbers, values = result["classes"].view(-1).tolist(), result["map_per_class"].view(-1).tolist()
-        names = self.class_names or [str(number) for number in range(1, self.num_classes + 1)]
-        self.log_dict({f"test_map_{names[n - 1]}": v for n, v in zip(numbers, values, strict=True) if v >= 0})
+        self.log_dict({f"test_map_{self._names[n - 1]}": v for n, v in zip(numbers, values, strict=True) if v >= 0})
+
+    @property
+    def _names(self) -> list[str]:
+        return self.class_names or [str(number) for number in range(1, self.num_classes + 1)]
 
     def _begin(self, stage: str) -> None:
         detection = require("torchmetrics.detection", "vision", needed_by="Detector")
@@ -221,7 +223,17 @@ class Detector(lk.LightModule):
         boxes, labels = objects["boxes"].cpu()[sure], objects["labels"].cpu()[sure].tolist()
         if not labels:
             return to_bytes(image)
-        drawn: Tensor = utils.draw_bounding_boxes(
-            to_bytes(image), boxes, colors=[color_of(label) for label in labels], width=2
-        )
+        colors = [color_of(label) for label in labels]
+        drawn: Tensor = utils.draw_bounding_boxes(to_bytes(image), boxes * enlargement(image), colors=colors, width=3)
         return drawn
+
+
+def _check_options(net: str, options: dict[str, Any], *takers: Any) -> None:
+    """Raise ConfigError for an option that none of `takers` names; torchvision's models swallow any."""
+    known = {name for taker in takers for name in inspect.signature(taker).parameters} - {"kwargs"}
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"Detector(net={net!r}, options=...): the model has no argument {name!r} (it has: "
+                f"{', '.join(sorted(known))}){did_you_mean(name, known)}"
+            )

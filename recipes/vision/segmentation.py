@@ -22,7 +22,7 @@ import lightkit as lk
 from lightkit.errors import ConfigError, DataError, did_you_mean, require
 from recipes.plots import Curves
 from recipes.vision import raw
-from recipes.vision.panels import Panels, color_of, to_bytes
+from recipes.vision.panels import Panels, color_of, colors_of, enlarged, to_bytes
 from recipes.vision.pretrained import check_weights, copy_pretrained
 from recipes.vision.schedules import Schedule, adamw
 
@@ -137,7 +137,8 @@ class Segmenter(lk.LightModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
         """Log the loss and count the pixels; return the pictures of the first batch that `Panels` draws."""
         predicted = self._evaluate(batch, "test")
-        return {"panels": self._panels(batch, predicted) if batch_idx == 0 else []}
+        rows = self._panels(batch, predicted) if batch_idx == 0 else []
+        return {"panels": rows, "colors": colors_of(self.class_names[1:])}
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the class of every pixel, int64 (batch, height, width), for images with or without masks."""
@@ -172,10 +173,15 @@ class Segmenter(lk.LightModule):
     def on_test_epoch_end(self) -> None:
         """Log the same of the test, and each class by itself."""
         ious = self._log_counts("test")
-        names = [str(number) for number in range(self.num_classes)]
-        if self.picture_input is not None:
-            names = self.picture_input.class_names
-        self.log_dict({f"test_iou_{name}": iou for name, iou in zip(names, ious, strict=True) if iou >= 0})
+        by_name = zip(self.class_names, ious, strict=True)
+        self.log_dict({f"test_iou_{name}": iou for name, iou in by_name if iou >= 0})
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, or their numbers where the data has no names."""
+        if self.picture_input is None:
+            return [str(number) for number in range(self.num_classes)]
+        return self.picture_input.class_names
 
     def _loss(self, logits: Tensor, masks: Tensor, label_smoothing: float = 0.0) -> Tensor:
         return F.cross_entropy(logits, masks, ignore_index=self.ignore_index, label_smoothing=label_smoothing)
@@ -208,7 +214,7 @@ class Segmenter(lk.LightModule):
     def _painted(self, picture: Tensor, mask: Tensor) -> Tensor:
         utils = require("torchvision.utils", "vision", needed_by="Segmenter")
         numbers = range(1, self.num_classes)
-        regions = torch.stack([mask.cpu() == number for number in numbers])
+        regions = torch.stack([enlarged(mask.cpu()) == number for number in numbers])
         painted: Tensor = utils.draw_segmentation_masks(
             picture, regions, alpha=0.7, colors=[color_of(number) for number in numbers]
         )

@@ -158,6 +158,46 @@ def test_truncated_image_is_named(tmp_path: Path, image_folders: Write) -> None:
     assert str(caught.value).startswith(f"{broken}: cannot be read as an image; replace or remove it (")
 
 
+def test_broken_images_are_skipped_and_counted_on_request(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 5, "val": 2})
+    broken = [tmp_path / "train" / "ant" / f"{i}.jpg" for i in range(4)]
+    for path in broken:
+        path.write_bytes(b"not a picture")
+    data = ImageFolderData(root=str(tmp_path), image_size=16, on_bad_file="skip")
+    with pytest.warns(UserWarning) as caught:
+        data.setup("fit")
+    reason = "cannot be read as an image; replace or remove it (cannot identify image file"
+    problems = [f"{path}: {reason} '{path}')" for path in broken]
+    assert [str(warning.message) for warning in caught] == [
+        f"ImageFolderData(on_bad_file='skip'): skipped 4 of 15 files: {'; '.join(problems[:3])}; and 1 more"
+    ]
+    assert data.train_set is not None and len(data.train_set) == 11
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == 11
+
+
+def test_a_class_of_which_nothing_can_be_read_is_an_error_even_when_skipping(
+    tmp_path: Path, image_folders: Write
+) -> None:
+    image_folders(tmp_path, {"train": 1})
+    (tmp_path / "train" / "bee" / "0.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipped 1 of 3 files"), pytest.raises(DataError) as caught:
+        ImageFolderData(root=str(tmp_path), on_bad_file="skip").setup("fit")
+    assert str(caught.value).startswith(f"ImageFolderData: no images in {tmp_path}/train/bee; ")
+
+
+def test_a_label_out_of_range_is_named_with_its_file_and_row(tmp_path: Path, mnist_files: Write) -> None:
+    mnist_files(tmp_path, "MNIST")
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[8 + 17] = content[8 + 40] = 12  # 8 bytes of header
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(root=str(tmp_path), download=False).setup("fit")
+    assert str(caught.value) == (
+        f"{path}, row 17: label 12, but the classes are numbered 0 to 9 (2 of 60 labels are wrong)"
+    )
+
+
 MNIST_FILES = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 )
