@@ -148,8 +148,8 @@ class Detector(lk.LightModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[Target]:
         """Return boxes, labels and scores of every image, for batches with or without targets."""
-        images = batch[0] if isinstance(batch, tuple) else batch
-        return self(images)
+        # pinning turns the tuple of images and targets into a list
+        return self(batch if isinstance(batch[0], Tensor) else batch[0])
 
     @torch.no_grad()
     def predict_raw(self, path: str) -> list[tuple[str, float]]:

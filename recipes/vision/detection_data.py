@@ -152,7 +152,7 @@ class DetectionData(lk.LightDataModule):
         }
         self.is_generated = root is None and train_annotations is None and test_annotations is None
         # a file that was named must be there; the usual one may be missing
-        self.has_val = val_annotations is not None or self.files["val"][0].is_file()
+        self.has_val = val_annotations is not None or (root is not None and self.files["val"][0].is_file())
         self.image_size = image_size
         self.generated = dict(zip(PARTS, generated, strict=True))
         self.val_fraction = val_fraction

@@ -165,10 +165,10 @@ class FastClassifier(BaseClassifier):
             )
 
     def configure_optimizers(self) -> Any:
-        """Return SGD with one group for weights and one for biases, and their linear rise and fall."""
-        learn = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        biases = [parameter for parameter in learn if parameter.ndim == 1]
-        weights = [parameter for parameter in learn if parameter.ndim > 1]
+        """Return SGD with one group for batch norm's biases and one for the rest, and their linear rise and fall."""
+        biases = [module.bias for module in self.net.modules() if isinstance(module, Norm)]
+        of_norm = {id(bias) for bias in biases}
+        weights = [p for p in self.parameters() if p.requires_grad and id(p) not in of_norm]
         bias_lr = self.lr * self.bias_lr_factor
         groups: list[dict[str, Any]] = [
             {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay},

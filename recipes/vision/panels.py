@@ -59,7 +59,7 @@ class Panels(lk.Callback):
         rows: how many images to draw.
     """
 
-    def __init__(self, titles: Sequence[str], rows: int = 6) -> None:
+    def __init__(self, titles: Sequence[str], rows: int = 4) -> None:
         self.titles = tuple(titles)
         self.rows = rows
         self.found: list[Sequence[Tensor]] = []

@@ -216,7 +216,7 @@ class Segmenter(lk.LightModule):
         numbers = range(1, self.num_classes)
         regions = torch.stack([enlarged(mask.cpu()) == number for number in numbers])
         painted: Tensor = utils.draw_segmentation_masks(
-            picture, regions, alpha=0.7, colors=[color_of(number) for number in numbers]
+            picture, regions, alpha=0.9, colors=[color_of(number) for number in numbers]
         )
         return painted
 

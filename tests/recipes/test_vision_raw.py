@@ -144,6 +144,17 @@ def test_the_fast_recipe_learns_digits_on_the_cpu(make_trainer: MakeTrainer) -> 
     assert metrics["test_acc"] > 0.9
 
 
+def test_batch_norm_s_biases_alone_learn_at_their_own_rate(make_trainer: MakeTrainer) -> None:
+    model = FastClassifier(in_channels=1, width=4, lr=0.1, bias_lr_factor=10.0)
+    trainer = make_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, logger=False)
+    trainer.fit(model, datamodule=LargeDigits(batch_size=8))
+    rest, biases = trainer.optimizers[0].param_groups
+    assert [len(group["params"]) for group in (rest, biases)] == [8, 6]  # 6 convolutions, a bias and the head
+    assert (rest["max_lr"], biases["max_lr"]) == (0.1, 1.0)
+    assert rest["weight_decay"] * rest["max_lr"] == pytest.approx(biases["weight_decay"] * biases["max_lr"])
+    assert not model.net.whiten.weight.requires_grad  # type: ignore[union-attr]
+
+
 def test_the_fast_recipe_needs_images_in_memory(
     tmp_path: Path, image_folders: Write, make_trainer: MakeTrainer
 ) -> None:
