@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkit.errors import DataError
+from lightkit.errors import DataError, MissingDataError
 from recipes.vision.files import OnBadFile, open_picture, to_tensor, warn_of_skipped
 
 _EDGE = 1.0  # pixels that a box may lie outside: rounding, which is cut off
@@ -76,7 +76,8 @@ def read_coco(
         The images in the order of the file, and the names of the classes 1, 2, ..., in the order of their ids.
 
     Raises:
-        DataError: the file is not there or not in COCO's form; a row names no image or class, or its box is
+        MissingDataError: the file is not there.
+        DataError: it is not in COCO's form; a row names no image or class, or its box is
             empty or outside the image. Says which row.
     """
     content = _parse(path, owner)
@@ -109,7 +110,7 @@ def _labelled(file: Path, image: _Image, boxes: list[tuple[list[float], int]], s
 
 def _parse(path: Path, owner: str) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(f"{owner}: no file {path}; expected COCO's form, {_FORM}")
+        raise MissingDataError(f"{owner}: no file {path}; expected COCO's form, {_FORM}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # JSONDecodeError says line and column; UnicodeDecodeError the byte

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.vision.coco import LabelledImage, read_coco
 from recipes.vision.files import OnBadFile, check_on_bad_file, keep_usable
 from recipes.vision.image_data import as_fetched, check_fraction
 from recipes.vision.images import part_of
-from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of
+from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of, write_detection
 from recipes.vision.transforms import build_transforms
 
 Target = dict[str, Tensor]
@@ -186,7 +186,9 @@ class DetectionData(lk.LightDataModule):
         is_split = part != "test" and not self.has_val
         annotations, folder = self.files["train" if is_split else part]
         if not folder.is_dir():
-            raise DataError(f"DetectionData: no folder {folder}; expected the images that {annotations} lists there")
+            raise MissingDataError(
+                f"DetectionData: no folder {folder}; expected the images that {annotations} lists there"
+            )
         images, names = read_coco(annotations, folder, owner="DetectionData", on_bad_file=self.on_bad_file)
         known = getattr(self, "class_names", names)
         if names != known:
@@ -198,6 +200,12 @@ class DetectionData(lk.LightDataModule):
             fractions = {"val": self.val_fraction, "test": 0.0}
             images = [images[i] for i in part_of(part, len(images), fractions, self.split_seed)]
         return images
+
+    def generate(self, root: Path, model: lk.LightModule) -> None:
+        """Write drawings with as many categories as the model has classes, and read those; for `lightkit check`."""
+        write_detection(root, (8, 4, 4), size=self.image_size, classes=int(getattr(model, "num_classes", 3)))
+        self.files = {part: (root / part / "annotations.json", root / part / "images") for part in PARTS}
+        self.has_val, self.is_generated = True, False
 
     def _loader(self, part: str) -> DataLoader[Any]:
         return DataLoader(

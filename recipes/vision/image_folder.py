@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from lightkit.errors import DataError, require
+import lightkit as lk
+from lightkit.errors import DataError, MissingDataError, require
 from recipes.vision.files import OnBadFile, check_on_bad_file, keep_usable, open_picture
 from recipes.vision.image_data import ImageData, check_fraction
 from recipes.vision.images import FileImages, stratified_split
@@ -97,7 +98,7 @@ class ImageFolderData(ImageData):
     def _classes(self) -> list[str]:
         """Return the names of the class folders of train, in alphabetical order."""
         if not self.train_dir.is_dir():
-            raise DataError(
+            raise MissingDataError(
                 f"ImageFolderData: no folder {self.train_dir}; expected one folder per class there, "
                 f"{self.train_dir}/CLASS/*.jpg (set data.root, or data.train_dir)"
             )
@@ -113,7 +114,7 @@ class ImageFolderData(ImageData):
         """Return path and class number of every image of a part."""
         torchvision_folder = require("torchvision.datasets.folder", "vision", needed_by="ImageFolderData")
         if not folder.is_dir():
-            raise DataError(
+            raise MissingDataError(
                 f"ImageFolderData: no folder {folder}; this stage needs the images {folder}/CLASS/*.jpg"
             )
         unknown = sorted({e.name for e in folder.iterdir() if e.is_dir()} - set(self.class_names))
@@ -141,3 +142,18 @@ class ImageFolderData(ImageData):
                 f"ImageFolderData: no images in {', '.join(empty)}; read are {', '.join(extensions)}"
             )
         return files
+
+    def generate(self, root: Path, model: lk.LightModule) -> None:
+        """Write pictures of noise in as many class folders as the model has classes; for `lightkit check`."""
+        from PIL import Image
+
+        self.train_dir, self.val_dir, self.test_dir = (root / part for part in ("train", "val", "test"))
+        self.has_val = True
+        generator = torch.Generator().manual_seed(0)
+        for folder in (self.train_dir, self.val_dir, self.test_dir):
+            for number in range(int(getattr(model, "num_classes", 2))):
+                place = folder / f"class{number:04d}"
+                place.mkdir(parents=True)
+                for picture in range(4):
+                    pixels = torch.randint(0, 256, (40, 48, 3), generator=generator, dtype=torch.uint8)
+                    Image.fromarray(pixels.numpy()).save(place / f"{picture}.png")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError, require
+from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.vision.files import (
     OnBadFile,
     check_on_bad_file,
@@ -26,7 +26,7 @@ from recipes.vision.files import (
 from recipes.vision.image_data import as_fetched, check_fraction
 from recipes.vision.images import part_of
 from recipes.vision.raw import PictureInput
-from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of
+from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of, write_segmentation
 from recipes.vision.transforms import build_transforms
 
 Batch = tuple[Tensor, Tensor]
@@ -172,7 +172,7 @@ class SegmentationData(lk.LightDataModule):
         """Return picture and mask file of a part, in the order of their names."""
         has_parts = (root / "train").is_dir()
         if has_parts and part == "test" and not (root / "test").is_dir():
-            raise DataError(
+            raise MissingDataError(
                 f"SegmentationData: no folder {root / 'test'}; this stage needs {root / 'test'}/images and masks"
             )
         if has_parts and (part == "test" or (root / "val").is_dir()):
@@ -214,6 +214,11 @@ class SegmentationData(lk.LightDataModule):
             )
         return mask
 
+    def generate(self, root: Path, model: lk.LightModule) -> None:
+        """Write drawings with masks of the classes asked for, and read those; for `lightkit check`."""
+        write_segmentation(root, (8, 4, 4), size=self.image_size, classes=len(self.class_names))
+        self.root = root
+
     def _loader(self, part: str) -> DataLoader[Batch]:
         return DataLoader(
             self.sets[part],
@@ -251,7 +256,7 @@ def _pairs_in(folder: Path) -> list[Pair]:
     suffixes = require("torchvision.datasets.folder", "vision", needed_by="SegmentationData").IMG_EXTENSIONS
     for kind in ("images", "masks"):
         if not (folder / kind).is_dir():
-            raise DataError(
+            raise MissingDataError(
                 f"SegmentationData: no folder {folder / kind}; expected {folder}/images/NAME.jpg and "
                 f"{folder}/masks/NAME.png (set data.root)"
             )

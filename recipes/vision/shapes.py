@@ -94,13 +94,16 @@ def numbers_of(part: str, count: int) -> range:
     return range(first, first + count)
 
 
-def write_segmentation(folder: Path, counts: Sequence[int] = (40, 10, 10), size: int = 64) -> None:
+def write_segmentation(
+    folder: Path, counts: Sequence[int] = (40, 10, 10), size: int = 64, classes: int = 1 + len(SHAPES)
+) -> None:
     """Write `PART/images/NUMBER.jpg` and `PART/masks/NUMBER.png` for train, val and test.
 
     Args:
         folder: where to.
         counts: pictures of the three parts.
         size: height and width, pixels.
+        classes: number of classes, the background included; shapes beyond are taken for earlier classes.
     """
     from PIL import Image
 
@@ -111,19 +114,23 @@ def write_segmentation(folder: Path, counts: Sequence[int] = (40, 10, 10), size:
             drawing = draw(number, size)
             name = f"{number:07d}"
             Image.fromarray(drawing.image.permute(1, 2, 0).numpy()).save(folder / part / "images" / f"{name}.jpg")
-            Image.fromarray(drawing.mask.numpy()).save(folder / part / "masks" / f"{name}.png")
+            Image.fromarray((drawing.mask % classes).numpy()).save(folder / part / "masks" / f"{name}.png")
 
 
-def write_detection(folder: Path, counts: Sequence[int] = (40, 10, 10), size: int = 64) -> None:
+def write_detection(
+    folder: Path, counts: Sequence[int] = (40, 10, 10), size: int = 64, classes: int = len(SHAPES)
+) -> None:
     """Write `PART/images/NUMBER.jpg` and `PART/annotations.json`, in COCO's form, for train, val and test.
 
     Args:
         folder: where to.
         counts: pictures of the three parts.
         size: height and width, pixels.
+        classes: number of categories; shapes beyond are taken for earlier ones.
     """
     from PIL import Image
 
+    names = [*SHAPES, *(f"class{number}" for number in range(len(SHAPES), classes))][:classes]
     for part, count in zip(PARTS, counts, strict=True):
         (folder / part / "images").mkdir(parents=True, exist_ok=True)
         images: list[dict[str, object]] = []
@@ -140,13 +147,13 @@ def write_detection(folder: Path, counts: Sequence[int] = (40, 10, 10), size: in
                     {
                         "id": len(annotations) + 1,
                         "image_id": number,
-                        "category_id": label,
+                        "category_id": (label - 1) % classes + 1,
                         "bbox": box,
                         "area": box[2] * box[3],
                         "iscrowd": 0,
                     }
                 )
-        categories = [{"id": place, "name": name} for place, name in enumerate(SHAPES, start=1)]
+        categories = [{"id": place, "name": name} for place, name in enumerate(names, start=1)]
         coco = {"images": images, "annotations": annotations, "categories": categories}
         (folder / part / "annotations.json").write_text(json.dumps(coco), encoding="utf-8")
 

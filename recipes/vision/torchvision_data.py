@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkit.errors import ConfigError, DataError, did_you_mean, require
+import lightkit as lk
+from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean, require
 from recipes.vision.image_data import ImageData, check_fraction, check_labels
 from recipes.vision.images import TensorImages, stratified_split
 
@@ -37,8 +38,8 @@ class TorchvisionData(ImageData):
 
     Raises:
         ConfigError: `name` is none of these, or `val_fraction` is not between 0 and 1.
-        DataError: the files are not there and cannot be downloaded, says which to put where; or a label is
-            no number of a class, names file and row.
+        MissingDataError: the files are not there and cannot be downloaded; says which to put where.
+        DataError: a label is no number of a class, names file and row.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class TorchvisionData(ImageData):
         self.root = Path(root)
         self.download = download
         self.val_fraction = val_fraction
+        self._made_up = False
         self.save_hyperparameters(ignore=["augment", "mix"])
 
     def prepare_data(self) -> None:
@@ -83,13 +85,15 @@ class TorchvisionData(ImageData):
 
     def _read(self, *, train: bool, download: bool = False) -> tuple[Tensor, Tensor]:
         """Return images, uint8 (images, channels, height, width), and labels; sets names and shape."""
+        if self._made_up:
+            return self._noise()
         who = f"TorchvisionData(name={self.dataset!r})"
         datasets = require("torchvision.datasets", "vision", needed_by=who)
         source = getattr(datasets, self.dataset)
         try:
             found = source(str(self.root), train=train, download=download)
         except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
-            raise DataError(self._missing(source, error)) from None
+            raise self._not_read(source, error) from None
         images = torch.as_tensor(found.data)
         # MNIST's kind has no channel, CIFAR's has it last
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -99,14 +103,23 @@ class TorchvisionData(ImageData):
         check_labels(labels, self.class_names, str(self._labels_file(source, train=train)))
         return images, labels
 
+    def _noise(self) -> tuple[Tensor, Tensor]:
+        """Return images of noise, at least four of each class and two batches; sets names and shape."""
+        self.image_shape = (3, 32, 32) if self.dataset.startswith("CIFAR") else (1, 28, 28)
+        self.class_names = [str(number) for number in range(100 if self.dataset == "CIFAR100" else 10)]
+        labels = torch.arange(max(4 * len(self.class_names), 2 * self.batch_size)) % len(self.class_names)
+        generator = torch.Generator().manual_seed(0)
+        shape = (len(labels), *self.image_shape)
+        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), labels
+
     def _labels_file(self, source: Any, *, train: bool) -> Path:
         """Return the file that holds the labels; the folder of CIFAR's, which are spread over several files."""
         if hasattr(source, "base_folder"):
             return self.root / str(source.base_folder)
         return self.root / self.dataset / "raw" / f"{'train' if train else 't10k'}-labels-idx1-ubyte"
 
-    def _missing(self, source: Any, error: Exception) -> str:
-        """Say which files belong where, and what is the matter with those that are there."""
+    def _not_read(self, source: Any, error: Exception) -> DataError:
+        """Return the error that says which files belong where, or what is the matter with those that are there."""
         if hasattr(source, "base_folder"):
             folder = self.root / source.base_folder
             names = [name for name, _ in (*source.train_list, *source.test_list)] + [source.meta["filename"]]
@@ -119,11 +132,19 @@ class TorchvisionData(ImageData):
         root = str(self.root)
         message = f"TorchvisionData(name={self.dataset!r}, root={root!r}, download={self.download}): "
         if not missing:
-            return (
+            return DataError(
                 message + f"the files in {folder} cannot be read; delete them and get them again ({reason})"
             )
         if packed:
-            return message + f"found only {', '.join(packed)} in {folder}: unpack with `gunzip {folder}/*.gz`"
+            return MissingDataError(
+                message + f"found only {', '.join(packed)} in {folder}: unpack with `gunzip {folder}/*.gz`"
+            )
         failed = f" and the download failed ({reason})" if self.download else ""
         advice = "" if self.download else ", or set data.download to true"
-        return message + f"no {', '.join(missing)} in {folder}{failed}; put the unpacked files there{advice}"
+        return MissingDataError(
+            message + f"no {', '.join(missing)} in {folder}{failed}; put the unpacked files there{advice}"
+        )
+
+    def generate(self, root: Path, model: lk.LightModule) -> None:
+        """Read made-up images of the set's shape and number of classes from now on; for `lightkit check`."""
+        self._made_up = True

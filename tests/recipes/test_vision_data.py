@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lightkit as lk
-from lightkit.errors import DataError
+from lightkit.errors import DataError, MissingDataError
 from recipes.vision.augment import RandomAffine
 from recipes.vision.data import DigitsData, ImageFolderData, TorchvisionData
 from recipes.vision.images import stratified_split
@@ -251,3 +251,47 @@ def test_broken_mnist_file_is_reported(tmp_path: Path, mnist_files: Write) -> No
         TorchvisionData(root=str(tmp_path)).setup("fit")
     start = f"TorchvisionData(name='MNIST', root='{tmp_path}', download=True): the files in {folder} "
     assert str(caught.value).startswith(start + "cannot be read; delete them and get them again (")
+
+
+@pytest.mark.parametrize("name", ["MNIST", "CIFAR100"])
+def test_made_up_images_have_the_set_s_shape_and_classes(name: str, tmp_path: Path) -> None:
+    data = TorchvisionData(name=name, root=str(tmp_path), download=False, batch_size=16)
+    with pytest.raises(MissingDataError):
+        data.setup("fit")
+    data.generate(tmp_path, lk.LightModule())
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (16, *data.image_shape) and int(labels.max()) < len(data.class_names)
+    assert (data.image_shape, len(data.class_names)) == (((1, 28, 28), 10) if name == "MNIST" else ((3, 32, 32), 100))
+
+
+def test_made_up_folders_have_the_model_s_classes(tmp_path: Path) -> None:
+    from recipes.vision.classification import ImageClassifier
+
+    data = ImageFolderData(root=str(tmp_path / "nowhere"), image_size=16)
+    with pytest.raises(MissingDataError):
+        data.setup("fit")
+    data.generate(tmp_path / "made_up", ImageClassifier(num_classes=3, width=4))
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    assert data.class_names == ["class0000", "class0001", "class0002"]
+    assert [len(s) for s in (data.train_set, data.val_set, data.test_set) if s is not None] == [12, 12, 12]
+
+
+def test_made_up_masks_and_boxes_have_the_classes_asked_for(tmp_path: Path) -> None:
+    from recipes.vision.detection import Detector
+    from recipes.vision.detection_data import DetectionData
+    from recipes.vision.segmentation_data import SegmentationData
+
+    masks = SegmentationData(root=str(tmp_path / "nowhere"), class_names=["road", "car"], image_size=24)
+    boxes = DetectionData(root=str(tmp_path / "nowhere"), image_size=24)
+    for data in (masks, boxes):
+        with pytest.raises(MissingDataError):
+            data.setup("fit")
+    masks.generate(tmp_path / "masks", lk.LightModule())
+    boxes.generate(tmp_path / "boxes", Detector(net="ssdlite320_mobilenet_v3_large", num_classes=5))
+    for data in (masks, boxes):
+        data.setup("fit")
+    numbers = torch.stack([mask for _, mask in (masks.sets["train"][i] for i in range(8))])
+    assert numbers.unique().tolist() == [0, 1]
+    assert boxes.class_names == ["disc", "square", "triangle", "class3", "class4"]
