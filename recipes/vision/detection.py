@@ -23,7 +23,7 @@ from lightkit.errors import CheckpointError, ConfigError, DataError, did_you_mea
 from recipes.plots import Curves
 from recipes.vision.files import open_picture, to_tensor
 from recipes.vision.panels import Panels, color_of, colors_of, enlargement, to_bytes
-from recipes.vision.pretrained import check_weights, copy_pretrained
+from recipes.vision.pretrained import average_faster, check_weights, copy_pretrained
 from recipes.vision.schedules import Schedule, adamw
 
 Target = dict[str, Tensor]
@@ -58,7 +58,7 @@ class Detector(lk.LightModule):
         num_classes: int = 3,
         weights: str | None = None,
         options: dict[str, Any] | None = None,
-        lr: float = 0.0005,
+        lr: float = 0.001,
         weight_decay: float = 0.01,
         schedule: Schedule = "one_cycle",
         min_score: float = 0.5,
@@ -74,6 +74,7 @@ class Detector(lk.LightModule):
         self.net = models.get_model(
             net, weights=None, weights_backbone=None, num_classes=num_classes + 1, **(options or {})
         )
+        average_faster(self.net)
         _check_options(net, options or {}, models.get_model_builder(net), type(self.net))
         self.net_name = net
         self.num_classes = num_classes

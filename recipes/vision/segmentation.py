@@ -23,7 +23,7 @@ from lightkit.errors import ConfigError, DataError, did_you_mean, require
 from recipes.plots import Curves
 from recipes.vision import raw
 from recipes.vision.panels import Panels, color_of, colors_of, enlarged, to_bytes
-from recipes.vision.pretrained import check_weights, copy_pretrained
+from recipes.vision.pretrained import average_faster, check_weights, copy_pretrained
 from recipes.vision.schedules import Schedule, adamw
 
 
@@ -70,6 +70,7 @@ class Segmenter(lk.LightModule):
         check_weights("Segmenter", net, weights)
         # without weights_backbone torchvision would download some
         self.net = models.get_model(net, weights=None, weights_backbone=None, num_classes=num_classes)
+        average_faster(self.net)
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.net_name = net
