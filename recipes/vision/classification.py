@@ -13,19 +13,18 @@ on part of CIFAR-10) 0.62 in a minute.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from lightkit.errors import DataError
+from recipes.vision.base import BaseClassifier, Views, accuracy
+from recipes.vision.networks import TorchvisionNet, build_network
+from recipes.vision.pretrained import check_weights, copy_pretrained
+from recipes.vision.schedules import Schedule, adamw
 
-import lightkit as lk
-from lightkit.errors import ConfigError, DataError
-from recipes.plots import ClassificationReport, Curves
-from recipes.vision.networks import build_network
+__all__ = ["ImageClassifier", "accuracy"]
 
 
-class ImageClassifier(lk.LightModule):
+class ImageClassifier(BaseClassifier):
     """Train a network to tell classes of images apart, with AdamW under a one-cycle learning rate.
 
     Args:
@@ -35,12 +34,20 @@ class ImageClassifier(lk.LightModule):
         image_size: height and width of the images; only "mlp" depends on it.
         width: channels of the first stage of "small_cnn", units of "mlp"; torchvision's models have theirs.
         dropout: share of features that "mlp" and "small_cnn" drop before their last layer.
-        weights: pretrained weights of a torchvision model ("DEFAULT" or a name); None starts at random.
+        weights: pretrained weights of a torchvision model: "DEFAULT", a name, or a file; None starts at random.
+            They are read when a fit, or another run without a checkpoint, begins.
         lr: peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay (Loshchilov, Hutter 2019).
         schedule: "one_cycle" rises to `lr` and falls to nearly 0 over the whole fit (Smith, Topin 2018);
             "constant" stays at `lr`.
         label_smoothing: share of the target that is spread over all classes, in training only.
+        channels_last: keep images and convolutions in channels-last layout, which is faster on CPUs, and on
+            GPUs with tensor cores.
+        test_time_augmentation: what tests and predictions average the logits of: "none" the image alone,
+            "mirror" it and its mirror image, "mirror_shift" these, also moved by a pixel to either corner.
+
+    Attributes:
+        picture_input: how image files become inputs, and the names of the classes; travels in checkpoints.
 
     Raises:
         ConfigError: an unknown `net` or `weights`, a one-cycle schedule for a fit without an end.
@@ -58,111 +65,61 @@ class ImageClassifier(lk.LightModule):
         weights: str | None = None,
         lr: float = 0.01,
         weight_decay: float = 0.05,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        schedule: Schedule = "one_cycle",
         label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        test_time_augmentation: Views = "none",
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.net = build_network(
-            net,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            image_size=image_size,
-            width=width,
-            dropout=dropout,
-            weights=weights,
+        own_networks = ("mlp", "small_cnn")
+        super().__init__(
+            num_classes,
+            in_channels if net in own_networks else None,
+            label_smoothing,
+            channels_last,
+            test_time_augmentation,
         )
+        self.save_hyperparameters()
+        self.use_network(
+            build_network(
+                net,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                image_size=image_size,
+                width=width,
+                dropout=dropout,
+            )
+        )
+        check_weights("ImageClassifier", net, weights)
         self.net_name = net
-        self.num_classes = num_classes
-        self.in_channels = in_channels
         self.image_size = image_size
         self.lr = lr
         self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.label_smoothing = label_smoothing
+        self.schedule: Schedule = schedule
+        # not read in __init__: a checkpoint brings its own, and must not need the network
+        self._weights_to_read = weights
 
     def setup(self, stage: str) -> None:
-        """Compare the data's classes and shape with the network's, before the first batch."""
-        data = getattr(self.trainer, "datamodule", None)
-        names: list[str] | None = getattr(data, "class_names", None)
-        shape: tuple[int, int, int] | None = getattr(data, "image_shape", None)
-        if names is not None and len(names) != self.num_classes:
-            raise DataError(
-                f"ImageClassifier(num_classes={self.num_classes}): the data has {len(names)} classes "
-                f"({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}); "
-                f"set model.num_classes to {len(names)}"
-            )
-        if shape is None:
-            return
-        if self.net_name in ("mlp", "small_cnn") and shape[0] != self.in_channels:
-            raise DataError(
-                f"ImageClassifier(in_channels={self.in_channels}): the data has {shape[0]} channels; "
-                f"set model.in_channels to {shape[0]}"
-            )
-        if self.net_name == "mlp" and shape[1:] != (self.image_size, self.image_size):
+        """Compare the data with the network, and read pretrained weights."""
+        super().setup(stage)
+        if self._weights_to_read is not None:
+            assert isinstance(self.net, TorchvisionNet)
+            copy_pretrained(self.net.model, "ImageClassifier", self.net_name, self._weights_to_read)
+            self._weights_to_read = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the names and sizes that the checkpoint holds; its weights take the place of pretrained ones."""
+        super().on_load_checkpoint(checkpoint)
+        self._weights_to_read = None
+
+    def check_data(self, names: list[str] | None, shape: tuple[int, int, int] | None) -> None:
+        """Raise DataError where classes, channels or, for "mlp", the size are not the network's."""
+        super().check_data(names, shape)
+        if shape is not None and self.net_name == "mlp" and shape[1:] != (self.image_size, self.image_size):
             raise DataError(
                 f"ImageClassifier(image_size={self.image_size}): the data is {shape[1]}x{shape[2]} pixels; "
                 f"set model.image_size to {shape[1]}"
             )
 
-    def configure_callbacks(self) -> list[lk.Callback]:
-        """Return the callbacks that draw the curves and the report on the test."""
-        return [
-            Curves({"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}),
-            ClassificationReport(),
-        ]
-
     def configure_optimizers(self) -> Any:
         """Return AdamW and, unless the rate is constant, its one-cycle schedule, stepped every batch."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        if self.schedule == "constant":
-            return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ConfigError(
-                "ImageClassifier(schedule='one_cycle'): the fit has no end to fall towards; "
-                "set trainer.max_epochs or max_steps, or model.schedule to 'constant'"
-            )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map float images (batch, channels, height, width) to logits (batch, classes)."""
-        logits: Tensor = self.net(images)
-        return logits
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the smoothed cross-entropy of the batch, a 0-dim tensor; log it and the accuracy."""
-        images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-        self.log("train_acc", accuracy(logits, labels), on_step=False, on_epoch=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log loss and accuracy of the validation images."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Log loss and accuracy of the test images; return what `ClassificationReport` draws from."""
-        return self._evaluate(batch, "test")
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the probabilities of the classes, (batch, classes), for images with or without labels."""
-        images = batch[0] if isinstance(batch, (tuple, list)) else batch
-        return self(images).softmax(dim=1)
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
-        images, labels = batch
-        logits = self(images)
-        self.log(f"{stage}_loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", accuracy(logits, labels), prog_bar=True, sync_dist=True)
-        return {"inputs": images, "logits": logits, "labels": labels}
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of rows of `logits` (batch, classes) that are largest at `labels` (batch,)."""
-    # lightkit's epoch means weigh batches by their size, so this equals torchmetrics' micro accuracy
-    # without the two seconds that importing torchmetrics takes
-    return (logits.argmax(dim=1) == labels).float().mean()
+        return adamw(self, self.lr, self.weight_decay, self.schedule)

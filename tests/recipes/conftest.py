@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import lightkit as lk
+from lightkit.cli.job import Job, prepare_job
 
 CLASSES = 10
 
@@ -91,5 +92,18 @@ def make_trainer(tmp_path: Path) -> Callable[..., lk.Trainer]:
         quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
         defaults = {"max_epochs": 2, "default_root_dir": tmp_path, "accelerator": "cpu", **quiet}
         return lk.Trainer(**{**defaults, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def small_job(tmp_path: Path) -> Callable[..., Job]:
+    """`small_job(config, *options)` builds a config's job: one epoch of two steps, written below tmp_path."""
+
+    def make(config: str, *options: str) -> Job:
+        small = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+        quiet = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+        where = f"--trainer.default_root_dir={tmp_path}"
+        return prepare_job("fit", [config, *small, *quiet, where, *options])
 
     return make

@@ -54,13 +54,20 @@ def run_and_check(job: Job) -> None:
     assert {"test_loss", "test_acc"} <= set(job.trainer.callback_metrics)
 
 
-def test_there_are_five_configs_and_each_says_what_it_is(repository: Path) -> None:
+def test_every_config_says_what_it_is_and_has_a_page(repository: Path) -> None:
     from lightkit.cli.shipped import describe
 
     configs = sorted((repository / "configs" / "vision").glob("*.yaml"))
-    assert [c.stem for c in configs] == ["cifar10", "digits", "fashion_mnist", "image_folder", "mnist"]
+    names = {c.stem for c in configs}
+    assert names >= {
+        "cifar10", "cifar10_fast", "detection", "digits", "fashion_mnist", "image_folder", "mnist", "segmentation",
+    }  # fmt: skip
+    pages = repository / "docs" / "recipes"
+    assert [name for name in sorted(names) if not (pages / f"vision_{name}.md").is_file()] == []
+    for name in names:
+        assert f"lightkit fit vision/{name}" in (pages / f"vision_{name}.md").read_text(encoding="utf-8")
     lines = [describe(config) for config in configs]
-    assert all(20 < len(line) <= 110 for line in lines)
+    assert all(20 < len(line) <= 120 for line in lines)
     assert len(set(lines)) == len(lines)
 
 
@@ -83,6 +90,12 @@ def test_cifar10_config_trains_and_draws(tmp_path: Path, cifar10_files: Write) -
     run_and_check(job_of("vision/cifar10", tmp_path, f"--data.root={tmp_path / 'data'}"))
 
 
+def test_cifar10_fast_config_trains_and_draws(tmp_path: Path, cifar10_files: Write) -> None:
+    cifar10_files(tmp_path / "data")
+    options = [f"--data.root={tmp_path / 'data'}", "--data.val_fraction=0.2", "--trainer.check_val_every_n_epoch=1"]
+    run_and_check(job_of("vision/cifar10_fast", tmp_path, *options))
+
+
 def test_image_folder_config_trains_and_draws(tmp_path: Path, image_folders: Write) -> None:
     image_folders(tmp_path / "data", {"train": 12, "test": 4})
     options = [f"--data.root={tmp_path / 'data'}", "--data.image_size=16", "--model.num_classes=3"]
@@ -95,19 +108,70 @@ def test_every_kind_of_network_takes_grey_images(net: str) -> None:
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
 
 
-def test_a_pretrained_network_keeps_all_but_its_last_layer() -> None:
+def test_a_pretrained_network_keeps_all_but_its_last_layer(tmp_path: Path) -> None:
     from torchvision.models import get_model
 
-    from recipes.vision.networks import _replace_last_layer
+    from recipes.vision.pretrained import copy_pretrained
 
     for name in ("resnet18", "mobilenet_v3_small", "squeezenet1_1"):
-        model = get_model(name, weights=None)
-        before = dict(model.named_parameters())
-        _replace_last_layer(model, 3)
-        after = dict(model.named_parameters())
-        changed = [key for key in after if after[key] is not before[key]]
-        assert len(changed) == 2 and before.keys() == after.keys()
-        assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+        pretrained, model = get_model(name, weights=None).state_dict(), get_model(name, weights=None, num_classes=3)
+        torch.save(pretrained, tmp_path / f"{name}.pth")
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        copy_pretrained(model, "ImageClassifier", name, str(tmp_path / f"{name}.pth"))
+        kept = [key for key, value in model.state_dict().items() if value.shape != pretrained[key].shape]
+        assert len(kept) == 2 and all(torch.equal(model.state_dict()[key], before[key]) for key in kept)
+        taken = [key for key in before if key not in kept]
+        assert all(torch.equal(model.state_dict()[key], pretrained[key]) for key in taken)
+
+
+def test_pretrained_weights_are_read_when_a_fit_begins_and_not_to_load_a_checkpoint(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    from torchvision.models import get_model
+
+    weights = tmp_path / "resnet18.pth"
+    torch.save(get_model("resnet18", weights=None).state_dict(), weights)
+    model = ImageClassifier(net="resnet18", weights=str(weights), lr=0.0, schedule="constant", weight_decay=0.0)
+    trainer = make_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    trainer.fit(model, datamodule=DigitsData(batch_size=4))
+    taken = torch.load(weights, weights_only=True)["layer1.0.conv1.weight"]
+    assert torch.equal(model.net.model.layer1[0].conv1.weight, taken)  # type: ignore[union-attr, index]
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    weights.unlink()
+    again = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert torch.equal(again.net.model.layer1[0].conv1.weight, taken)  # type: ignore[union-attr, index]
+
+
+def test_a_file_that_holds_other_weights_is_refused(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.pth")
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    fit = make_trainer().fit
+    call = f"ImageClassifier(net='resnet18', weights='{tmp_path}/other.pth')"
+    with pytest.raises(DataError) as caught:
+        fit(ImageClassifier(net="resnet18", weights=f"{tmp_path}/other.pth"), datamodule=DigitsData())
+    assert str(caught.value) == (
+        f"{call}: only 1 of the model's 122 tensors are there in this size; these are not weights of resnet18"
+    )
+    with pytest.raises(DataError) as caught:
+        fit(ImageClassifier(net="resnet18", weights=f"{tmp_path}/broken.pth"), datamodule=DigitsData())
+    assert f"{tmp_path}/broken.pth cannot be read as weights saved by torch (" in str(caught.value)
+
+
+def test_weights_that_cannot_be_downloaded_say_where_to_put_them(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models import ResNet18_Weights
+
+    url = "http://127.0.0.1:9/resnet18-f37072fd.pth"  # nothing listens there
+    monkeypatch.setitem(vars(ResNet18_Weights.DEFAULT.value), "url", url)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        make_trainer().fit(ImageClassifier(net="resnet18", weights="DEFAULT"), datamodule=DigitsData())
+    assert str(caught.value) == (
+        f"ImageClassifier(net='resnet18', weights='DEFAULT'): {url} cannot be downloaded (<urlopen error [Errno "
+        f"111] Connection refused>); put the file into {tmp_path}/hub/checkpoints, or set weights to its path, or "
+        "to null"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,8 +198,8 @@ def test_a_pretrained_network_keeps_all_but_its_last_layer() -> None:
         ),
         (
             lambda: ImageClassifier(net="resnet18", weights="IMAGENET_V1"),
-            "ImageClassifier(net='resnet18', weights='IMAGENET_V1'): expected one of IMAGENET1K_V1, DEFAULT; "
-            "did you mean 'IMAGENET1K_V1'?",
+            "ImageClassifier(net='resnet18', weights='IMAGENET_V1'): expected one of IMAGENET1K_V1, DEFAULT, or "
+            "a file .pth; did you mean 'IMAGENET1K_V1'?",
         ),
     ],
 )

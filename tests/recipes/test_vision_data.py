@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lightkit as lk
-from lightkit.errors import DataError
+from lightkit.errors import DataError, MissingDataError
 from recipes.vision.augment import RandomAffine
 from recipes.vision.data import DigitsData, ImageFolderData, TorchvisionData
 from recipes.vision.images import stratified_split
@@ -158,6 +158,46 @@ def test_truncated_image_is_named(tmp_path: Path, image_folders: Write) -> None:
     assert str(caught.value).startswith(f"{broken}: cannot be read as an image; replace or remove it (")
 
 
+def test_broken_images_are_skipped_and_counted_on_request(tmp_path: Path, image_folders: Write) -> None:
+    image_folders(tmp_path, {"train": 5, "val": 2})
+    broken = [tmp_path / "train" / "ant" / f"{i}.jpg" for i in range(4)]
+    for path in broken:
+        path.write_bytes(b"not a picture")
+    data = ImageFolderData(root=str(tmp_path), image_size=16, on_bad_file="skip")
+    with pytest.warns(UserWarning) as caught:
+        data.setup("fit")
+    reason = "cannot be read as an image; replace or remove it (cannot identify image file"
+    problems = [f"{path}: {reason} '{path}')" for path in broken]
+    assert [str(warning.message) for warning in caught] == [
+        f"ImageFolderData(on_bad_file='skip'): skipped 4 of 15 files: {'; '.join(problems[:3])}; and 1 more"
+    ]
+    assert data.train_set is not None and len(data.train_set) == 11
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == 11
+
+
+def test_a_class_of_which_nothing_can_be_read_is_an_error_even_when_skipping(
+    tmp_path: Path, image_folders: Write
+) -> None:
+    image_folders(tmp_path, {"train": 1})
+    (tmp_path / "train" / "bee" / "0.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipped 1 of 3 files"), pytest.raises(DataError) as caught:
+        ImageFolderData(root=str(tmp_path), on_bad_file="skip").setup("fit")
+    assert str(caught.value).startswith(f"ImageFolderData: no images in {tmp_path}/train/bee; ")
+
+
+def test_a_label_out_of_range_is_named_with_its_file_and_row(tmp_path: Path, mnist_files: Write) -> None:
+    mnist_files(tmp_path, "MNIST")
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[8 + 17] = content[8 + 40] = 12  # 8 bytes of header
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        TorchvisionData(root=str(tmp_path), download=False).setup("fit")
+    assert str(caught.value) == (
+        f"{path}, row 17: label 12, but the classes are numbered 0 to 9 (2 of 60 labels are wrong)"
+    )
+
+
 MNIST_FILES = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 )
@@ -211,3 +251,47 @@ def test_broken_mnist_file_is_reported(tmp_path: Path, mnist_files: Write) -> No
         TorchvisionData(root=str(tmp_path)).setup("fit")
     start = f"TorchvisionData(name='MNIST', root='{tmp_path}', download=True): the files in {folder} "
     assert str(caught.value).startswith(start + "cannot be read; delete them and get them again (")
+
+
+@pytest.mark.parametrize("name", ["MNIST", "CIFAR100"])
+def test_made_up_images_have_the_set_s_shape_and_classes(name: str, tmp_path: Path) -> None:
+    data = TorchvisionData(name=name, root=str(tmp_path), download=False, batch_size=16)
+    with pytest.raises(MissingDataError):
+        data.setup("fit")
+    data.generate(tmp_path, lk.LightModule())
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (16, *data.image_shape) and int(labels.max()) < len(data.class_names)
+    assert (data.image_shape, len(data.class_names)) == (((1, 28, 28), 10) if name == "MNIST" else ((3, 32, 32), 100))
+
+
+def test_made_up_folders_have_the_model_s_classes(tmp_path: Path) -> None:
+    from recipes.vision.classification import ImageClassifier
+
+    data = ImageFolderData(root=str(tmp_path / "nowhere"), image_size=16)
+    with pytest.raises(MissingDataError):
+        data.setup("fit")
+    data.generate(tmp_path / "made_up", ImageClassifier(num_classes=3, width=4))
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    assert data.class_names == ["class0000", "class0001", "class0002"]
+    assert [len(s) for s in (data.train_set, data.val_set, data.test_set) if s is not None] == [12, 12, 12]
+
+
+def test_made_up_masks_and_boxes_have_the_classes_asked_for(tmp_path: Path) -> None:
+    from recipes.vision.detection import Detector
+    from recipes.vision.detection_data import DetectionData
+    from recipes.vision.segmentation_data import SegmentationData
+
+    masks = SegmentationData(root=str(tmp_path / "nowhere"), class_names=["road", "car"], image_size=24)
+    boxes = DetectionData(root=str(tmp_path / "nowhere"), image_size=24)
+    for data in (masks, boxes):
+        with pytest.raises(MissingDataError):
+            data.setup("fit")
+    masks.generate(tmp_path / "masks", lk.LightModule())
+    boxes.generate(tmp_path / "boxes", Detector(net="ssdlite320_mobilenet_v3_large", num_classes=5))
+    for data in (masks, boxes):
+        data.setup("fit")
+    numbers = torch.stack([mask for _, mask in (masks.sets["train"][i] for i in range(8))])
+    assert numbers.unique().tolist() == [0, 1]
+    assert boxes.class_names == ["disc", "square", "triangle", "class3", "class4"]
