@@ -50,7 +50,7 @@ class Compute:
             return
         for part in (module, *_networks(module)):
             if part._compiled_call_impl is None:  # not what the user compiled
-                part.compile(**self.compile_options)
+                _compile(part, self.compile_options)
                 self.compiled.append(part)
 
     def prepare_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
@@ -205,6 +205,20 @@ def _tensor_to_channels_last(tensor: Tensor) -> Tensor:
     if memory_format is None or not tensor.is_floating_point():
         return tensor
     return tensor.contiguous(memory_format=memory_format)
+
+
+def _compile(part: nn.Module, options: dict[str, Any]) -> None:
+    """Compile what calling the part does, in place; names in its state_dict stay."""
+    if not type(part).forward.__module__.startswith("torch."):
+        part.compile(**options)
+        return
+
+    # torch.compile looks into torch's own modules (nn.Sequential) only when it comes from other code
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return part._call_impl(*args, **kwargs)
+
+    call.__code__ = call.__code__.replace(co_name=type(part).__name__)  # what is compiled is kept with the code object
+    part._compiled_call_impl = torch.compile(call, **options)
 
 
 def _networks(module: nn.Module) -> Iterator[nn.Module]:

@@ -323,10 +323,10 @@ REFUSED = [
      f"log a tensor, log it in on_train_batch_end, {LEAVE}"),
     (UsesIndex, "training_step uses batch_idx, which a captured step would keep from one batch; use it in "
      f"on_train_batch_start or on_train_batch_end, {LEAVE}"),
-    (Reads, f"Reads.training_step cannot be captured: {NO_READ}. Most often it reads the device (.item(), .cpu(), print, "
-     f"a mask as an index) or makes a tensor from Python numbers there; change that, {LEAVE}"),
-    (Skips, "Skips.training_step returned None for a batch; a captured step learns from each, so leave such batches out "
-     "of the data, or cuda_graph out"),
+    (Reads, f"Reads.training_step cannot be captured: {NO_READ}. Most often it reads the device (.item(), .cpu(), "
+     f"print, a mask as an index) or makes a tensor from Python numbers there; change that, {LEAVE}"),
+    (Skips, "Skips.training_step returned None for a batch; a captured step learns from each, so leave such batches "
+     "out of the data, or cuda_graph out"),
     (Counts, "Counts.training_step updates the metric mean, which a captured step would do once; update it in "
      f"on_train_batch_end, log a tensor instead, {LEAVE}"),
     (OwnBackward, "OwnBackward.backward would run only while the step is captured; use on_train_batch_start or "
