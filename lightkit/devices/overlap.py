@@ -31,6 +31,8 @@ class OverlappedTransfer:
         def move(tensor: Tensor) -> Tensor:
             if tensor.device == device:
                 return tensor
+            if tensor.layout is not torch.strided:  # sparse ones are several tensors, and cannot be pinned
+                return move_itself(tensor)
             if tensor.device.type == "cpu" and not tensor.is_pinned():
                 tensor = tensor.pin_memory()  # from other memory the driver copies in two parts, and waits
             copy = tensor.to(device, non_blocking=True)

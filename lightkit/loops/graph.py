@@ -87,7 +87,7 @@ class GraphStep:
         self.launch: Callable[[], None] | None = None
         self.inputs: list[Tensor] = []
         self.logged: Any = None
-        self.gradients: list[tuple[Tensor, Tensor | None]] = []
+        self.gradients: list[tuple[Tensor, Tensor]] = []
         self.options: list[Any] = []
         self.output: Any = None
         self.loss: Any = None
@@ -183,16 +183,16 @@ class GraphStep:
             )
         loop.progress.global_step = step  # the step has been recorded, not done
         self.logged, self.loss = notes, loop.loss
-        self.gradients = [(p, p.grad) for group in loop.optimizer.param_groups for p in group["params"]]
+        parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+        self.gradients = [(p, p.grad) for p in parameters if p.grad is not None]
         self.options = options_of(loop.optimizer)
         self.recordings += 1
 
     def _launch(self) -> tuple[Any, bool]:
         loop = self.loop
         assert self.launch is not None
-        parameter, gradient = self.gradients[0]
-        if parameter.grad is not gradient:  # a validation or a step without the recording came in between
-            for parameter, gradient in self.gradients:
+        if self.gradients and self.gradients[0][0].grad is not self.gradients[0][1]:
+            for parameter, gradient in self.gradients:  # a validation or an odd batch came in between
                 parameter.grad = gradient
         self.launch()
         self.launched += 1
