@@ -365,6 +365,27 @@ def test_a_module_without_an_optimizer_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_steps_written_by_hand_are_refused(tmp_path: Path) -> None:
+    model = Net()
+    model.automatic_optimization = False
+    with pytest.raises(ConfigError) as error:
+        fit(model, tmp_path, Tape())
+    assert str(error.value) == (
+        "Trainer(cuda_graph=True): Net.automatic_optimization=False, and steps written by hand are not captured; leave "
+        "cuda_graph out"
+    )
+
+
+def test_a_profiler_does_not_change_a_recorded_run(tmp_path: Path) -> None:
+    lk.seed_everything(4, verbose=False)
+    eager, recorded, tape = Net(), Net(), Tape()
+    recorded.load_state_dict(eager.state_dict())
+    fit(eager, tmp_path / "eager")
+    fit(recorded, tmp_path / "recorded", tape, profiler="simple")
+    assert_same(eager, recorded)
+    assert tape.launched == 20 - WARM_UP
+
+
 @pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.LBFGS])
 def test_optimizers_that_would_keep_the_learning_rate_are_refused(tmp_path: Path, kind: Any) -> None:
     with pytest.raises(ConfigError) as error:
