@@ -56,7 +56,7 @@ REMOVED = {
     "multiple_trainloader_mode": "one training loader",
 }
 
-PLANNED = ("plugins", "model_registry", "compile", "resume", "cuda_graph")
+PLANNED = ("plugins", "model_registry", "resume")
 
 
 def refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:

@@ -41,7 +41,7 @@ class LightModule(HookedModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle of the module is the module alone, not the run that it is in
-        return {**self.__dict__, "_trainer": None, "_results": None}
+        return {**super().__getstate__(), "_trainer": None, "_results": None}
 
     # ---------------------------------------------------------------- the run that the module is in
 

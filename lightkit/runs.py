@@ -75,7 +75,7 @@ class Run:
         if checkpoint is not None:
             contents.give_callbacks(trainer, checkpoint)
             contents.give_weights(trainer, checkpoint, path)
-        trainer.strategy.setup(trainer.lightning_module, trainer.devices[0])
+        trainer.compute.place(trainer.lightning_module, trainer.strategy, trainer.devices[0])
         self._configure_optimizers()
         if checkpoint is not None:
             self._find_validation()
@@ -114,6 +114,7 @@ class Run:
             )
         if not found.optimizers:
             warnings.warn(f"{where} returned None: the training steps run, no weight changes", stacklevel=2)
+        trainer.compute.prepare_optimizers(found.optimizers)
         trainer.optimizers, trainer.lr_scheduler_configs = found.optimizers, found.schedulers
         trainer.fit_loop.manual = ManualOptimization(trainer) if is_manual else None
 
@@ -165,7 +166,7 @@ class Run:
         if path is not None:
             checkpoint = files.load(path)
             contents.give_weights(trainer, checkpoint, str(path))
-        trainer.strategy.setup(module, trainer.devices[0])
+        trainer.compute.place(module, trainer.strategy, trainer.devices[0])
         found = sources.find_loaders(stage, loaders, trainer.datamodule, module)
         if found is None:
             raise DataError(
@@ -208,11 +209,12 @@ class Run:
                 for logger in trainer.loggers:
                     logger.finalize(status)
                 trainer.state_fn = None
-                self._release_data()
+                self._release()
                 trainer.lightning_module.__dict__["_results"] = None
                 trainer.profiler.end(trainer, status)
 
-    def _release_data(self) -> None:
+    def _release(self) -> None:
+        self.trainer.compute.release(self.trainer.fit_loop)
         loops = (self.trainer.validate_loop, self.trainer.test_loop, self.trainer.predict_loop)
         for source in (self.train_source, *(s for loop in loops if loop is not None for s in loop.sources)):
             if source is not None:

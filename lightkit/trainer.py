@@ -21,7 +21,7 @@ from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.callbacks.early_stopping import EarlyStopping
 from lightkit.callbacks.progress import ProgressBar, default_progress_bar
 from lightkit.checkpoint.async_write import AsyncWriter, Writer
-from lightkit.devices import choose, choose_precision, choose_strategy
+from lightkit.devices import choose, choose_compute, choose_precision, choose_strategy
 from lightkit.errors import ConfigError
 from lightkit.hooks import Dispatcher
 from lightkit.loggers import CSVLogger, TensorBoardLogger
@@ -45,6 +45,8 @@ class Trainer:
     (names it under `<default_root_dir>/runs/`), `nan_check` ("read": when metrics are read, "step": every step, "off").
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
     the training goes on (docs/guide/checkpoints.md). `profiler`: "simple", "advanced", "pytorch" or a Profiler.
+    For speed, see docs/guide/compute.md: `channels_last`, `optimizer_kernel` ("fused", "foreach"), `tf32`, `compile`
+    (True, a mode, or torch.compile's arguments), `cuda_graph`, `overlap_transfer`.
 
     Raises:
         ConfigError: an argument that does not exist (with the nearest name, or what to write instead of a removed one)
@@ -69,7 +71,10 @@ class Trainer:
         sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: str | Path | None = None, seed: int | None = None, run_dir: str | Path | None = None,
         run_name: str | None = None, nan_check: Literal["read", "step", "off"] = "read",
-        profiler: Profiler | str | None = None, async_checkpoint: bool = False, **unknown: Any,
+        profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
+        optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
+        compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
+        **unknown: Any,
     ) -> None:  # fmt: skip
         given = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         arg.refuse_unknown(unknown, list(given))
@@ -82,6 +87,7 @@ class Trainer:
         self.strategy = choose_strategy(strategy)
         self.strategy.root_device = self.devices[0]
         self.precision = choose_precision(precision, self.devices[0])
+        self.compute = choose_compute(given, self.devices[0], self.precision)
         self.profiler = profilers.choose(given["profiler"])
         self.checkpoint_writer = AsyncWriter() if async_checkpoint else Writer()
         self._take_numbers(given)

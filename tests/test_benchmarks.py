@@ -40,6 +40,23 @@ def test_the_list_names_every_workload(repository: Path) -> None:
     assert program(repository, "--list").split() == [*WORKLOADS, *others]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_gpu_benchmark_says_that_there_is_no_gpu(repository: Path) -> None:
+    command = [sys.executable, str(repository / "benchmarks" / "gpu.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "no GPU: nothing is measured (torch.cuda.is_available() is False); --cpu runs what the CPU can\n"
+    )
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_what_the_cpu_can(repository: Path) -> None:
+    command = [sys.executable, str(repository / "benchmarks" / "gpu.py"), "--cpu", "--quick", "--rounds", "1"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.count("1.00 of raw") >= 3
+    assert said.count("raw waits for data") == 3
+
+
 @pytest.mark.slow
 def test_a_quick_run_measures_one_workload_and_writes_it_down(repository: Path, tmp_path: Path) -> None:
     options = ("--quick", "--only", "bare_tensor", "--no-peers", "--rounds", "1", "--out", str(tmp_path))

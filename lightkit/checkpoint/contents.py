@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightkit.checkpoint.groups import add_missing_groups, names_of_groups
+from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError
 from lightkit.seeding import Snapshot
 
@@ -118,7 +119,7 @@ def give_training(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
             )
         for target, state in zip(targets, states, strict=True):
             try:
-                target.load_state_dict(state)
+                load_optimizer_state(target, state) if key == "optimizer_states" else target.load_state_dict(state)
             except (ValueError, KeyError) as error:
                 raise CheckpointError(f"{where}: the state of {type(target).__name__} does not fit: {error}") from error
     trainer.precision.load_state_dict(checkpoint["precision"])

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightkit.data.order import Source, make_source
 from lightkit.datamodule import LightDataModule
-from lightkit.devices.transfer import move_data_to_device
+from lightkit.devices.compute import Compute
 from lightkit.errors import ConfigError, DataError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -114,8 +114,14 @@ def sources_of(
     return [make_source(loader, **how) for loader in loaders]
 
 
+def preparer_of(trainer: Any) -> Callable[[Any, int], Any] | None:
+    """What happens to a batch in this trainer's run; see batch_preparer."""
+    device, compute = trainer.strategy.root_device, trainer.compute
+    return batch_preparer(trainer.lightning_module, trainer.datamodule, device, trainer.precision, compute)
+
+
 def batch_preparer(
-    module: Any, datamodule: Any, device: torch.device, precision: Any
+    module: Any, datamodule: Any, device: torch.device, precision: Any, compute: Compute
 ) -> Callable[[Any, int], Any] | None:
     """What happens to a batch between loader and step, `(batch, dataloader_idx) -> batch`; None where nothing does.
 
@@ -132,7 +138,8 @@ def batch_preparer(
     )
     convert = precision.convert_batch if precision.converts_batch else None
     is_moved = move is not None or device.type != "cpu"  # on the CPU a batch is where it should be
-    if before is None and after is None and not is_moved and convert is None:
+    move_plainly, layout = compute.move, compute.layout
+    if before is None and after is None and not is_moved and convert is None and layout is None:
         return None
 
     def prepare(batch: Any, dataloader_idx: int) -> Any:
@@ -141,9 +148,11 @@ def batch_preparer(
         if move is not None:
             batch = move(batch, device, dataloader_idx)
         elif is_moved:
-            batch = move_data_to_device(batch, device)
+            batch = move_plainly(batch, device)
         if convert is not None:
             batch = convert(batch)
-        return after(batch, dataloader_idx) if after is not None else batch
+        if after is not None:
+            batch = after(batch, dataloader_idx)
+        return batch if layout is None else layout(batch)
 
     return prepare

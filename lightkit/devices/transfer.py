@@ -90,7 +90,7 @@ def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
         for key, value in parts.items():
             filled[key] = value
         return filled
-    names = _field_names(obj)
+    names = fields_of(obj)
     parts = {name: map_tensors(getattr(obj, name), visit, visit_movable) for name in names}
     if _same(parts.values(), (getattr(obj, name) for name in names)):
         return obj
@@ -100,7 +100,8 @@ def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
     return changed
 
 
-def _field_names(obj: Any) -> list[str]:
+def fields_of(obj: Any) -> list[str]:
+    """The attributes of a dataclass, or of a batch of torchtext, in which tensors may be; [] for anything else."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return [field.name for field in dataclasses.fields(obj) if hasattr(obj, field.name)]
     if hasattr(obj, "input_fields") and hasattr(obj, "target_fields"):  # a batch of torchtext 0.6
@@ -143,7 +144,7 @@ def _first_size(batch: Any) -> int | None:
     elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes, bytearray)):
         parts = batch
     else:
-        parts = [getattr(batch, name) for name in _field_names(batch)]
+        parts = [getattr(batch, name) for name in fields_of(batch)]
     for part in parts:
         size = _first_size(part)
         if size is not None:

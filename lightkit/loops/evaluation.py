@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lightkit.data.order import Source
-from lightkit.data.sources import batch_preparer
+from lightkit.data.sources import preparer_of
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import HookError
 from lightkit.hooks import accepts_positional, overrides, parameter_names
@@ -204,10 +204,7 @@ class EvaluationLoop:
             put_back(modes)
 
     def _prepare(self) -> Callable[[Any, int], Any] | None:
-        trainer = self.trainer
-        return batch_preparer(
-            trainer.lightning_module, trainer.datamodule, trainer.strategy.root_device, trainer.precision
-        )
+        return preparer_of(self.trainer)
 
     # ------------------------------------------------------------ metrics
 

@@ -28,14 +28,14 @@ from typing import Any
 from torch import Tensor
 
 from lightkit.data.order import Source
-from lightkit.data.sources import batch_preparer
+from lightkit.data.sources import preparer_of
 from lightkit.devices.precision import Precision
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import DataError
 from lightkit.hooks import accepts_positional, overrides
 from lightkit.loops import state
-from lightkit.loops.closure import ClosureStep, needs_closure
 from lightkit.loops.evaluation import EvaluationLoop
+from lightkit.loops.graph import whole_step
 from lightkit.loops.outputs import KeptOutputs, as_outputs, check_loss, loss_of, not_finite, step_of, weight_of
 from lightkit.loops.progress import Progress, Window
 from lightkit.loops.schedules import Schedules
@@ -130,7 +130,7 @@ class TrainingLoop:
         trainer, module, p = self.trainer, self.trainer.lightning_module, self.progress
         bind = trainer.dispatcher.bind
         self.module, self.precision = module, trainer.precision
-        self.prepare = batch_preparer(module, trainer.datamodule, trainer.strategy.root_device, trainer.precision)
+        self.prepare = preparer_of(trainer)
         step = step_of(module, "training_step")
         if not accepts_positional(module.training_step, 2):
             step = _without_index(step)
@@ -147,7 +147,7 @@ class TrainingLoop:
         self.clips = trainer.gradient_clip_val is not None or overrides(
             module, LightModule, "configure_gradient_clipping"
         )
-        self.closure_step = self.manual or (ClosureStep(self) if needs_closure(self) else None)
+        self.closure_step = whole_step(self)
         self.schedules = Schedules(self)
         self.accumulate = trainer.accumulate_grad_batches
         self.window = Window(self.accumulate)

@@ -150,7 +150,7 @@ def training(loop: Any, parts: Parts) -> None:
     if loop.manual is not None:  # inside of forward
         parts.wrap(loop.manual, "backward", "backward")
         parts.wrap(loop.manual, "_update", "optimizer")
-    elif loop.closure_step is not None:  # forward and backward inside of it are sections of their own
+    elif hasattr(loop.closure_step, "_update"):  # forward and backward inside of it are sections of their own
         loop.closure_step._update = timed("optimizer", loop.closure_step._update)
     loop.schedules._move = timed("schedulers", loop.schedules._move)
     parts.wrap(loop, "_zero_grad", "zero_grad")
