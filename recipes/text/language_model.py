@@ -13,7 +13,7 @@ What to expect is in the configs, `text/stdlib_gpt` and `text/shakespeare_gpt`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ class LanguageModel(lk.LightModule):
         context: places that the model sees; at least the data's.
         dropout: share dropped in training, of embeddings, attention weights and outputs.
         tie_weights: one matrix for the token embedding and the last layer (Press, Wolf 2017).
+        positions: "rotary" turns queries and keys by their place (Su et al. 2021), "learned" adds a vector for each.
         lr: peak of the learning rate.
         min_lr_fraction: where the cosine ends, as a share of `lr`.
         warmup_steps: optimizer steps of linear rise to `lr`; at most a tenth of the fit is used.
@@ -66,6 +67,7 @@ class LanguageModel(lk.LightModule):
         context: int = 128,
         dropout: float = 0.0,
         tie_weights: bool = True,
+        positions: Literal["rotary", "learned"] = "rotary",
         lr: float = 1e-3,
         min_lr_fraction: float = 0.1,
         warmup_steps: int = 100,
@@ -110,7 +112,7 @@ class LanguageModel(lk.LightModule):
             self._compare(tokenizer.state(), self.tokenizer.state())
 
     def _build(self, tokenizer: Tokenizer) -> None:
-        names = ("context", "layers", "heads", "width", "dropout", "tie_weights")
+        names = ("context", "layers", "heads", "width", "dropout", "tie_weights", "positions")
         self.tokenizer = tokenizer
         self.net = GPT(tokenizer.vocab_size, **{name: self.hparams[name] for name in names})
 

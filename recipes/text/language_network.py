@@ -11,6 +11,32 @@ from torch import Tensor, nn
 from lightkit.errors import ConfigError
 
 
+class Rotary(nn.Module):
+    """Turn queries and keys by angles that grow with the place, so that their products see distances alone.
+
+    RoFormer (Su et al. 2021); the first half of a head's numbers are paired with the second, as in GPT-NeoX.
+
+    Args:
+        head_width: size of a head's vector, an even number.
+        context: largest number of places.
+        base: the slowest pair turns once in about `2 pi base` places.
+    """
+
+    def __init__(self, head_width: int, context: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        speeds = base ** -(torch.arange(0, head_width, 2) / head_width)
+        angles = torch.outer(torch.arange(context), speeds)  # (context, head_width / 2)
+        self.register_buffer("cos", torch.cat([angles.cos(), angles.cos()], 1), persistent=False)
+        self.register_buffer("sin", torch.cat([-angles.sin(), angles.sin()], 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn float (..., length, head_width); the shape stays."""
+        length = x.shape[-2]
+        cos: Tensor = self.cos[:length].to(x.dtype)  # type: ignore[index]
+        sin: Tensor = self.sin[:length].to(x.dtype)  # type: ignore[index]
+        return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
 class Block(nn.Module):
     """Causal self-attention, then a two-layer network; each is normalised before and added to its input.
 
@@ -18,12 +44,14 @@ class Block(nn.Module):
         width: size of a place's vector.
         heads: number of attention heads; `width` is divided among them.
         dropout: share of each output, and of the attention weights, dropped in training.
+        rotary: where queries and keys get their places from, or None where the input has them already.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, rotary: Rotary | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.rotary = rotary
         self.attention_norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
         self.attention_out = nn.Linear(width, width, bias=False)
@@ -39,7 +67,11 @@ class Block(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
         stacked = self.queries_keys_values(x).view(batch, length, 3, self.heads, width // self.heads)
-        queries, keys, values = stacked.permute(2, 0, 3, 1, 4).unbind()  # each (batch, heads, length, width / heads)
+        stacked = stacked.permute(2, 0, 3, 1, 4)  # (3, batch, heads, length, width / heads)
+        if self.rotary is None:
+            queries, keys, values = stacked.unbind()
+        else:
+            (queries, keys), values = self.rotary(stacked[:2]).unbind(), stacked[2]
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
         out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
@@ -63,9 +95,10 @@ class GPT(nn.Module):
         width: size of a place's vector.
         dropout: share dropped of embeddings, attention weights and outputs, in training.
         tie_weights: the last layer uses the token embedding's weights (Press, Wolf 2017).
+        positions: "rotary" turns queries and keys (Su et al. 2021), "learned" adds a vector for each place.
 
     Raises:
-        ConfigError: `width` is not a multiple of `heads`.
+        ConfigError: `width` is not a multiple of `heads`, or of twice the heads with "rotary"; unknown `positions`.
     """
 
     def __init__(
@@ -78,15 +111,27 @@ class GPT(nn.Module):
         width: int,
         dropout: float = 0.0,
         tie_weights: bool = True,
+        positions: str = "rotary",
     ) -> None:
         super().__init__()
+        if positions not in ("rotary", "learned"):
+            raise ConfigError(f"GPT(positions={positions!r}): expected 'rotary' or 'learned'")
         if heads < 1 or width % heads:
             raise ConfigError(f"GPT(width={width}, heads={heads}): the width must be a multiple of the heads")
         self.context = context
         self.token_embedding = nn.Embedding(vocab_size, width)
-        self.position_embedding = nn.Embedding(context, width)
+        rotary = None
+        if positions == "rotary":
+            if width // heads % 2:
+                raise ConfigError(
+                    f"GPT(width={width}, heads={heads}): rotary positions turn pairs of a head's {width // heads} "
+                    "numbers; give an even number, or positions='learned'"
+                )
+            rotary = Rotary(width // heads, context)
+        else:
+            self.position_embedding = nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, rotary) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocab_size, bias=False)
         self._initialise(layers)
@@ -104,8 +149,10 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map int64 ids (batch, length) to logits (batch, length, vocab_size); length is at most `context`."""
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))
+        x = self.token_embedding(tokens)
+        if hasattr(self, "position_embedding"):
+            x = x + self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
+        x = self.dropout(x)
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
