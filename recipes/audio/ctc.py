@@ -131,7 +131,8 @@ class CTCRecognizer(AudioModule):
     def training_step(self, batch: UtteranceBatch, batch_idx: int) -> Tensor:
         """Return the CTC loss of the batch, a 0-dim tensor; log it."""
         waveforms, lengths, targets, target_lengths = batch
-        loss = self._loss(*self(waveforms, lengths), targets, target_lengths)
+        log_probabilities, counts = self(waveforms, lengths)
+        loss = self._loss(log_probabilities, counts, targets, target_lengths)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         return loss
 

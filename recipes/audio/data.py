@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError
-from recipes.audio.clips import ClipSet, SoundSet, Sounds
+from recipes.audio.clips import ClipSet, Sounds, SoundSet
 from recipes.audio.files import EXTENSIONS, OnBadFile, is_sound
 from recipes.audio.names import NamePattern, Rule
 from recipes.vision.images import stratified_split

@@ -74,7 +74,8 @@ class FrontEnd(nn.Module):
                 "set model.window_ms higher or model.bins lower"
             )
         transforms = require("torchaudio.transforms", "audio", needed_by="FrontEnd")
-        stft: dict[str, Any] = {"n_fft": n_fft, "win_length": window, "hop_length": self.hop}
+        # silence beyond the ends: a sound's features are then the same whatever it is padded to
+        stft: dict[str, Any] = {"n_fft": n_fft, "win_length": window, "hop_length": self.hop, "pad_mode": "constant"}
         bands: dict[str, Any] = {"n_mels": mels, "f_min": min(60.0, sample_rate / 8)}
         if kind == "spectrogram":
             self.transform = transforms.Spectrogram(**stft)
@@ -98,7 +99,8 @@ class FrontEnd(nn.Module):
             if self.kind == "waveform":
                 return waveforms[:, None], lengths
             if self.kind == "mu_law":
-                return self.embedding(self.transform(waveforms.float())).transpose(1, 2), lengths
+                # louder than full scale has no class of its own
+                return self.embedding(self.transform(waveforms.float().clamp(-1, 1))).transpose(1, 2), lengths
             return self._spectral(waveforms.float(), lengths)
 
     @torch.no_grad()

@@ -49,7 +49,8 @@ class NamePattern:
         self.fields = list(self.regex.groupindex)
         if "label" not in self.fields:
             raise ConfigError(
-                f"{_OWNER}(pattern={pattern!r}): expected a field {{label}}, such as '{{label}}_{{speaker}}_{{index}}.wav'"
+                f"{_OWNER}(pattern={pattern!r}): expected a field {{label}}, "
+                "such as '{label}_{speaker}_{index}.wav'"
             )
 
     def find(self, root: Path, on_bad_file: OnBadFile) -> list[NamedFile]:
@@ -77,7 +78,9 @@ class NamePattern:
                 "(correct data.pattern, move the file, or set data.on_bad_file to skip)"
             )
         if strange:
-            rank_zero_warn(f"{_OWNER}(on_bad_file='skip'): {told} {self.pattern!r}; left out, the first is {strange[0]}")
+            rank_zero_warn(
+                f"{_OWNER}(on_bad_file='skip'): {told} {self.pattern!r} and are left out; the first is {strange[0]}"
+            )
         return found
 
     def class_names(self, files: Sequence[NamedFile]) -> list[str]:
