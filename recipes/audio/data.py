@@ -16,9 +16,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.audio.clips import ClipSet, Sounds, SoundSet
-from recipes.audio.files import EXTENSIONS, OnBadFile, is_sound
+from recipes.audio.files import EXTENSIONS, OnBadFile, is_sound, write_tone
 from recipes.audio.names import NamePattern, Rule
 from recipes.vision.images import stratified_split
 
@@ -226,12 +226,20 @@ class AudioFolderData(ClipFilesData):
             train, val = self.split_off(train, self.val_fraction)
         self.train_set, self.val_set = self.clips(train, training=True), self.clips(val)
 
+    def generate(self, root: Path, model: Any) -> None:
+        """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
+        self.root, self.train_set, self.val_set, self.test_set = root, None, None, None
+        for number in range(model.num_classes):
+            for take in range(8):
+                path = root / f"class{number:03d}" / f"{take}.wav"
+                write_tone(path, self.clip_seconds, self.sample_rate, 200 + 10 * number + take)
+
     def _classes(self, folder: Path) -> list[str]:
         names = []
         if folder.is_dir():
             names = sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith((".", "_")))
         if not names:
-            raise DataError(
+            raise MissingDataError(
                 f"AudioFolderData: no class folders in {folder}; expected {self.root}/CLASS/*.wav, or "
                 f"{self.root}/train/CLASS/*.wav and {self.root}/test/CLASS/*.wav (set data.root)"
             )
@@ -240,7 +248,9 @@ class AudioFolderData(ClipFilesData):
     def _files(self, folder: Path) -> list[tuple[str, int]]:
         """Return path and class number of every sound file of a part."""
         if not folder.is_dir():
-            raise DataError(f"AudioFolderData: no folder {folder}; this stage needs the sounds {folder}/CLASS/*.wav")
+            raise MissingDataError(
+                f"AudioFolderData: no folder {folder}; this stage needs the sounds {folder}/CLASS/*.wav"
+            )
         unknown = sorted(
             e.name
             for e in folder.iterdir()
@@ -333,3 +343,18 @@ class NamedAudioData(ClipFilesData):
             else:
                 held_out = self.pattern.numbered(val, self.class_names, "validation")
             self.train_set, self.val_set = self.clips(files, training=True), self.clips(held_out)
+
+    def generate(self, root: Path, model: Any) -> None:
+        """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
+        self.root, self.train_set, self.val_set, self.test_set = root, None, None, None
+        others = [field for field in self.pattern.fields if field != "label"]
+        self.pattern = NamePattern("_".join(f"{{{field}}}" for field in ("label", *others, "take")) + ".wav")
+        for number in range(model.num_classes):
+            for take in range(8):
+                values = dict.fromkeys(others, "any")
+                if take < 2:
+                    values[self.test_rule.field] = self.test_rule.example
+                elif take < 4 and self.val_rule is not None:
+                    values[self.val_rule.field] = self.val_rule.example
+                path = root / f"{'_'.join([str(number), *values.values(), str(take)])}.wav"
+                write_tone(path, self.clip_seconds, self.sample_rate, 200 + 10 * number + take)

@@ -116,3 +116,10 @@ def without_bad_files(
             f"{'; '.join(refused[:3])}{'; ...' if len(refused) > 3 else ''}"
         )
     return kept
+
+
+def write_tone(path: Path, seconds: float, sample_rate: int, pitch_hz: float) -> None:
+    """Write a quiet sine wave: made-up sounds, for `generate` of the data modules."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    phase = 2 * torch.pi * pitch_hz * torch.arange(round(seconds * sample_rate)) / sample_rate
+    _soundfile().write(str(path), (0.3 * torch.sin(phase)).numpy(), sample_rate)

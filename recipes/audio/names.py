@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightkit.errors import ConfigError, DataError, did_you_mean
+from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
 from lightkit.utilities import rank_zero_warn
 from recipes.audio.files import OnBadFile, is_sound
 
@@ -61,7 +61,7 @@ class NamePattern:
         """
         paths = sorted(path for path in root.rglob("*") if is_sound(path)) if root.is_dir() else []
         if not paths:
-            raise DataError(
+            raise MissingDataError(
                 f"{_OWNER}: no sound files in {root}; put the files {root}/{self.pattern} there, or set data.root"
             )
         found, strange = [], []
@@ -127,7 +127,7 @@ class Rule:
         self.ranges: list[range] = []
         for value in (value.strip() for value in values.split(",")):
             ends = re.fullmatch(r"(\d+)-(\d+)", value)
-            if ends:
+            if ends and int(ends[1]) <= int(ends[2]):
                 self.ranges.append(range(int(ends[1]), int(ends[2]) + 1))
             else:
                 self.values.add(value)
@@ -135,6 +135,11 @@ class Rule:
     def __str__(self) -> str:
         """Return the argument as the user wrote it."""
         return f"{self.argument}={self.text!r}"
+
+    @property
+    def example(self) -> str:
+        """A value that is chosen."""
+        return min(self.values) if self.values else str(self.ranges[0][0])
 
     def matches(self, fields: Mapping[str, str]) -> bool:
         """Say whether a file with these fields is chosen."""

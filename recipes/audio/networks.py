@@ -92,7 +92,8 @@ class FrameEncoder(nn.Module):
     """Encode features frame by frame, each with what stands before and after it.
 
     A convolution over three frames, with a stride, is followed by a bidirectional LSTM or by torchaudio's
-    Conformer (Gulati et al. 2020).
+    Conformer (Gulati et al. 2020). The LSTM's frames do not depend on the padding; the convolutions of
+    torchaudio's Conformer reach a few frames into it.
 
     Args:
         kind: "lstm" or "conformer".
@@ -131,8 +132,6 @@ class FrameEncoder(nn.Module):
                 num_layers=layers,
                 depthwise_conv_kernel_size=15,
                 dropout=dropout,
-                # the padding of a batch would move the statistics of a batch norm
-                use_group_norm=True,
             ).conformer_layers
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +149,7 @@ class FrameEncoder(nn.Module):
         frames = frames.transpose(0, 1)  # (T, B, width), as torchaudio's layers take it
         # the layers one by one: Conformer.forward makes its mask from the longest length, and so reads it
         for layer in self.layers:  # type: ignore[attr-defined]
-            frames = layer(frames, padding)
+            frames = layer(frames.masked_fill(padding.T[:, :, None], 0), padding)
         return frames.transpose(0, 1), lengths
 
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from lightkit.errors import ConfigError, DataError, require
+from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.audio.clips import Sounds, UtteranceSet
 from recipes.audio.data import AudioData, ClipFilesData
-from recipes.audio.files import OnBadFile
+from recipes.audio.files import OnBadFile, write_tone
 
 
 def _open(owner: str, name: str, root: Path, download: bool, folder: Path, **arguments: Any) -> Any:
@@ -34,7 +34,9 @@ def _open(owner: str, name: str, root: Path, download: bool, folder: Path, **arg
             raise DataError(message + f"the files in {folder} are not whole; get them again ({reason})") from None
         failed = f" and the download failed ({reason})" if download else ""
         advice = "" if download else ", or set data.download to true"
-        raise DataError(message + f"no folder {folder}{failed}; unpack the set's archive there{advice}") from None
+        raise MissingDataError(
+            message + f"no folder {folder}{failed}; unpack the set's archive there{advice}"
+        ) from None
 
 
 class SpeechCommandsData(ClipFilesData):
@@ -101,6 +103,19 @@ class SpeechCommandsData(ClipFilesData):
         elif self.train_set is None:
             self.train_set = self.clips(self._files("training"), training=True)
             self.val_set = self.clips(self._files("validation"))
+
+    def generate(self, root: Path, model: Any) -> None:
+        """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
+        self.root, self.download, self.train_set, self.val_set, self.test_set = root, False, None, None, None
+        folder = root / "SpeechCommands" / self.url
+        words = self.words or [f"word{number:03d}" for number in range(model.num_classes)]
+        for number, word in enumerate(words):
+            for take in range(6):
+                path = folder / word / f"speaker{take}_nohash_0.wav"
+                write_tone(path, self.clip_seconds, self.sample_rate, 200 + 10 * number + take)
+        for name, take in (("validation", 4), ("testing", 5)):
+            lines = [f"{word}/speaker{take}_nohash_0.wav\n" for word in words]
+            (folder / f"{name}_list.txt").write_text("".join(lines), encoding="utf-8")
 
     def _open(self, subset: str | None = None, download: bool = False) -> Any:
         folder = self.root / "SpeechCommands" / self.url
@@ -196,6 +211,13 @@ class YesNoData(AudioData):
         elif self.train_set is None:
             self.val_set = self._utterances(files[held_out : 2 * held_out])
             self.train_set = self._utterances(files[2 * held_out :])
+
+    def generate(self, root: Path, model: Any) -> None:
+        """Write a few tones below `root`, named as utterances, and read those; for `lightkit check`."""
+        self.root, self.download, self.train_set, self.val_set, self.test_set = root, False, None, None, None
+        for number in range(16):
+            words = "_".join(f"{number:04b}")
+            write_tone(root / "waves_yesno" / f"{words}.wav", 1.0, self.sample_rate, 200 + 20 * number)
 
     def _transcript(self, folder: Path, name: str) -> list[int]:
         words = name.split("_")

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.audio.clips import cut_or_pad
 from recipes.audio.data import AudioData, AudioFolderData, NamedAudioData
 from recipes.audio.files import read_audio, read_mono
@@ -451,3 +451,34 @@ def test_wrong_argument(build: Callable[[], AudioData], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build()
     assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------- made-up data, for `lightkit check`
+
+
+class Sizes:
+    """Stands where `generate` asks a module for its number of classes."""
+
+    num_classes = 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        AudioFolderData(root="nowhere", sample_rate=8000, clip_seconds=0.1),
+        NamedAudioData(root="nowhere", clip_seconds=0.1, val_where="speaker=theo"),
+        NamedAudioData(root="nowhere", pattern=r"(?P<label>\d)/(?P<who>\w+)\.wav", test_where="who=a"),
+        SpeechCommandsData(root="nowhere", download=False, clip_seconds=0.1, num_workers=0),
+        YesNoData(root="nowhere", download=False),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_made_up_data_stands_in_for_what_is_missing(data: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError):
+        data.setup("fit")
+    data.generate(tmp_path / "made", Sizes())
+    data.setup("fit")
+    data.setup("test")
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    assert all(float(batch[0].abs().max()) > 0.2 for loader in loaders for batch in loader)
+    assert len(getattr(data, "class_names", [1, 2, 3])) == 3
