@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Heard(Mistake):
-    """One test clip, right or wrong; `input` holds its features, float (bins, frames).
+    """One test clip, right or wrong; `input` holds its features, float (bins, frames), without the padding.
 
     Attributes:
         waveform: the sound, float (samples,), without the padding.
@@ -48,6 +48,7 @@ def clips_figure(clips: Sequence[Heard], seconds_per_frame: float, title: str, c
     rows = max(1, -(-len(clips) // columns))
     figure = new_figure(max(2.7 * columns, 4.0), 1.9 * rows + 0.8)
     figure.suptitle(title)
+    longest = max((clip.input.shape[1] for clip in clips), default=0) * seconds_per_frame
     for place, clip in enumerate(clips, start=1):
         axes = figure.add_subplot(rows, columns, place)
         bins, frames = clip.input.shape
@@ -56,6 +57,8 @@ def clips_figure(clips: Sequence[Heard], seconds_per_frame: float, title: str, c
         else:
             extent = (0.0, frames * seconds_per_frame, 0.0, float(bins))
             axes.imshow(clip.input.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
+        axes.set_xlim(0, longest)
+        axes.set_facecolor("#e9ecef")
         if place > len(clips) - columns:
             axes.set_xlabel("seconds", fontsize=8)
         if place % columns == 1 or columns == 1:
@@ -113,9 +116,11 @@ class SoundReport(ClassificationReport):
         badness = losses + 1e6 * (predicted != labels)  # any mistake comes before all that is right
         for i in badness.argsort(descending=True)[: self.num_mistakes].tolist():
             label, guess = int(labels[i]), int(predicted[i])
-            waveform = outputs["waveforms"][i, : int(outputs["lengths"][i])].float().cpu()
+            length, width = int(outputs["lengths"][i]), outputs["waveforms"].shape[1]
+            waveform = outputs["waveforms"][i, :length].float().cpu()
+            frames = -(-features.shape[2] * length // width)
             of_label, of_guess = float(probabilities[i, label]), float(probabilities[i, guess])
-            self.clips.append(Heard(features[i], label, guess, of_label, of_guess, waveform))
+            self.clips.append(Heard(features[i, :, :frames], label, guess, of_label, of_guess, waveform))
         self.clips = sorted(self.clips, key=lambda clip: (not clip.is_wrong, -clip.loss))[: self.num_mistakes]
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
