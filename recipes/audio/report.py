@@ -118,7 +118,7 @@ class SoundReport(ClassificationReport):
             label, guess = int(labels[i]), int(predicted[i])
             length, width = int(outputs["lengths"][i]), outputs["waveforms"].shape[1]
             waveform = outputs["waveforms"][i, :length].float().cpu()
-            frames = -(-features.shape[2] * length // width)
+            frames = max(1, features.shape[2] * length // width)
             of_label, of_guess = float(probabilities[i, label]), float(probabilities[i, guess])
             self.clips.append(Heard(features[i, :, :frames], label, guess, of_label, of_guess, waveform))
         self.clips = sorted(self.clips, key=lambda clip: (not clip.is_wrong, -clip.loss))[: self.num_mistakes]
