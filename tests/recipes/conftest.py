@@ -66,6 +66,23 @@ def write_folders(
                 image.save(root / part / name / f"{i}.jpg")
 
 
+def write_sound(
+    path: Path, seconds: float = 0.2, rate: int = 8000, channels: int = 1, pitch: float = 440.0
+) -> None:
+    """Write a tone of this pitch (Hz), in the format that the name's end says."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)
+    soundfile.write(path, np.repeat(wave[:, None], channels, axis=1), rate)
+
+
+@pytest.fixture
+def sound() -> Callable[..., None]:
+    """`sound(path, seconds, rate, channels, pitch)` writes a tone."""
+    return write_sound
+
+
 @pytest.fixture
 def mnist_files() -> Callable[..., None]:
     """`mnist_files(root, name)` writes MNIST-like files of noise."""

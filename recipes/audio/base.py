@@ -1,0 +1,124 @@
+"""What the modules on sound share: features, random changes, the optimizer, and what a checkpoint carries."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import lightkit as lk
+from lightkit.errors import ConfigError, DataError
+from recipes.audio.augment import SpecAugment, WaveAugment
+from recipes.audio.clips import cut_or_pad
+from recipes.audio.features import FrontEnd
+from recipes.audio.files import read_mono
+
+Schedule = Literal["one_cycle", "constant"]
+
+
+class AudioModule(lk.LightModule):
+    """Base of the modules on sound.
+
+    Args:
+        front_end: makes the features.
+        sample_rate: Hz that the front end was built for; must be the data's.
+        augment: random changes to the training waveforms, made after they were moved to the device.
+        masks: random changes to the training features.
+        lr: peak of the learning rate.
+        weight_decay: AdamW's decoupled weight decay (Loshchilov, Hutter 2019).
+        schedule: "one_cycle" rises to `lr` and falls to nearly 0 over the whole fit (Smith, Topin 2018);
+            "constant" stays at `lr`.
+
+    Attributes:
+        names: the classes, or the tokens without CTC's blank, by number; of the data, or of the checkpoint.
+        clip_seconds: length that a sound is brought to; None keeps it. Likewise.
+    """
+
+    raw_input = "audio"
+    # a longer sound keeps its end, where the end means something
+    keep_all = False
+
+    def __init__(
+        self,
+        front_end: FrontEnd,
+        sample_rate: int,
+        augment: WaveAugment | None,
+        masks: SpecAugment | None,
+        lr: float,
+        weight_decay: float,
+        schedule: Schedule,
+    ) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.sample_rate = sample_rate
+        self.augment = augment
+        self.masks = masks
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.names: list[str] = []
+        self.clip_seconds: float | None = None
+
+    def take_from_data(self, names: list[str]) -> None:
+        """Keep what `predict_raw` needs of the data; DataError where its sample rate is not the module's."""
+        data = self.trainer.datamodule
+        if data.sample_rate != self.sample_rate:
+            raise DataError(
+                f"{type(self).__name__}(sample_rate={self.sample_rate}): the data is at {data.sample_rate} Hz; "
+                f"set model.sample_rate to {data.sample_rate}"
+            )
+        self.names = list(names)
+        self.clip_seconds = data.clip_seconds
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the names and the clips' length into the checkpoint."""
+        checkpoint["sound"] = {"names": self.names, "clip_seconds": self.clip_seconds}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them out again."""
+        saved = checkpoint.get("sound", {})
+        self.names = list(saved.get("names", []))
+        self.clip_seconds = saved.get("clip_seconds")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Change the waveforms of a training batch at random, on the device."""
+        if not self.training or self.augment is None:
+            return batch
+        waveforms, lengths, *rest = batch
+        waveforms, lengths = self.augment(waveforms, lengths, self.sample_rate, keep_all=self.keep_all)
+        return (waveforms, lengths, *rest)
+
+    def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map waveforms (batch, samples) and lengths (batch,) to features (batch, bins, frames) and theirs.
+
+        In training mode the features are changed at random where `masks` says so.
+        """
+        features, frames = self.front_end(waveforms, lengths)
+        if self.training and self.masks is not None:
+            features, frames = self.masks(features, frames, keep_all=self.keep_all)
+        return features, frames
+
+    def read_raw(self, raw: str) -> tuple[Tensor, Tensor]:
+        """Read a file as the data module does; returns waveforms (1, samples) and lengths (1,) on the device."""
+        if not self.names:
+            raise ConfigError(
+                f"{type(self).__name__}.predict_raw: the module has no names yet; fit it, or load a checkpoint"
+            )
+        samples = None if self.clip_seconds is None else round(self.clip_seconds * self.sample_rate)
+        waveforms, lengths = cut_or_pad([read_mono(raw, self.sample_rate)], samples)
+        return waveforms.to(self.device), lengths.to(self.device)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and, unless the rate is constant, its one-cycle schedule, stepped every batch."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ConfigError(
+                f"{type(self).__name__}(schedule='one_cycle'): the fit has no end to fall towards; "
+                "set trainer.max_epochs or max_steps, or model.schedule to 'constant'"
+            )
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
