@@ -17,7 +17,7 @@ _NEVER = frozenset((type(None), bool, int, float, str, bytes, torch.Tensor, torc
 
 
 def find(loader: Any) -> dict[str, Any]:
-    """The generators by their place, `sampler.generator`: torch's, numpy's and `random`'s; each one once."""
+    """The generators by their place, `sampler.generator`: torch's, numpy's, `random`'s, torchtext's; each one once."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     places: list[tuple[str, Any]] = [("", loader)]
@@ -28,7 +28,7 @@ def find(loader: Any) -> dict[str, Any]:
         for name, value in values.items() if isinstance(values, dict) else ():
             if type(value) in _NEVER or id(value) in seen:
                 continue
-            if isinstance(value, _KINDS):
+            if isinstance(value, _KINDS) or _is_shuffler(value):
                 found[_join(place, name)] = value
             elif name in _PARTS or isinstance(value, (Sampler, Dataset)):
                 where, parts = _join(place, name), value if isinstance(value, (list, tuple)) else [value]
@@ -41,6 +41,11 @@ def find(loader: Any) -> dict[str, Any]:
 
 def _join(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
+
+
+def _is_shuffler(value: Any) -> bool:
+    """Whether it is what torchtext's iterators shuffle with: it keeps a state of `random`'s generator."""
+    return hasattr(type(value), "use_internal_state") and hasattr(type(value), "random_state")
 
 
 def capture(loader: Any) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def _state(generator: Any) -> Any:
         return _plain(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
         return _plain(generator.get_state(legacy=False))
-    return generator.getstate()
+    return generator.random_state if _is_shuffler(generator) else generator.getstate()
 
 
 def _set(generator: Any, state: Any) -> None:
@@ -78,6 +83,8 @@ def _set(generator: Any, state: Any) -> None:
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
+    elif _is_shuffler(generator):
+        generator.random_state = state
     else:
         generator.setstate(state)
 

@@ -121,6 +121,7 @@ def _same(new: Any, old: Any) -> bool:
 def batch_size_of(batch: Any) -> int:
     """Return the size of dimension 0 of the first tensor in the batch, 1 where that tensor has no dimension.
 
+    A batch of torchtext knows its size itself; its text may be (tokens, batch).
     As Lightning's `extract_batch_size`, without its walk through the rest of the batch.
     Raises ConfigError where the batch holds no tensor.
     """
@@ -145,6 +146,8 @@ def _first_size(batch: Any) -> int | None:
         parts = batch
     else:
         parts = [getattr(batch, name) for name in fields_of(batch)]
+        if parts and isinstance(getattr(batch, "batch_size", None), int) and hasattr(batch, "input_fields"):
+            return int(batch.batch_size)
     for part in parts:
         size = _first_size(part)
         if size is not None:

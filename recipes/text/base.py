@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, require
-from recipes.text.batches import Examples, make_loader
+from recipes.text.batches import CollateFields, Examples, make_loader
 from recipes.text.fields import TextCodec, TextField, label_field, vocabulary_of
 from recipes.text.rows import BadRows, OnBadRow, Row, checked_tokens
 from recipes.text.vectors import vectors_for
@@ -29,12 +29,55 @@ class Parts:
     test: list[Row] | None = None
 
 
-class TextData(lk.LightDataModule):
+class BucketedData(lk.LightDataModule):
+    """Base: loaders of torchtext batches over `sets`, for the `fields` of their examples; `setup` makes both.
+
+    Training batches hold texts of similar length, in an order from torch's default generator; the others keep the
+    order of the data.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"{type(self).__name__}(batch_size={batch_size}): expected at least 1")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.sets: dict[str, Examples] = {}
+        self.fields: dict[str, Any] = {}
+
+    def _loader(self, part: str, *, shuffle: bool = False) -> DataLoader[Any]:
+        assert self.fields, "setup() comes before the loaders"
+        if not self.sets.get(part):
+            raise DataError(f"{type(self).__name__}: there are no rows to {part} with")
+        length_of = "text" if shuffle else None
+        return make_loader(self.sets[part], self.collate(), self.batch_size, self.num_workers, length_of)
+
+    def collate(self) -> CollateFields:
+        """Return what makes batches of examples."""
+        return CollateFields(self.fields)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training texts, shuffled, in batches of similar length."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation texts, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test texts, in order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test texts, in order."""
+        return self.test_dataloader()
+
+
+class TextData(BucketedData):
     """Base of the data modules for labelled texts; a subclass says in `read` which rows there are.
 
     Every batch is a `torchtext.data.Batch`: `batch.text`, int64 (batch, tokens), padded, and `batch.label`, int64
-    (batch,). Training batches hold texts of similar length, in an order from torch's default generator; the others
-    keep the order of the data. The vocabulary is that of the training texts, the classes are numbered in
+    (batch,). The vocabulary is that of the training texts, the classes are numbered in
     alphabetical order. Labels that the training data lacks are bad rows.
 
     Args:
@@ -63,15 +106,11 @@ class TextData(lk.LightDataModule):
         split_seed: int,
         on_bad_row: OnBadRow,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers)
         owner = type(self).__name__
-        if batch_size < 1:
-            raise ConfigError(f"{owner}(batch_size={batch_size}): expected at least 1")
         if not 0 < val_fraction < 1:
             raise ConfigError(f"{owner}(val_fraction={val_fraction}): expected a share between 0 and 1, such as 0.1")
         self.settings = field or TextField()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.bad = BadRows(owner, on_bad_row)
@@ -79,8 +118,6 @@ class TextData(lk.LightDataModule):
         self.codec: TextCodec | None = None
         self.vectors: Tensor | None = None
         self.parts: dict[str, list[tuple[Row, list[str]]]] = {}
-        self.sets: dict[str, Examples] = {}
-        self.labels: Any = None
 
     @property
     def class_names(self) -> list[str]:
@@ -123,9 +160,9 @@ class TextData(lk.LightDataModule):
                     self.bad.found(row.where, f"the label {row.label!r} is none of {_listed(codec.labels)}")
             self.parts[name] = [row for row in rows if row[0].label in known]
         self.bad.report()
-        self.codec, self.labels = codec, label_field()
-        # after the others, so that they are numbered from 0 on; it is needed for nothing, but torchtext wants one
-        self.labels.vocab = vocabulary_of([*codec.labels, "<pad>"])
+        labels = label_field()
+        labels.vocab = vocabulary_of(codec.labels)
+        self.codec, self.fields = codec, {"text": codec.field, "label": labels}
         self.sets = {
             name: Examples([_example(row, tokens) for row, tokens in rows]) for name, rows in self.parts.items()
         }
@@ -152,31 +189,6 @@ class TextData(lk.LightDataModule):
         labels = sorted({row.label for row, _ in train}, key=_natural)
         names = [self.class_name_of.get(label, label) for label in labels]
         return TextCodec(self.settings, field.vocab.itos, names, labels)
-
-    def _loader(self, part: str, *, shuffle: bool = False) -> DataLoader[Any]:
-        assert self.codec is not None, "setup() comes before the loaders"
-        if not self.sets.get(part):
-            raise DataError(f"{type(self).__name__}: there are no rows to {part} with")
-        fields = {"text": self.codec.field, "label": self.labels}
-        return make_loader(
-            self.sets[part], fields, self.batch_size, self.num_workers, length_of="text" if shuffle else None
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training texts, shuffled, in batches of similar length."""
-        return self._loader("train", shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation texts, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test texts, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test texts, in order."""
-        return self.test_dataloader()
 
 
 def _example(row: Row, tokens: list[str]) -> Any:

@@ -86,7 +86,7 @@ class CollateFields:
 
 def make_loader(
     examples: Examples,
-    fields: Mapping[str, Any],
+    collate: CollateFields,
     batch_size: int,
     num_workers: int,
     length_of: str | None = None,
@@ -95,7 +95,7 @@ def make_loader(
 
     Args:
         examples: what to serve.
-        fields: the torchtext field of each attribute.
+        collate: makes batches of them.
         batch_size: examples a batch.
         num_workers: processes that prepare batches; 0 is the fastest for texts in memory.
         length_of: shuffle, in batches of similar length of this field; None keeps the order of the examples.
@@ -106,7 +106,7 @@ def make_loader(
         how = {"batch_sampler": BucketSampler(lengths, batch_size)}
     return DataLoader(
         examples,
-        collate_fn=CollateFields(fields),
+        collate_fn=collate,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         **how,

@@ -23,9 +23,9 @@ class TabularText(TextData):
         train: file of training rows, below `root`.
         val: file of validation rows; None takes `val_rows` of `train`.
         test: file of test rows; None takes `test_rows` of `train`.
-        train_rows: rows of `train` to use, as a slice, such as ":6600"; None uses all.
+        train_rows: rows of `train` to use, first and end: [0, 6600] are 6,600 rows; None uses all.
         val_rows: rows of `val`, or else of `train`, to validate with.
-        test_rows: rows of `test`, or else of `train`, to test with, such as "-1000:".
+        test_rows: rows of `test`, or else of `train`, to test with: [-1000, None] are the last 1,000.
         split_ratio: shares of train and test, or of train, test and validation, of the rows of `train`; drawn as
             torchtext's `Dataset.split` draws them.
         stratified: give each class its share in every part of `split_ratio`.
@@ -52,13 +52,13 @@ class TabularText(TextData):
         train: str = "train.csv",
         val: str | None = None,
         test: str | None = None,
-        train_rows: str | None = None,
-        val_rows: str | None = None,
-        test_rows: str | None = None,
+        train_rows: list[int | None] | None = None,
+        val_rows: list[int | None] | None = None,
+        test_rows: list[int | None] | None = None,
         split_ratio: list[float] | None = None,
         stratified: bool = True,
         format: str = "csv",
-        text: Column | list[Column] = "text",
+        text: list[Column] | Column = "text",
         label: Column = "label",
         skip_header: bool = False,
         delimiter: str | None = None,
@@ -77,7 +77,7 @@ class TabularText(TextData):
         self.root = Path(root)
         self.files = {"train": train, "val": val, "test": test}
         wanted = {"train": train_rows, "val": val_rows, "test": test_rows}
-        self.ranges = {part: row_range(owner, f"{part}_rows", text_) for part, text_ in wanted.items()}
+        self.ranges = {part: row_range(owner, f"{part}_rows", bounds) for part, bounds in wanted.items()}
         self.has_part = {part: part == "train" or wanted[part] is not None or self.files[part] for part in wanted}
         self.split_ratio = split_ratio
         self.stratified = stratified

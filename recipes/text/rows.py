@@ -67,19 +67,20 @@ class BadRows:
             warnings.warn(f"{self.owner}{self.summary().replace(';', ':', 1)}", stacklevel=2)
 
 
-def row_range(owner: str, name: str, text: str | None) -> slice:
-    """Read "start:stop" as Python's slices are meant: ":6600", "6600:", "-1000:"; None is all.
+def row_range(owner: str, name: str, bounds: Sequence[int | None] | None) -> slice:
+    """Return the slice from the first of two bounds up to the second; None is all rows.
 
     Raises:
-        ConfigError: not of this form.
+        ConfigError: not two bounds.
     """
-    if text is None:
+    if bounds is None:
         return slice(None)
-    try:
-        start, stop = (int(part) if part.strip() else None for part in text.split(":"))
-    except ValueError:
-        raise ConfigError(f"{owner}({name}={text!r}): expected 'start:stop', such as ':6600' or '-1000:'") from None
-    return slice(start, stop)
+    if len(bounds) != 2:
+        raise ConfigError(
+            f"{owner}({name}={list(bounds)}): expected first and end, such as [0, 6600], or [-1000, null] for the last "
+            "1,000 rows"
+        )
+    return slice(*bounds)
 
 
 class Table:
