@@ -61,7 +61,9 @@ class SequenceTagger(TextModule):
         schedule: Schedule = "one_cycle",
     ) -> None:
         if net == "bag":
-            raise ConfigError("SequenceTagger(net='bag'): a bag has no vector for each token; expected lstm, gru, ...")
+            raise ConfigError(
+                "SequenceTagger(net='bag'): a bag has no vector for each token; expected lstm, gru, rnn or transformer"
+            )
         super().__init__(
             Architecture(net, embedding_dim, width, layers, heads, bidirectional, packed, "last", dropout),
             token_dropout=token_dropout,

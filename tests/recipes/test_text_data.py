@@ -32,9 +32,9 @@ def rows(count: int = 20) -> str:
     return "".join(f"text {i} {'ab'[i % 2]},{'xy'[i % 2]}\n" for i in range(count))
 
 
-def table(folder: Path, text: str, **arguments: Any) -> TabularText:
+def table(folder: Path, content: str, **arguments: Any) -> TabularText:
     """The data module over `train.csv` of this content, with columns `text` and `label` unless said otherwise."""
-    write(folder / "train.csv", text)
+    write(folder / "train.csv", content)
     return TabularText(root=str(folder), **{"val_fraction": 0.2, **arguments})
 
 
@@ -81,7 +81,7 @@ def upper(text: str) -> list[str]:
 
 def test_vocabulary_keeps_frequent_tokens_and_a_codec_comes_back_from_plain_values(tmp_path: Path) -> None:
     text = "text,label\n" + "a a a b b c,x\na b d,y\n" * 5
-    data = table(tmp_path, text, field=TextField(min_freq=5, max_size=3))
+    data = table(tmp_path, text, field=TextField(min_freq=4, max_size=3))
     data.setup("fit")
     assert data.codec is not None and data.codec.tokens == ["<unk>", "<pad>", "a", "b", "c"]
     again = TextCodec.from_plain(json.loads(json.dumps(data.codec.to_plain())))
