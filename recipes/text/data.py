@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightkit.errors import ConfigError, DataError, did_you_mean, require
+from lightkit.errors import ConfigError, MissingDataError, did_you_mean, require
 from recipes.text.base import Parts, TextData, split_rows
 from recipes.text.fields import TextField
 from recipes.text.rows import Column, OnBadRow, Row, Table, files_of_lines, folders_of_files, row_range
@@ -177,7 +177,7 @@ class TorchtextCsvData(TabularText):
         if self.download:
             failed = f" and the download failed ({_download_csv(self.dataset, self.root)});"
         if not all((self.root / name).is_file() for name in missing):
-            raise DataError(f"{who}: no {' and '.join(missing)} in {self.root}{failed} put the files there")
+            raise MissingDataError(f"{who}: no {' and '.join(missing)} in {self.root}{failed} put the files there")
 
     def read(self) -> Parts:
         """Return the rows of both files; the names of the classes, where the set brings them."""
@@ -340,7 +340,7 @@ class IMDBData(FilesPerClass):
             except Exception as error:  # requests and tarfile fail in many ways
                 (self.root.parent / "aclImdb_v1.tar.gz").unlink(missing_ok=True)
                 reason = f" and the download failed ({' '.join(str(error).split())[:200]});"
-        raise DataError(
+        raise MissingDataError(
             f"IMDBData(root={self.download_root!r}, download={self.download}): no reviews in {self.root}{reason} "
             f"unpack aclImdb_v1.tar.gz there, so that {self.root}/train/pos is a folder"
         )

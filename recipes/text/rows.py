@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lightkit.errors import ConfigError, DataError, did_you_mean
+from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
 
 OnBadRow = Literal["error", "skip"]
 Column = int | str
@@ -142,7 +142,7 @@ class Table:
         except csv.Error as error:
             raise DataError(f"{self.owner}: {path} cannot be read as {self.file_format} ({error})") from None
         except OSError as error:
-            raise DataError(
+            raise MissingDataError(
                 f"{self.owner}: {path} cannot be read ({error.strerror or error}); "
                 "put the file there, or name another one"
             ) from None
@@ -241,7 +241,7 @@ def folders_of_files(owner: str, root: Path, labels: Sequence[str] | None = None
     if labels is None:
         labels = [path.name for path in _matching(owner, root, "*", expected) if path.is_dir()]
         if not labels:
-            raise DataError(f"{owner}: no folders in {root}; expected {expected}")
+            raise MissingDataError(f"{owner}: no folders in {root}; expected {expected}")
     return [
         Row(_read(owner, path), label, str(path))
         for label in labels
@@ -252,10 +252,10 @@ def folders_of_files(owner: str, root: Path, labels: Sequence[str] | None = None
 def _matching(owner: str, folder: Path, pattern: str, expected: str) -> list[Path]:
     """Return what matches, in alphabetical order: that of the disk differs between machines."""
     if not folder.is_dir():
-        raise DataError(f"{owner}: no folder {folder}; expected {expected}")
+        raise MissingDataError(f"{owner}: no folder {folder}; expected {expected}")
     found = sorted(folder.glob(pattern))
     if not found:
-        raise DataError(f"{owner}: no {pattern} in {folder}; expected {expected}")
+        raise MissingDataError(f"{owner}: no {pattern} in {folder}; expected {expected}")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightkit.errors import ConfigError, DataError, require
+from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.text.base import BucketedData
 from recipes.text.batches import CollateFields, Examples
 from recipes.text.fields import TextCodec, TextField, vocabulary_of
@@ -223,8 +223,10 @@ class TaggedFiles(TaggedData):
     def _read(self, path: Path) -> list[Tagged]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"TaggedFiles: {path} cannot be read ({error}); put the file there") from None
+        except OSError as error:
+            raise MissingDataError(f"TaggedFiles: {path} cannot be read ({error}); put the file there") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"TaggedFiles: {path} is not UTF-8 ({error}); convert it") from None
         texts: list[Tagged] = []
         open_text: Tagged | None = None
         for number, line in enumerate(lines, start=1):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightkit.errors import DataError, did_you_mean, require
+from lightkit.errors import DataError, MissingDataError, did_you_mean, require
 
 
 def vectors_for(field: Any, tokens: list[str], spec: str, cache: str) -> Tensor:
@@ -47,7 +47,7 @@ def _load(spec: str, cache: Path) -> Any:
     path = Path(spec)
     known = vocab.pretrained_aliases
     if not path.is_file() and spec not in known:
-        raise DataError(
+        raise MissingDataError(
             f"TextField(vectors={spec!r}): neither a file nor a set that torchtext downloads ({', '.join(known)})"
             f"{did_you_mean(spec, known)}"
         )
@@ -60,7 +60,7 @@ def _load(spec: str, cache: Path) -> Any:
         return vocab.Vectors(str(path), cache=str(cache / f"{state.st_size}-{state.st_mtime_ns}"))
     except OSError as error:
         name = f"{spec}.txt" if spec.startswith("glove.") else "its file"
-        raise DataError(
+        raise MissingDataError(
             f"TextField(vectors={spec!r}): cannot be downloaded ({error}); "
             f"put {name} into {cache}, or set data.field.vectors to a file"
         ) from None

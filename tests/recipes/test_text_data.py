@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.text.base import split_rows
 from recipes.text.batches import BucketSampler
 from recipes.text.data import FilesPerClass, IMDBData, LinesPerClass, TabularText, TorchtextCsvData
@@ -306,6 +306,16 @@ def test_files_that_are_missing_or_not_text(tmp_path: Path) -> None:
         f"FilesPerClass: no *.txt in {tmp_path}/texts/train/good; "
         f"expected texts there, {tmp_path}/texts/train/good/*.txt"
     )
+
+
+def test_made_up_texts_stand_in_for_missing_ones(tmp_path: Path) -> None:
+    for build in (TabularText, LinesPerClass, FilesPerClass, IMDBData, TorchtextCsvData):
+        data: Any = build(root=str(tmp_path / "none"))
+        with pytest.raises(MissingDataError):
+            data.setup("fit")
+        data.generate(tmp_path, None)
+        data.setup("fit")
+        assert {part: len(rows) for part, rows in data.parts.items()} == {"train": 80, "val": 20, "test": 20}
 
 
 def test_sets_that_are_not_there_say_where_to_put_them(tmp_path: Path, monkeypatch: Any) -> None:
