@@ -17,7 +17,7 @@ from lightkit.module import LightModule
 
 ROOT = Path(__file__).resolve().parents[2]
 # how many there are of each field; a new config changes a number here and adds an entry to generated.py
-COUNTS = {"graph": 2, "tabular": 2, "text": 8, "vision": 8}
+COUNTS = {"audio": 5, "graph": 2, "tabular": 2, "text": 8, "vision": 11}
 CONFIGS = {p.relative_to(ROOT / "configs").with_suffix("").as_posix(): p for p in (ROOT / "configs").rglob("*.yaml")}
 
 
