@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.text.language_tokens import BPETokenizer, CharTokenizer, Tokenizer
 
 Batch = tuple[Tensor, Tensor]
@@ -219,7 +219,7 @@ class TextFileData(LanguageData):
     def read(self) -> tuple[str, str]:
         """Return the file's text and its path."""
         if not self.path.is_file():
-            raise DataError(
+            raise MissingDataError(
                 f"TextFileData: no file {self.path}; put the text there (UTF-8), or say where it lies: "
                 "--data.path /where/it/is.txt"
             )
@@ -232,6 +232,13 @@ class TextFileData(LanguageData):
                 f"TextFileData: {self.path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; convert the "
                 "file, for instance with `iconv -f latin1 -t utf-8`"
             ) from None
+
+    def generate(self, root: Path, model: lk.LightModule) -> None:
+        """Write letters in a made-up order, and read those; for `lightkit check` without the text."""
+        letters = torch.randint(97, 123, (40 * self.context,), generator=torch.Generator().manual_seed(0))
+        root.mkdir(parents=True, exist_ok=True)
+        self.path = root / "text.txt"
+        self.path.write_text("".join(map(chr, letters.tolist())), encoding="utf-8")
 
 
 class StdlibData(LanguageData):

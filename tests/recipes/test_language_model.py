@@ -17,7 +17,7 @@ from lightkit.cli.job import prepare_job
 from lightkit.errors import CheckpointError, ConfigError, DataError
 from recipes.text.language_data import StdlibData, TextFileData, Windows
 from recipes.text.language_model import LanguageModel, warmup_cosine
-from recipes.text.language_network import GPT
+from recipes.text.language_network import GPT, Rotary
 from recipes.text.language_tokens import BPETokenizer, CharTokenizer, tokenizer_from_state
 
 MakeTrainer = Callable[..., lk.Trainer]
@@ -208,6 +208,45 @@ def test_an_untrained_network_knows_nothing_and_tied_weights_are_one_matrix() ->
     assert sizes[0] - sizes[1] == 11 * 16
     loss = F.cross_entropy(tied(torch.randint(11, (16, 8))).flatten(0, 1), torch.randint(11, (16 * 8,)))
     assert abs(loss.item() - math.log(11)) < 0.1
+
+
+def test_rotary_positions_let_products_depend_on_distances_alone() -> None:
+    rotary = Rotary(6, context=20)
+    query, key = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    turned = [rotary(vector.expand(20, 6)) for vector in (query, key)]  # (places, 6) each
+    products = turned[0] @ turned[1].T  # (places of the query, places of the key)
+    for distance in (-7, 0, 3):
+        line = products.diagonal(distance)
+        torch.testing.assert_close(line, line[:1].expand(len(line)))
+    assert products[0, 0] == pytest.approx(float(query @ key), rel=1e-5)
+    assert not torch.allclose(products[0, :10], products[0, :1].expand(10))
+
+
+def test_learned_positions_are_an_option_with_weights_of_their_own() -> None:
+    learned, rotary = gpt(positions="learned"), gpt()
+    assert learned.position_embedding.weight.shape == (8, 16)
+    assert not any("position" in name or "rotary" in name for name in rotary.state_dict())
+    tokens = torch.tensor([[1, 2, 3, 4]])
+    for net in (learned, rotary):  # both tell places apart: another order of the same tokens is another sentence
+        net.eval()
+        assert not torch.allclose(net(tokens)[:, -1], net(tokens[:, [1, 0, 2, 3]])[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"positions": "sines"}, "GPT(positions='sines'): expected 'rotary' or 'learned'"),
+        (
+            {"width": 6},
+            "GPT(width=6, heads=2): rotary positions turn pairs of a head's 3 numbers; give an even number, or "
+            "positions='learned'",
+        ),
+    ],
+)
+def test_positions_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        gpt(**arguments)
+    assert str(caught.value) == message
 
 
 def test_dropout_acts_in_training_alone() -> None:
