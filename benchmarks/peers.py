@@ -43,7 +43,7 @@ def version(name: str) -> str | None:
 
 def _only(job: Job, *kinds: str, counted: bool = False) -> None:
     """Leave out what the framework has no usual way for, or was not written for here."""
-    if job.kind not in kinds or ((job.logged or job.callbacks) and not counted):
+    if job.kind not in kinds or job.keyed or ((job.logged or job.callbacks) and not counted):
         raise NotImplementedError("not measured with this framework")
 
 
