@@ -50,10 +50,6 @@ def test_config_trains_and_draws_without_any_data_and_predicts_a_file(small_job:
     assert objects == sorted(objects, key=lambda pair: -pair[1])
 
 
-def test_config_trains_on_files(small_job: SmallJob, folder: Path) -> None:
-    run(small_job("vision/detection", *FAST, f"--data.root={folder}"))
-
-
 def test_boxes_come_as_torchvision_takes_them(folder: Path) -> None:
     data = DetectionData(root=str(folder), batch_size=3, transforms=[{"RandomHorizontalFlip": {"p": 1.0}}])
     data.setup("fit")

@@ -54,11 +54,6 @@ def test_config_trains_and_draws_without_any_data_and_predicts_a_file(small_job:
     assert shares == sorted(shares, key=lambda pair: -pair[1])
 
 
-def test_config_trains_on_files(small_job: SmallJob, folder: Path) -> None:
-    names = f"--data.class_names=[{', '.join(NAMES)}]"
-    run(small_job("vision/segmentation", f"--data.root={folder}", names, "--data.image_size=32", "--data.batch_size=2"))
-
-
 def test_the_drawings_are_the_same_for_the_same_number() -> None:
     one, again, other = draw(5), draw(5), draw(6)
     assert torch.equal(one.image, again.image) and torch.equal(one.mask, again.mask)
