@@ -214,7 +214,8 @@ def _positional(fn: Callable[..., Any]) -> float:
 class Dispatcher:
     """Finds who overrides a hook, once, so that calling a hook nobody overrides costs one truth test.
 
-    What was found is kept until `refresh` (called as epochs and evaluations begin) sees that an owner has changed.
+    What was found is kept until `refresh` (called as epochs begin and end, and as evaluations begin) sees that an owner
+    has changed.
 
     `bases` are the classes whose own do-nothing hooks do not count: those of the data module, the callbacks
     and the module; last, the class of the callbacks that save checkpoints.

@@ -183,6 +183,9 @@ def gradient_freer(optimizer: Optimizer) -> Callable[[], None]:
     return free
 
 
+_WRAPPER_CODE = Optimizer.profile_hook_step(lambda optimizer: None).__code__
+
+
 def stepper(optimizer: Optimizer) -> Callable[[], Any]:
     """`optimizer.step`, without what torch wraps around it for step hooks and profilers while there are none.
 
@@ -195,7 +198,8 @@ def stepper(optimizer: Optimizer) -> Callable[[], Any]:
         (optimizer, "_optimizer_step_pre_hooks"), (optimizer, "_optimizer_step_post_hooks"),
     )  # fmt: skip
     hooks = [getattr(owner, name, None) for owner, name in places]
-    is_torchs = getattr(wrapped, "hooked", False) and hasattr(profiler, "_is_profiler_enabled")
+    # told by its code: functools.wraps(Adam.step) gives a step of the user's all the marks of torch's wrapper
+    is_torchs = getattr(wrapped, "__code__", None) is _WRAPPER_CODE and hasattr(profiler, "_is_profiler_enabled")
     if plain is None or not is_torchs or None in hooks or "step" in vars(optimizer):
         return optimizer.step
 

@@ -42,6 +42,10 @@ class Slot:
         self.buffer: Tensor | None = None
         self.clear()
 
+    def suits(self, value: Any, options: tuple[Any, ...]) -> bool:
+        """Whether a later validation logs the name as the one did for which the slot was made."""
+        return self.options == options and _is_metric(value) == (self.metric is not None)
+
     def clear(self) -> None:
         """Forget all values; the name and its options stay."""
         self.used = False
@@ -198,7 +202,7 @@ class Results:
             self.read.clear()
         index = self.dataloader_idx if options[5] else None  # add_dataloader_idx=False: one value over all loaders
         slot = self.current.get((name, index))
-        if slot is None:
+        if slot is None or not (self.is_training or slot.used or slot.suits(value, options)):
             slot = self.current[name, index] = self._new_slot(name, value, options, index)
         elif slot.options != options:
             raise ConfigError(

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import random
+import struct
 import sys
 import warnings
 from collections.abc import Iterator
@@ -73,49 +74,73 @@ def workers_are_keyed() -> bool:
 class _NumpyGlobal:
     """numpy's global generator, read and set without the 45 microseconds that its own get_state and set_state take.
 
-    The Mersenne twister's words are copied from and to their memory (1 microsecond; numpy publishes the address).
-    Words that are still those of the last full reading mean that nothing was drawn, unless that reading found a spare
-    normal number, which can be handed out without a draw: then, and wherever the memory is not laid out as expected,
-    it is read in full.
+    Its state is copied from and to memory (1 microsecond): the Mersenne twister's words, whose address numpy publishes,
+    and the spare normal number, which can come and go without a change of the words. Where one of them is not found,
+    numpy's own functions are used.
     """
 
-    LAYOUT = 624 * 4 + 4  # bytes: uint32 key[624], int pos
+    WORDS = 624 * 4 + 4  # bytes: uint32 key[624], int pos
+    SPARE = 16  # bytes: int has_gauss, padding, double gauss
 
     def __init__(self) -> None:
         self.generator: Any = None
-        self.address = 0  # of the words; 0: not to be read in memory
-        self.words: bytes | None = None  # at the last full reading
-        self.state: dict[str, Any] = {}  # of the last full reading
+        self.words = self.spare = 0  # addresses; 0: not to be read in memory
 
-    def get(self) -> tuple[bytes | None, dict[str, Any]]:
-        """The words and the whole state, which is not to be changed."""
-        words = self._words()
-        if words is None or words != self.words or self.state["has_gauss"]:
-            self.words, self.state = words, _numpy_state()
-        return words, self.state
+    def get(self) -> bytes | dict[str, Any]:
+        """The whole state, as it is in memory or as numpy gives it."""
+        if np.random.get_bit_generator() is not self.generator:  # type: ignore[attr-defined]
+            self._locate()
+        if not self.spare:
+            return _numpy_state()
+        return ctypes.string_at(self.words, self.WORDS) + ctypes.string_at(self.spare, self.SPARE)
 
-    def set(self, words: bytes | None, state: dict[str, Any]) -> None:
-        """Go back to what `get` gave; costs nothing where nothing was drawn since."""
-        now = self._words()
-        if now is not None and words is not None and not state["has_gauss"]:
-            if now == words == self.words and not self.state["has_gauss"]:
-                return
-            np.random.seed(0)  # takes a spare number away, of which only a full reading would tell
-            ctypes.memmove(self.address, words, self.LAYOUT)
+    def set(self, state: bytes | dict[str, Any]) -> None:
+        """Go back to what `get` gave; costs next to nothing where nothing was drawn since."""
+        now = self.get()
+        if isinstance(state, bytes) and isinstance(now, bytes):
+            if now != state:
+                ctypes.memmove(self.words, state, self.WORDS)
+                ctypes.memmove(self.spare, state[self.WORDS :], self.SPARE)
         else:
-            np.random.set_state(state)
-        self.words, self.state = words, state
+            np.random.set_state(self.decoded(state))
 
-    def _words(self) -> bytes | None:
-        generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
-        if generator is not self.generator:
-            self.generator, self.address, self.words = generator, 0, None
-            inner = _numpy_state()["state"]
-            address = int(generator.ctypes.state_address)
-            expected = inner["key"].astype(np.uint32).tobytes() + int(inner["pos"]).to_bytes(4, sys.byteorder)
-            if ctypes.string_at(address, self.LAYOUT) == expected:
-                self.address = address
-        return ctypes.string_at(self.address, self.LAYOUT) if self.address else None
+    def decoded(self, state: bytes | dict[str, Any]) -> dict[str, Any]:
+        """A state as numpy gives it."""
+        if not isinstance(state, bytes):
+            return state
+        key, position = np.frombuffer(state, np.uint32, 624), struct.unpack_from("i", state, 624 * 4)[0]
+        has_gauss, gauss = struct.unpack_from("i4xd", state, self.WORDS)
+        inner = {"key": key, "pos": position}
+        return {"bit_generator": "MT19937", "state": inner, "has_gauss": has_gauss, "gauss": gauss}
+
+    def _locate(self) -> None:
+        self.generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self.words = self.spare = 0
+        owner, state = getattr(np.random.get_state, "__self__", None), _numpy_state()
+        offset = _offset_of_spare() if type(owner) is np.random.RandomState else 0
+        if not offset:
+            return
+        self.words, self.spare = int(self.generator.ctypes.state_address), id(owner) + offset
+        found = self.decoded(ctypes.string_at(self.words, self.WORDS) + ctypes.string_at(self.spare, self.SPARE))
+        if _numpy_list(found) != _numpy_list(state):
+            self.words = self.spare = 0
+
+
+def _offset_of_spare() -> int:
+    """Where a RandomState keeps its spare normal number, found by setting one; 0: not found."""
+    if sys.implementation.name != "cpython":
+        return 0  # an id is no address there
+    probe, value = np.random.RandomState(0), 0.7310585786300049
+    state: Any = probe.get_state(legacy=False)
+
+    def memory(has_gauss: int, gauss: float) -> bytes:
+        probe.set_state({**state, "has_gauss": has_gauss, "gauss": gauss})
+        return ctypes.string_at(id(probe), type(probe).__basicsize__)
+
+    held = memory(1, value)
+    offset = held.find(struct.pack("d", value)) - 8
+    is_there = offset > 0 and held[offset : offset + 4] == struct.pack("i", 1)
+    return offset if is_there and memory(0, 0.0)[offset : offset + 16] == bytes(16) else 0
 
 
 _numpy = _NumpyGlobal()
@@ -140,7 +165,7 @@ class Snapshot:
     def restore(self) -> None:
         """Set every generator as it was."""
         torch.default_generator.set_state(self.torch)
-        _numpy.set(*self.numpy)
+        _numpy.set(self.numpy)
         random.setstate(self.python)
         if self.cuda is not None:
             torch.cuda.set_rng_state_all(self.cuda)
@@ -152,7 +177,8 @@ class Snapshot:
         return (
             torch.equal(self.torch, other.torch)
             and self.python == other.python
-            and _numpy_list(self.numpy[1]) == _numpy_list(other.numpy[1])
+            and _numpy_list(_numpy.decoded(self.numpy)) == _numpy_list(_numpy.decoded(other.numpy))
+            and (self.cuda is None) == (other.cuda is None)  # else somebody has begun to use CUDA in between
             and all(torch.equal(a, b) for a, b in zip(self.cuda or (), other.cuda or (), strict=True))
             and (self.mps is None or other.mps is None or torch.equal(self.mps, other.mps))
         )
@@ -160,7 +186,7 @@ class Snapshot:
     def plain(self) -> dict[str, Any]:
         """The same in numbers, lists and tensors, which opens with `torch.load(weights_only=True)`."""
         version, words, gauss = self.python
-        numpy = self.numpy[1]
+        numpy = _numpy.decoded(self.numpy)
         key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
         state: dict[str, Any] = {
             "torch": self.torch,
@@ -204,7 +230,6 @@ def restore_rng(state: dict[str, Any]) -> None:
     torch.default_generator.set_state(state["torch"].cpu())
     key, position, has_gauss, gauss = state["numpy"]
     np.random.set_state(("MT19937", key.cpu().numpy(), position, has_gauss, gauss))
-    _numpy.words = None  # a spare normal number may have been set, which the words do not show
     version, words, gauss_next = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss_next))
     if "cuda" in state and torch.cuda.is_available():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
@@ -646,6 +647,52 @@ def test_a_hook_set_on_the_module_while_it_trains_is_found_in_the_next_epoch(tmp
 
     trainer(tmp_path, max_epochs=3, callbacks=[Adds()]).fit(Net(), data())
     assert calls == [1, 2]
+
+
+def test_a_hook_set_on_a_callback_in_an_epoch_is_found_at_its_end(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Adds(lk.Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.current_epoch == 1:
+                self.on_train_epoch_end = lambda *args: calls.append(trainer.current_epoch)  # type: ignore[method-assign]
+
+    trainer(tmp_path, max_epochs=3, limit_val_batches=0, callbacks=[Adds()]).fit(Net(), data(), data())
+    assert calls == [1, 2]
+
+
+def test_a_name_may_be_logged_in_another_way_in_a_later_validation(tmp_path: Path) -> None:
+    class Changing(Net):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            epoch = self.current_epoch
+            value = float(epoch)
+            if epoch == 2:
+                self.mean = torchmetrics.MeanMetric()
+                self.mean.update(value)
+            self.log("a", self.mean if epoch == 2 else value, prog_bar=epoch > 0, reduce_fx="max" if epoch else "mean")
+
+    seen: list[float] = []
+
+    class Look(lk.Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            seen.append(float(trainer.callback_metrics["a"]))
+
+    run = trainer(tmp_path, max_epochs=4, limit_val_batches=1, num_sanity_val_steps=0, callbacks=[Look()])
+    run.fit(Changing(), data(), data())
+    assert seen == [0.0, 1.0, 2.0, 3.0]
+    assert "a" in run.progress_bar_metrics
+
+
+def test_an_eval_set_on_the_module_is_called(tmp_path: Path) -> None:
+    model, calls = Net(), []
+
+    def own() -> Any:
+        calls.append(1)
+        return nn.Module.eval(model)
+
+    model.eval = own  # type: ignore[method-assign]
+    trainer(tmp_path).validate(model, data(), verbose=False)
+    assert len(calls) == 1
 
 
 class KeepsNormOff(nn.BatchNorm1d):

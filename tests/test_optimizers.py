@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -839,3 +840,17 @@ def test_no_scheduler_warns_of_its_order(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(tmp_path, Net(configure))
+
+
+def test_a_decorated_step_of_one_s_own_is_not_passed_by(tmp_path: Path) -> None:
+    SGD([nn.Parameter(torch.ones(1))], lr=0.1)  # from the first one made on, SGD.step carries torch's marks
+    calls = []
+
+    class Counted(SGD):
+        @functools.wraps(SGD.step)
+        def step(self, *args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            return super().step(*args, **kwargs)
+
+    trainer(tmp_path).fit(Net(lambda module: Counted(module.parameters(), lr=0.1)), data())
+    assert len(calls) == 6

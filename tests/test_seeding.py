@@ -261,3 +261,44 @@ def test_a_snapshot_holds_the_spare_normal_that_a_plain_state_has_set():
     assert np.random.randn() == expected
     saved.restore()
     assert np.random.randn() == expected
+
+
+def test_a_spare_normal_is_seen_where_the_same_seed_is_set_again():
+    np.random.seed(7)
+    np.random.randn(2)
+    seeding.Snapshot()  # these words, without a spare
+    np.random.seed(7)
+    np.random.randn()  # the same words, with one
+    state = np.random.get_state()
+    expected = np.random.randn(2).tolist()
+    np.random.set_state(state)
+    with seeding.isolate_rng():
+        np.random.rand()
+    assert np.random.randn(2).tolist() == expected
+    np.random.set_state(state)
+    assert seeding.capture_rng()["numpy"][2:] == [1, state[4]]
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_numpy_s_state_is_the_same_whether_read_in_memory_or_not(monkeypatch, is_in_memory):
+    if not is_in_memory:
+        monkeypatch.setattr(seeding, "_offset_of_spare", lambda: 0)
+    monkeypatch.setattr(seeding, "_numpy", seeding._NumpyGlobal())
+    for draws in (0, 1, 2, 3):
+        np.random.seed(11)
+        np.random.randn(draws)
+        saved, state = seeding.Snapshot(), np.random.get_state(legacy=False)
+        assert isinstance(saved.numpy, bytes) == is_in_memory
+        plain = saved.plain()["numpy"]
+        assert plain[0].tolist() == state["state"]["key"].tolist()
+        assert plain[1:] == [state["state"]["pos"], state["has_gauss"], state["gauss"]]
+        expected = np.random.randn(3).tolist()
+        saved.restore()
+        assert np.random.randn(3).tolist() == expected
+
+
+def test_snapshots_before_and_after_the_first_use_of_a_gpu_differ():
+    before, after = seeding.Snapshot(), seeding.Snapshot()
+    before.cuda, after.cuda = None, [torch.zeros(16, dtype=torch.uint8)]
+    assert not before.equals(after)
+    assert after.equals(after)

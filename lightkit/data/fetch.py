@@ -18,14 +18,24 @@ class Fetch:
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
         self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
         self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
-        self.tensors = _plain_tensors(dataset) if is_batched and collate is default_collate else None
+        self.tensors: tuple[torch.Tensor, ...] | None = None
+        self.look()
+
+    def look(self) -> None:
+        """See whether the data set can be read by rows; it may have been given other tensors."""
+        is_default = self.is_batched and self.collate is default_collate
+        self.tensors = _plain_tensors(self.dataset) if is_default else None
 
     def __call__(self, indices: Any) -> Any:
+        if self.tensors is not None and self.dataset.tensors is not self.tensors:
+            self.look()  # other tensors since the epoch began
         if self.tensors is not None:  # one vectorised read: the same numbers that stacking single rows gives
             if type(indices) is list:
                 indices = torch.tensor(indices)
             if type(indices) in (torch.Tensor, slice):
                 return read_rows(self.tensors, indices)
+        if type(indices) is slice:  # an order by rows, of data that can be read by rows no longer
+            indices = list(range(indices.start, indices.stop))
         if not self.is_batched:
             return self.collate(self.dataset[indices])
         if self.getitems is not None:

@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 def same(a: Any, b: Any) -> bool:
     """Whether two captured states are equal."""
     if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
     return bool(a == b)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -149,12 +150,16 @@ class _Keys:
 
 
 class Ahead(NamedTuple):
-    """An epoch opened early: its batches; generators before and after; `first_seed` and `epochs_opened` after."""
+    """An epoch opened early: its batches; generators before and after; `first_seed` and `epochs_opened` after.
+
+    settings: what else decided its order, see `_settings`.
+    """
 
     batches: Iterator[Any]
     before: dict[str, Any]
     after: dict[str, Any]
     counts: tuple[int | None, int]
+    settings: dict[str, Any]
 
 
 _TORCHS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -164,6 +169,22 @@ def _all_torchs(sampler: Any) -> bool:
     """Whether the order is drawn by samplers of torch alone, which keep nothing but generators from epoch to epoch."""
     inner = sampler.sampler if type(sampler) is BatchSampler else sampler
     return type(inner) in _TORCHS
+
+
+def _settings(sampler: Any) -> dict[str, Any]:
+    """What decides the order of torch's samplers beside generators, copied: weights, indices, the size of a batch."""
+    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
+    found: dict[str, Any] = {"len": len(inner)}  # type: ignore[arg-type]
+    for place, part in (("", sampler), ("sampler.", inner)):
+        for name, value in vars(part).items():
+            if name in ("sampler", "generator", "data_source", "dataset"):
+                continue
+            if isinstance(value, torch.Tensor):
+                value = value.clone()
+            elif isinstance(value, (list, np.ndarray)):
+                value = list(value)
+            found[place + name] = value
+    return found
 
 
 class IndexedSource(Source):
@@ -188,19 +209,25 @@ class IndexedSource(Source):
         self.inner: DataLoader[Any] | None = None  # made when the first epoch begins
         is_pinned = loader.pin_memory and torch.cuda.is_available()
         self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
-        tensors = None if self.has_inner else self.fetch.tensors
-        self.rows = row_order(self.sampler, tensors) if tensors is not None else None
-        self.found: tuple[Any, Any, dict[str, Any]] | None = None
+        self.rows = self._find_rows()
+        self.found: tuple[list[Any], dict[str, Any]] | None = None
         self.ahead: Ahead | None = None
 
     def own_generators(self) -> dict[str, Any]:
         """As Source.own_generators; a plain loader of tensors is looked through once."""
         if self.rows is None:
             return super().own_generators()
-        places = self.loader.generator, getattr(self.loader.sampler, "generator", None)
-        if self.found is None or self.found[:2] != places:
-            self.found = (*places, generators.find(self.loader))
-        return generators.states(self.found[2])
+        samplers = self.loader.sampler, getattr(self.loader.batch_sampler, "sampler", None)
+        places = [self.loader.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
+        if self.found is None or self.found[0] != places:
+            self.found = places, generators.find(self.loader)
+        return generators.states(self.found[1])
+
+    def _find_rows(self) -> Callable[[], Iterator[Any]] | None:
+        """The order by rows, where there is one; anew for each epoch, as batches may grow and data may change."""
+        self.fetch.look()
+        tensors = None if self.has_inner else self.fetch.tensors
+        return row_order(self.sampler, tensors) if tensors is not None else None
 
     def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         workers: dict[str, Any] = {}
@@ -241,8 +268,8 @@ class IndexedSource(Source):
             return
         before, counts = self._capture(), (self.first_seed, self.epochs_opened)
         self.set_epoch(epoch)
-        batches = self._iterate(0)
-        self.ahead = Ahead(batches, before, self._capture(), (self.first_seed, self.epochs_opened))
+        settings, batches = _settings(self.sampler), self._iterate(0)
+        self.ahead = Ahead(batches, before, self._capture(), (self.first_seed, self.epochs_opened), settings)
         self._put_back(before, counts)
 
     def open(self, *, remember: bool = True) -> Iterator[Any]:
@@ -251,8 +278,9 @@ class IndexedSource(Source):
         if ahead is None:
             return super().open(remember=remember)
         self.before = now = self._capture()
+        has_changed = not generators.same(_settings(self.sampler), ahead.settings)
         has_drawn = not now["rng"].equals(ahead.before["rng"])
-        if has_drawn or not generators.same(now["generators"], ahead.before["generators"]):
+        if has_changed or has_drawn or not generators.same(now["generators"], ahead.before["generators"]):
             return self._iterate(0)
         self._put_back(ahead.after, ahead.counts)
         return ahead.batches
@@ -263,6 +291,7 @@ class IndexedSource(Source):
         self.first_seed, self.epochs_opened = counts
 
     def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
+        self.rows = self._find_rows()
         order = iter(self.sampler) if self.rows is None else self.rows()
         seed = self._draw_seed()
         self.epochs_opened += 1

@@ -41,7 +41,8 @@ def _shuffled(sampler: RandomSampler, count: int, end: int, size: int, device: t
     if generator is None:  # as RandomSampler: a generator for this epoch, seeded by the default one
         generator = torch.Generator()
         generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
-    yield from torch.randperm(count, generator=generator)[:end].to(device, non_blocking=True).split(size)
+    order = torch.randperm(count, generator=generator)[:end].to(device, non_blocking=True)
+    yield from order.split(size) if end else ()  # no rows split into one batch of none
     if sampler.generator is not None:
         torch.randperm(count, generator=generator)  # RandomSampler draws once more when it is asked for more
 

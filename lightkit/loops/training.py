@@ -14,8 +14,7 @@
             on_train_batch_end; metrics to the loggers when due; checkpoints; validation when due
         on_train_epoch_end; epoch means; early stopping; plateau schedulers; loggers; checkpoints
 
-What nobody overrides is an empty list and costs one truth test. Nothing here reads a tensor's value, outside of
-steps in which metrics are written.
+What nobody overrides is an empty list and costs one truth test. Tensors are read only where metrics are written.
 """
 
 from __future__ import annotations
@@ -354,6 +353,7 @@ class TrainingLoop:
 
     def _epoch_end(self, *, is_complete: bool, ended_early: bool) -> None:
         trainer, p = self.trainer, self.progress
+        trainer.dispatcher.refresh()
         if ended_early:
             self.schedules.move_epoch()
             plan = trainer.validation_plan  # one that counts batches or steps has had its turns inside the epoch

@@ -277,6 +277,43 @@ def test_workers_that_stay_begin_the_next_epoch_early_and_nothing_changes(
         assert before + fit(make(), seed=99, callbacks=more, ckpt_path=path) == plain
 
 
+class Reweighs(lk.Callback):
+    """Changes what is drawn from, as boosting and curricula do, once the next epoch is open."""
+
+    def __init__(self, change: Callable[[Any], None]) -> None:
+        self.change, self.ahead = change, False
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.ahead = self.ahead or trainer.train_source.ahead is not None
+        if trainer.current_epoch == 0:
+            self.change(trainer.train_dataloader.sampler)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "change"),
+    [
+        (lambda: WeightedRandomSampler([1.0] * SAMPLES, 12), lambda s: s.weights[3:].zero_()),
+        (lambda: SubsetRandomSampler(list(range(12))), lambda s: s.indices.reverse()),
+    ],
+)
+def test_a_sampler_that_is_changed_after_an_epoch_decides_the_next_one(
+    sampler: Callable[[], Any], change: Callable[[Any], None]
+) -> None:
+    def make() -> Any:
+        return DataLoader(Numbers(), 4, sampler=sampler(), num_workers=1, persistent_workers=True)
+
+    torch.manual_seed(3)
+    model, loader, plain = Watching(), make(), []
+    assert model.weight.item() == 0.0
+    for epoch in range(EPOCHS):
+        plain += [(batch.reshape(-1).tolist(), torch.rand(1).item()) for batch in loader]
+        if epoch == 0:
+            change(loader.sampler)
+    reweighs = Reweighs(change)
+    assert fit(make(), seed=3, callbacks=[reweighs]) == plain
+    assert reweighs.ahead
+
+
 class SavesAtEnd(lk.Callback):
     def __init__(self, path: Path):
         self.path = path

@@ -78,6 +78,32 @@ def test_other_samplers_are_asked_for_their_indices(loader: Any) -> None:
     assert [[part.tolist() for part in batch] for batch in source.open()] == plain
 
 
+def test_fewer_rows_than_a_batch_are_no_batch_where_the_last_is_dropped() -> None:
+    for shuffle in (False, True):
+        assert list(TensorLoader(X[:3], batch_size=4, shuffle=shuffle, drop_last=True)) == []
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_that_grow_and_data_that_is_replaced_are_those_of_a_dataloader(shuffle: bool) -> None:
+    def run(open_epoch: Any, loader: Any) -> list[Any]:
+        seen = []
+        for epoch in range(4):
+            if epoch == 1:
+                loader.batch_sampler.batch_size = 9
+            for number, (x, y) in enumerate(open_epoch()):
+                seen.append((x.tolist(), y.tolist()))
+                if epoch > 1 and number == 0:
+                    loader.dataset.tensors = (X + epoch, Y if epoch == 2 else Y[:, None].expand(23, 2))
+        return seen
+
+    torch.manual_seed(3)
+    loader = DataLoader(TensorDataset(X, Y), 4, shuffle=shuffle)
+    plain = run(lambda: iter(loader), loader)
+    torch.manual_seed(3)
+    source = IndexedSource(DataLoader(TensorDataset(X, Y), 4, shuffle=shuffle))
+    assert run(source.open, source.loader) == plain
+
+
 def test_batches_are_copies_in_either_order() -> None:
     for shuffle in (False, True):
         loader = TensorLoader(X, Y, batch_size=4, shuffle=shuffle)
