@@ -80,21 +80,26 @@ def _thrown_away() -> Iterator[Path]:
     """A temporary folder; weights that a model downloads go there too, those already here are found."""
     import torch
 
-    before, bar = torch.hub.get_dir(), os.environ.get("LIGHTKIT_PROGRESS")
+    before = torch.hub.get_dir()
+    environment = {name: os.environ.get(name) for name in ("LIGHTKIT_PROGRESS", "TORCH_HOME")}
     with TemporaryDirectory(prefix="lightkit-check-") as name:
         folder = Path(name)
         (folder / "hub" / "checkpoints").mkdir(parents=True)
         for file in Path(before, "checkpoints").glob("*"):
             (folder / "hub" / "checkpoints" / file.name).symlink_to(file.resolve())
-        torch.hub.set_dir(str(folder / "hub"))
-        os.environ["LIGHTKIT_PROGRESS"] = "off"
+        os.environ.update(LIGHTKIT_PROGRESS="off", TORCH_HOME=str(folder))
+        was_set = torch.hub.get_dir() == before  # by set_dir, which counts more than the environment
+        if was_set:
+            torch.hub.set_dir(str(folder / "hub"))
         try:
             yield folder
         finally:
-            torch.hub.set_dir(before)
-            os.environ.pop("LIGHTKIT_PROGRESS")
-            if bar is not None:
-                os.environ["LIGHTKIT_PROGRESS"] = bar
+            if was_set:
+                torch.hub.set_dir(before)
+            for name, value in environment.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _build(parsed: Parsed, kinds: Kinds, findings: Findings, folder: Path) -> Job | None:

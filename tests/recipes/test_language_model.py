@@ -428,7 +428,7 @@ def test_config_trains_and_writes(config: str, tmp_path: Path, text_file: Path) 
     options = [
         "--trainer.max_steps=2", "--trainer.val_check_interval=1step", "--trainer.limit_val_batches=2",
         "--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu",
-        "--model.width=16", "--model.layers=1", "--model.sample_tokens=5", "--data.batch_size=4",
+        "--model.width=24", "--model.layers=1", "--model.sample_tokens=5", "--data.batch_size=4",
     ]  # fmt: skip
     job = prepare_job("fit", [config, *options, *of_data])
     job.trainer.fit(job.model, datamodule=job.data)
