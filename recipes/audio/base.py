@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 import lightkit as lk
@@ -13,8 +12,7 @@ from recipes.audio.augment import SpecAugment, WaveAugment
 from recipes.audio.clips import cut_or_pad
 from recipes.audio.features import FrontEnd
 from recipes.audio.files import read_mono
-
-Schedule = Literal["one_cycle", "constant"]
+from recipes.schedules import Schedule, adamw
 
 
 class AudioModule(lk.LightModule):
@@ -111,14 +109,4 @@ class AudioModule(lk.LightModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and, unless the rate is constant, its one-cycle schedule, stepped every batch."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        if self.schedule == "constant":
-            return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ConfigError(
-                f"{type(self).__name__}(schedule='one_cycle'): the fit has no end to fall towards; "
-                "set trainer.max_epochs or max_steps, or model.schedule to 'constant'"
-            )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(self, self.lr, self.weight_decay, self.schedule)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import lightkit as lk
-from lightkit.errors import CheckpointError, ConfigError, DataError
+from lightkit.errors import CheckpointError, DataError
+from recipes.schedules import Schedule, adamw
 from recipes.text.fields import TextCodec
 from recipes.text.networks import Architecture, TokenEncoder
-
-Schedule = Literal["one_cycle", "constant"]
 
 
 class TextModule(lk.LightModule):
@@ -110,18 +109,7 @@ class TextModule(lk.LightModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and, unless the rate is constant, its one-cycle schedule, stepped every batch."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=self.lr, weight_decay=self.weight_decay)
-        if self.schedule == "constant":
-            return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ConfigError(
-                f"{type(self).__name__}(schedule='one_cycle'): the fit has no end to fall towards; "
-                "set trainer.max_epochs or max_steps, or model.schedule to 'constant'"
-            )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(self, self.lr, self.weight_decay, self.schedule)
 
     def tokens_of(self, batch: Any) -> Tensor:
         """Return `batch.text` as (batch, tokens); in training with some tokens replaced by the unknown one."""

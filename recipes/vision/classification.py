@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from lightkit.errors import DataError
+from recipes.schedules import Schedule, adamw
 from recipes.vision.base import BaseClassifier, Views, accuracy
 from recipes.vision.networks import TorchvisionNet, build_network
 from recipes.vision.pretrained import check_weights, copy_pretrained
-from recipes.vision.schedules import Schedule, adamw
 
 __all__ = ["ImageClassifier", "accuracy"]
 

@@ -21,10 +21,10 @@ from torch import Tensor
 import lightkit as lk
 from lightkit.errors import CheckpointError, ConfigError, DataError, did_you_mean, require
 from recipes.plots import Curves
+from recipes.schedules import Schedule, adamw
 from recipes.vision.files import open_picture, to_tensor
 from recipes.vision.panels import Panels, color_of, colors_of, enlargement, to_bytes
 from recipes.vision.pretrained import average_faster, check_weights, copy_pretrained
-from recipes.vision.schedules import Schedule, adamw
 
 Target = dict[str, Tensor]
 _NEED_MORE_THAN_BOXES = ("maskrcnn", "keypointrcnn")

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightkit.errors import DataError
+from recipes.schedules import total_steps
 from recipes.vision.base import BaseClassifier, Views
 from recipes.vision.images import TensorImages
-from recipes.vision.schedules import total_steps
 
 _PATCH = 2  # pixels, height and width of what the first layer whitens
 _SMALLEST = 16  # pixels, height and width, of which three poolings leave one

@@ -21,10 +21,10 @@ from torch import Tensor
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, did_you_mean, require
 from recipes.plots import Curves
+from recipes.schedules import Schedule, adamw
 from recipes.vision import raw
 from recipes.vision.panels import Panels, color_of, colors_of, enlarged, to_bytes
 from recipes.vision.pretrained import average_faster, check_weights, copy_pretrained
-from recipes.vision.schedules import Schedule, adamw
 
 
 class Segmenter(lk.LightModule):

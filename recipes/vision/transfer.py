@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from lightkit.errors import ConfigError, require
+from recipes.schedules import adamw
 from recipes.vision.base import BaseClassifier, Views
 from recipes.vision.networks import TorchvisionNet
 from recipes.vision.pretrained import check_weights, copy_pretrained
-from recipes.vision.schedules import adamw
 
 
 class TransferClassifier(BaseClassifier):

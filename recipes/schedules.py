@@ -1,4 +1,4 @@
-"""Optimizers and schedules that vision recipes share."""
+"""Optimizers and schedules that recipes share."""
 
 from __future__ import annotations
 
