@@ -83,7 +83,9 @@ def test_what_is_one_s_own_or_torch_s_is_not_counted(tmp_path: Path, statement: 
 
 def test_an_object_that_is_no_part_is_listed_apart(tmp_path: Path) -> None:
     source = "def act(group, slot: Slot, module: nn.Module):\n    group.lr = 1\n    slot.used = 2\n"
-    assert found_in(tmp_path, source) == ([], ["lr", "used"])
+    foreign, others = owners.places(tree_of(tmp_path, source))
+    assert foreign == []
+    assert [place.text for place in others] == ["group.lr", "slot.used  (Slot)"]
 
 
 def test_a_place_says_its_file_and_line(tmp_path: Path) -> None:

@@ -73,8 +73,17 @@ def places(root: Path, package: str = "lightkit") -> tuple[list[Place], list[Pla
                 if whose == "part":
                     foreign.append(place)
                 elif whose == "other":
-                    others.append(place)
+                    others.append(place._replace(text=text + _annotation(scope, owner)))
     return foreign, others
+
+
+def _annotation(scope: ast.AST, owner: ast.expr) -> str:
+    """What an argument is said to be, for the reader of the list."""
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(owner, ast.Name):
+        for argument in _arguments(scope):
+            if argument.arg == owner.id and argument.annotation is not None:
+                return f"  ({ast.unparse(argument.annotation)})"
+    return ""
 
 
 # ---------------------------------------------------------------- whose it is
@@ -110,8 +119,7 @@ def _aliases(scope: ast.AST) -> dict[str, str]:
     """What the names of one function stand for, where a name alone does not say it."""
     found: dict[str, str] = {}
     if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-        given = scope.args
-        for argument in [*given.posonlyargs, *given.args, *given.kwonlyargs]:
+        for argument in _arguments(scope):
             if argument.annotation is not None and _names_part(argument.annotation):
                 found[argument.arg] = "part"
     for node in _own(scope):
@@ -127,6 +135,10 @@ def _aliases(scope: ast.AST) -> dict[str, str]:
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name) and _gives_parts(node.iter):
             found[node.target.id] = "part"
     return found
+
+
+def _arguments(scope: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    return [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
 
 
 def _take(found: dict[str, str], name: str, value: ast.expr) -> None:
