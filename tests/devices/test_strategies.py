@@ -6,6 +6,7 @@ from torch import nn
 
 from lightkit.devices import SingleDeviceStrategy, Strategy, choose_strategy
 from lightkit.errors import ConfigError
+from lightkit.trainer import Trainer
 
 
 @pytest.mark.parametrize("value", ["auto", "single_device"])
@@ -27,6 +28,18 @@ def test_a_strategy_of_several_devices_is_refused():
     )
     with pytest.raises(ConfigError, match=r"; did you mean 'single_device'\?$"):
         choose_strategy("single-device")
+
+
+def test_a_strategy_object_of_several_processes_is_refused():
+    class Two(Strategy):
+        world_size = 2
+
+    with pytest.raises(ConfigError) as caught:
+        Trainer(accelerator="cpu", strategy=Two(), logger=False, enable_checkpointing=False)
+    assert str(caught.value) == (
+        "Trainer(strategy=Two(...)): its world_size is 2, and this version trains in one process, so nothing would be "
+        "synchronized; use a strategy of world_size 1"
+    )
 
 
 def test_a_world_of_one_returns_what_it_is_given():

@@ -14,9 +14,14 @@ _NAMES = ("auto", "single_device")
 def choose_strategy(value: str | Strategy) -> Strategy:
     """Return the strategy that `Trainer(strategy=value)` asks for.
 
-    Raises ConfigError for every name but "auto" and "single_device": this version trains on one device.
+    Raises ConfigError for every name but "auto" and "single_device", and for a strategy of several processes.
     """
     if isinstance(value, Strategy):
+        if value.world_size != 1:
+            raise ConfigError(
+                f"Trainer(strategy={type(value).__name__}(...)): its world_size is {value.world_size}, and this "
+                "version trains in one process, so nothing would be synchronized; use a strategy of world_size 1"
+            )
         return value
     if value in _NAMES:
         return SingleDeviceStrategy()

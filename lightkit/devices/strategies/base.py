@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 class Strategy:
@@ -38,7 +40,7 @@ class Strategy:
     def barrier(self, name: str | None = None) -> None:
         """Wait until every process is here."""
 
-    def broadcast(self, obj: Any, src: int = 0) -> Any:
+    def broadcast(self, obj: T, src: int = 0) -> T:
         """Return the object that process `src` holds."""
         return obj
 
@@ -46,7 +48,7 @@ class Strategy:
         """Return the mean (or "sum") of the tensor over all processes."""
         return tensor
 
-    def all_gather(self, data: Any, sync_grads: bool = False) -> Any:
+    def all_gather(self, data: T, sync_grads: bool = False) -> T:
         """Return the data of all processes, stacked along a new dimension 0; of one process as it is."""
         return data
 
