@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lightkit.callbacks.base import Checkpoint
 
 __all__ = ["Logger"]
 
@@ -12,9 +17,9 @@ __all__ = ["Logger"]
 class Logger:
     """Writes what a run measures. Override what the target can take; the rest does nothing.
 
-    The names are those of Lightning 2.6; `attach`, `log_figure` and the state are lightkit's. The trainer
-    calls `attach` before the first write, on a resumed fit (and only there) then `load_state_dict`, and
-    `finalize` at the end of each run.
+    The names are those of Lightning 2.6; `log_figure` and the state are lightkit's. The trainer names the run
+    directory before the first write, on a resumed fit (and only there) calls `load_state_dict`, and `finalize`
+    at the end of each run.
     """
 
     @property
@@ -52,7 +57,7 @@ class Logger:
         """The object underneath that writes; made when first asked for."""
         return None
 
-    def attach(self, run_dir: str | Path) -> None:
+    def _attach(self, run_dir: str | Path) -> None:
         """Set the run directory that this logger writes to, where the user gave no directory of their own."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -61,7 +66,7 @@ class Logger:
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Write hyperparameters: a dict or a Namespace."""
 
-    def log_graph(self, model: Any, input_array: Any = None) -> None:
+    def log_graph(self, model: nn.Module, input_array: object = None) -> None:
         """Write the graph of the model, traced on `input_array` or its `example_input_array`."""
 
     def log_image(self, key: str, images: Sequence[Any], step: int | None = None, **kwargs: Any) -> None:
@@ -73,7 +78,7 @@ class Logger:
     def log_figure(self, key: str, figure: Any, step: int | None = None) -> None:
         """Write a matplotlib figure."""
 
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+    def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
         """Called after a checkpoint callback has saved."""
 
     def save(self) -> None:

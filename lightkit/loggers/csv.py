@@ -53,6 +53,10 @@ class CSVLogger(DirectoryLogger):
         self._flush_every = flush_logs_every_n_steps
         self._table: _Table | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        self.save()  # a copy, which opens the file when it writes, finds every row there
+        return {**vars(self), "_table": None}
+
     @property
     def experiment(self) -> _Table:
         """The open table; made when first asked for."""

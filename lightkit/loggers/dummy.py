@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lightkit.loggers.base import Logger
 
 
@@ -13,10 +11,10 @@ class _Nothing:
     def __getattr__(self, name: str) -> _Nothing:
         return self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _Nothing:
+    def __call__(self, *args: object, **kwargs: object) -> _Nothing:
         return self
 
-    def __getitem__(self, key: Any) -> _Nothing:
+    def __getitem__(self, key: object) -> _Nothing:
         return self
 
 
@@ -24,6 +22,6 @@ class DummyLogger(Logger):
     """Writes nothing; `experiment` answers to every call."""
 
     @property
-    def experiment(self) -> Any:
+    def experiment(self) -> _Nothing:
         """An object on which every method does nothing."""
         return _Nothing()

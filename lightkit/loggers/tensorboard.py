@@ -11,6 +11,7 @@ from lightkit.errors import ConfigError, require
 from lightkit.loggers.directory import DirectoryLogger, flatten, plain
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["TensorBoardLogger"]
@@ -56,10 +57,13 @@ class TensorBoardLogger(DirectoryLogger):
         self._has_media_at_newest = False
         self._has_hparams = False  # whether the tab of hyperparameters is written
 
-    def attach(self, run_dir: str | Path) -> None:
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_writer": None}  # a copy opens a file of its own when it writes
+
+    def _attach(self, run_dir: str | Path) -> None:
         """Set the run directory; does nothing where the user gave a `save_dir`."""
         before = self._run_dir
-        super().attach(run_dir)
+        super()._attach(run_dir)
         if self._run_dir != before:
             self._reset()
 
@@ -120,7 +124,7 @@ class TensorBoardLogger(DirectoryLogger):
         for summary in hparams(shown, dict(metrics)):
             writer._get_file_writer().add_summary(summary, step)
 
-    def log_graph(self, model: Any, input_array: Any = None) -> None:
+    def log_graph(self, model: nn.Module, input_array: object = None) -> None:
         """Write the module's graph, traced on `input_array` or `example_input_array`, if `log_graph` is set.
 
         The module is traced in evaluation mode; its modes and the random state are left as they were.
@@ -210,7 +214,7 @@ class TensorBoardLogger(DirectoryLogger):
         return step
 
 
-def _add_graph(writer: SummaryWriter, model: Any, input_array: Any) -> None:
+def _add_graph(writer: SummaryWriter, model: nn.Module, input_array: object) -> None:
     """Trace the module on its device and write the graph; warns where it cannot be traced."""
     import torch
     from torch.utils._pytree import tree_map_only

@@ -26,7 +26,7 @@ def curve(directory: Path, tag: str) -> list[tuple[int, float]]:
 
 def attached(run_dir: Path, **kwargs: Any) -> TensorBoardLogger:
     logger = TensorBoardLogger(**kwargs)
-    logger.attach(run_dir)
+    logger._attach(run_dir)
     return logger
 
 

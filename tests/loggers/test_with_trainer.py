@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightkit.callbacks import Callback, ModelCheckpoint
-from lightkit.loggers import CSVLogger, TensorBoardLogger
+from lightkit.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightkit.loggers.dummy import DummyLogger
 from lightkit.module import LightModule
 from lightkit.trainer import Trainer
 
@@ -83,3 +88,58 @@ def test_what_a_resumed_run_logged_equals_the_uninterrupted_one(tmp_path: Path, 
     texts = [(tmp_path / name / versions[1] / "metrics.csv").read_text() for name in ("cut", "whole")]
     assert texts[0] == texts[1]
     assert len(texts[0].splitlines()) == 1 + 12 + 2 * 3
+
+
+def test_a_loggers_own_method_attach_is_the_users(tmp_path: Path) -> None:
+    class Mine(CSVLogger):
+        def attach(self, run: str, password: str) -> str:
+            return f"{run}, {password}"
+
+    logger = Mine()
+    run(tmp_path, [logger])
+    assert logger.attach("a run", "a word") == "a run, a word"
+    assert Path(str(logger.log_dir), "metrics.csv").exists()
+
+
+def run(directory: Path, loggers: list[Logger], **options: Any) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, log_every_n_steps=1, logger=loggers, run_dir=directory,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **options,
+    )  # fmt: skip
+    trainer.fit(Module(), DataLoader(torch.arange(4.0)[:, None]))
+    return trainer
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
+def test_a_copy_of_a_logger_that_writes_goes_on_where_it_was(tmp_path: Path, copied: Any) -> None:
+    loggers = [TensorBoardLogger(), CSVLogger(), DummyLogger()]
+    run(tmp_path, loggers)
+    for logger in loggers:
+        logger.log_metrics({"loss": 10.0}, 10)  # opens an event file, and holds a row
+        other = copied(logger)
+        other.log_metrics({"loss": 11.0}, 11)
+        other.finalize("success")
+        logger.finalize("success")
+        assert other.log_dir == logger.log_dir
+    assert [(s, v) for s, v in curves(tmp_path)["loss"] if s > 9] == [(10, 10.0), (11, 11.0)]
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4 + 1 + 2
+    assert [row.split(",")[0] for row in rows[-2:]] == ["10", "11"]
+
+
+def test_the_room_loads_a_logger_when_it_is_asked_for(repository: Path) -> None:
+    code = (
+        "import sys, lightkit.loggers as room\n"
+        "def files(): return sorted(n.rpartition('.')[2] for n in sys.modules if n.startswith('lightkit.loggers.'))\n"
+        "print(files(), dir(room))\n"
+        "print(room.CSVLogger.__name__, files())\n"
+        "print(hasattr(room, 'CSVLoger'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == [
+        "[] ['CSVLogger', 'DirectoryLogger', 'Logger', 'TensorBoardLogger']",
+        "CSVLogger ['base', 'csv', 'directory']",
+        "False",
+    ]
