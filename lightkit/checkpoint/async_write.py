@@ -20,37 +20,9 @@ from torch import Tensor
 
 from lightkit.checkpoint import atomic, files
 from lightkit.checkpoint.plain import to_plain
+from lightkit.checkpoint.writer import Writer
 
-__all__ = ["AsyncWriter", "Writer", "snapshot"]
-
-
-class Writer:
-    """Writes checkpoints at once: when `save` returns, the file is there."""
-
-    def save(self, checkpoint: Mapping[str, Any], path: files.PathLike) -> None:
-        """Write a checkpoint; see `files.save`."""
-        files.save(checkpoint, path)
-
-    def then(self, action: Callable[[], None]) -> None:
-        """Do something once everything saved so far is in its file: here, now."""
-        action()
-
-    def copy(self, source: str, target: str) -> bool:
-        """Let `target` become a copy of a file saved just now; False: save it again instead."""
-        return False
-
-    def afterwards(self, action: Callable[[], None]) -> None:
-        """As `then`, in the thread that trains: at the latest when the next checkpoint is saved or the run ends."""
-        action()
-
-    def wait(self) -> None:
-        """Wait until everything saved so far is in its file."""
-
-    def settle(self) -> None:
-        """Wait, and raise what kept the last file from being written."""
-
-    def finish(self) -> None:
-        """Wait at the end of a run that failed already: what kept the last file from being written is a warning."""
+__all__ = ["AsyncWriter", "snapshot"]
 
 
 class AsyncWriter(Writer):
@@ -69,6 +41,9 @@ class AsyncWriter(Writer):
         self._is_done = True
         self._error: BaseException | None = None
         self._buffers = Buffers()
+
+    def __reduce__(self) -> tuple[type[AsyncWriter], tuple[()]]:
+        return type(self), ()  # a copy writes for another run: of what is under way here it knows nothing
 
     def save(self, checkpoint: Mapping[str, Any], path: files.PathLike) -> None:
         """Copy the state, and begin to write it.

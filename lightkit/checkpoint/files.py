@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lightkit.checkpoint.atomic import replace, size_text
 from lightkit.checkpoint.plain import to_plain
+from lightkit.checkpoint.writer import Writer
 from lightkit.errors import CheckpointError
 
 SUFFIXES = (".ckpt", ".pt", ".pth")
@@ -28,9 +29,8 @@ MAX_LISTED = 10
 
 PathLike = str | os.PathLike[str]
 
-
 # Writers of this process with a file under way: who reads waits for them, so that a path given out is a file.
-unfinished: set[Any] = set()
+unfinished: set[Writer] = set()
 
 
 def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -42,7 +42,7 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
     write(to_plain(checkpoint), path)
 
 
-def write(plain: Any, path: PathLike) -> None:
+def write(plain: object, path: PathLike) -> None:
     """As `save`, for content that is plain already."""
     replace(Path(path), lambda file: torch.save(plain, file))  # by name, the file's name would be in its content
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 Groups = list[list[str]]  # of one optimizer: for each group the names of its parameters
 
 
-def names_of_groups(optimizers: Sequence[Any], module: nn.Module) -> list[Groups]:
+def names_of_groups(optimizers: Sequence[Optimizer], module: nn.Module) -> list[Groups]:
     """Return the groups of each optimizer; "" stands for a parameter that is not the module's."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return [[[names.get(id(p), "") for p in group["params"]] for group in o.param_groups] for o in optimizers]
 
 
-def add_missing_groups(optimizer: Any, groups: Groups, module: nn.Module) -> None:
+def add_missing_groups(optimizer: Optimizer, groups: Groups, module: nn.Module) -> None:
     """Add the groups that the optimizer had when it was saved and has not yet; their numbers come with its state.
 
     Does nothing where a parameter is not the module's, or is in the optimizer already.

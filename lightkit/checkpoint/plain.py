@@ -28,8 +28,11 @@ _AS_THEY_ARE = frozenset(
 )
 _BUILTIN_BASES: tuple[type, ...] = (bool, int, float, complex, str, bytes)
 
+Place = tuple[object, ...]  # the keys that lead to a value
+Container = Mapping[object, object] | list[object] | tuple[object, ...] | set[object] | frozenset[object]
 
-def to_plain(obj: Any, where: str = "checkpoint") -> Any:
+
+def to_plain(obj: object, where: str = "checkpoint") -> Any:
     """Return `obj` with everything in it turned into what loads with `weights_only=True`.
 
     numpy scalars become python numbers, numpy arrays tensors, paths strings, enums their values, dict-likes
@@ -40,7 +43,7 @@ def to_plain(obj: Any, where: str = "checkpoint") -> Any:
     return _plain(obj, (where,), set())
 
 
-def _plain(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
+def _plain(obj: object, path: Place, parents: set[int]) -> object:
     if type(obj) in _AS_THEY_ARE:
         return obj
     if isinstance(obj, (Mapping, list, tuple, set, frozenset)):
@@ -53,7 +56,7 @@ def _plain(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
     return _plain_leaf(obj, path, parents)
 
 
-def _plain_container(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
+def _plain_container(obj: Container, path: Place, parents: set[int]) -> object:
     if isinstance(obj, Mapping):
         made = OrderedDict if isinstance(obj, OrderedDict) else dict
         return made((_plain_key(key, path), _plain(obj[key], (*path, key), parents)) for key in obj)
@@ -63,14 +66,14 @@ def _plain_container(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
     return tuple(items) if isinstance(obj, tuple) else items
 
 
-def _plain_key(key: Any, path: tuple[Any, ...]) -> Any:
+def _plain_key(key: object, path: Place) -> object:
     plain = _plain(key, (*path, key), set())
     if isinstance(plain, Tensor):
         raise CheckpointError(f"{_name(path)}: a tensor as a key cannot be saved; use a number or a string")
     return plain
 
 
-def _plain_leaf(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
+def _plain_leaf(obj: object, path: Place, parents: set[int]) -> object:
     if isinstance(obj, enum.Enum):
         return _plain(obj.value, path, parents)
     if isinstance(obj, np.generic):
@@ -92,16 +95,16 @@ def _plain_leaf(obj: Any, path: tuple[Any, ...], parents: set[int]) -> Any:
     )
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    return path[0] + "".join(f"[{key!r}]" for key in path[1:])
+def _name(path: Place) -> str:
+    return str(path[0]) + "".join(f"[{key!r}]" for key in path[1:])
 
 
-def _type_name(obj: Any) -> str:
+def _type_name(obj: object) -> str:
     kind = type(obj)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _described(obj: Any) -> str:
+def _described(obj: object) -> str:
     if isinstance(obj, type):
         return f"the class {obj.__qualname__}"
     if isinstance(obj, np.ndarray):

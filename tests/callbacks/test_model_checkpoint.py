@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightkit.callbacks import Callback, ModelCheckpoint
-from lightkit.checkpoint.async_write import Writer
+from lightkit.checkpoint.writer import Writer
 from lightkit.errors import ConfigError
 
 NAN = float("nan")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from lightkit.callbacks import ModelCheckpoint
 from lightkit.checkpoint import files
 from lightkit.checkpoint.async_write import AsyncWriter
 from lightkit.checkpoint.plain import to_plain
+from lightkit.checkpoint.writer import Writer
 from lightkit.errors import CheckpointError, RunDirError
 
 
@@ -311,3 +314,20 @@ def test_a_state_on_the_gpu_is_copied_before_the_next_kernel_changes_it(tmp_path
         assert torch.equal(found["weights"], wanted.cpu()) and torch.equal(found["half"], wanted[: 1 << 21].cpu())
         assert to_plain(found)["half"].data_ptr() == found["weights"].data_ptr()
         wanted.add_(1.0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda writer: pickle.loads(pickle.dumps(writer))])
+@pytest.mark.parametrize("kind", [Writer, AsyncWriter])
+def test_a_copy_of_a_writer_writes_and_knows_nothing_of_what_is_under_way(
+    tmp_path: Path, kind: type[Writer], copied: Any
+) -> None:
+    writer = kind()
+    writer.save({"a": torch.ones(3)}, tmp_path / "a.ckpt")
+    writer.afterwards(lambda: None)  # a lambda cannot be pickled
+    other = copied(writer)
+    assert type(other) is kind
+    other.save({"b": torch.ones(3)}, tmp_path / "b.ckpt")
+    for each in (writer, other):
+        each.settle()
+    assert list(files.load(tmp_path / "a.ckpt")) == ["a"]
+    assert list(files.load(tmp_path / "b.ckpt")) == ["b"]

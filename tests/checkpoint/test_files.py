@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightkit import checkpoint as ckpt
+from lightkit.checkpoint import files as ckpt
 from lightkit.errors import CheckpointError, RunDirError
 
 Point = collections.namedtuple("Point", "x y")
@@ -175,7 +175,7 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
 FULL_DISK = """
 import resource, sys
 import torch
-from lightkit import checkpoint as ckpt
+from lightkit.checkpoint import files as ckpt
 from lightkit.errors import RunDirError
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the system then refuses to write more
 for content in (torch.zeros(100_000), [torch.zeros(100) for _ in range(200)], "x" * 100_000):
