@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightkit import hparams as hyper
-from lightkit.checkpoint import files
 from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
 
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
+
 T = TypeVar("T", bound="LightDataModule")
+DataSets = Dataset[Any] | Sequence[Dataset[Any]]  # of one stage
 
 
 class LightDataModule:
@@ -27,8 +32,8 @@ class LightDataModule:
     name: str | None = None
 
     def __init__(self) -> None:
-        self.trainer: Any = None
-        self._hparams = hyper.AttributeDict()
+        self.trainer: Trainer | None = None
+        self._hyperparameters = hyper.Hyperparameters()
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle (worker processes make one) is the data alone, not the run that it is in
@@ -81,61 +86,64 @@ class LightDataModule:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
 
-    def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True) -> None:
+    def save_hyperparameters(
+        self, *args: object, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:  # fmt: skip
         """Keep the constructor's arguments in `hparams` and in every checkpoint; call it in `__init__`."""
-        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
-        hyper.save_hyperparameters(self, *args, ignore=ignore, frame=frame, logger=logger)
+        self._hyperparameters = hyper.collect(self, args, ignore, frame or sys._getframe(1), logger)
 
     @property
     def hparams(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept; attributes and items."""
-        return self.__dict__.get("_hparams", hyper.AttributeDict())
+        return hyper.of(self).values
 
     @property
     def hparams_initial(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept, as it was then."""
-        return self.__dict__.get("_hparams_initial", hyper.AttributeDict())
+        return hyper.of(self).initial
 
     @classmethod
     def load_from_checkpoint(cls: type[T], checkpoint_path: str | Path, **kwargs: Any) -> T:
         """Build the data module from the hyperparameters in a checkpoint; keyword arguments override."""
+        from lightkit.checkpoint import files
+
         checkpoint = files.load(checkpoint_path)
         saved = {"hyper_parameters": checkpoint.get("datamodule_hyper_parameters", {})}
         data = cls(**hyper.load_kwargs(cls, saved, kwargs))
-        state = checkpoint.get(cls.__qualname__)
-        if state:
+        if state := checkpoint.get(cls.__qualname__):
             data.load_state_dict(state)
         return data
 
     @classmethod
     def from_datasets(
-        cls,
-        train_dataset: Any = None,
-        val_dataset: Any = None,
-        test_dataset: Any = None,
-        predict_dataset: Any = None,
+        cls: type[T],
+        train_dataset: DataSets | None = None,
+        val_dataset: DataSets | None = None,
+        test_dataset: DataSets | None = None,
+        predict_dataset: DataSets | None = None,
         batch_size: int = 1,
         num_workers: int = 0,
         **kwargs: Any,
-    ) -> LightDataModule:
+    ) -> T:
         """Make a data module of data sets, one or a list of them a stage; only training data is shuffled."""
-
-        def loader(dataset: Dataset[Any], shuffle: bool) -> DataLoader[Any]:
-            shuffle = shuffle and not isinstance(dataset, IterableDataset)
-            return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)
-
-        def loaders(dataset: Any, shuffle: bool = False) -> Any:
-            if isinstance(dataset, Sequence) and not isinstance(dataset, Dataset):
-                return [loader(d, shuffle) for d in dataset]
-            return loader(dataset, shuffle)
-
         data = cls(**kwargs)
-        if train_dataset is not None:
-            data.train_dataloader = lambda: loaders(train_dataset, shuffle=True)  # type: ignore[method-assign]
-        if val_dataset is not None:
-            data.val_dataloader = lambda: loaders(val_dataset)  # type: ignore[method-assign]
-        if test_dataset is not None:
-            data.test_dataloader = lambda: loaders(test_dataset)  # type: ignore[method-assign]
-        if predict_dataset is not None:
-            data.predict_dataloader = lambda: loaders(predict_dataset)  # type: ignore[method-assign]
+        given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
+        for stage, datasets in given.items():
+            if datasets is not None:
+                make = partial(_loaders, datasets, stage == "train", batch_size, num_workers)
+                vars(data)[f"{stage}_dataloader"] = make
         return data
+
+
+def _loaders(
+    datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int
+) -> DataLoader[Any] | list[DataLoader[Any]]:
+    if isinstance(datasets, Sequence) and not isinstance(datasets, Dataset):
+        return [_loader(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
+    return _loader(datasets, shuffle, batch_size, num_workers)
+
+
+def _loader(dataset: Dataset[Any], shuffle: bool, batch_size: int, num_workers: int) -> DataLoader[Any]:
+    shuffle = shuffle and not isinstance(dataset, IterableDataset)
+    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)

@@ -1,6 +1,6 @@
 """`save_hyperparameters`: the arguments an object was built with, kept plain, safe to load, printable.
 
-The module and the data module delegate here. What is kept goes to the loggers and, as "hyper_parameters",
+The module and the data module keep what `collect` returns. It goes to the loggers and, as "hyper_parameters",
 into every checkpoint; `load_from_checkpoint` builds the object from it again (`load_kwargs`).
 """
 
@@ -13,7 +13,8 @@ import inspect
 import os
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -47,14 +48,33 @@ class AttributeDict(dict[str, Any]):
         return "\n".join(f"{key!s:<{width}}  {value}" for key, value in self.items())
 
 
-def save_hyperparameters(
-    obj: Any,
-    *args: Any,
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What one object keeps, in its attribute `_hyperparameters`.
+
+    initial: a copy, as they were when they were saved. argument: the one that they came in, see `load_kwargs`.
+    """
+
+    values: AttributeDict = field(default_factory=AttributeDict)
+    initial: AttributeDict = field(default_factory=AttributeDict)
+    argument: str | None = None
+    is_logged: bool = False
+
+
+def of(obj: object) -> Hyperparameters:
+    """What the object keeps; nothing where it has saved none."""
+    found = vars(obj).get("_hyperparameters")
+    return found if isinstance(found, Hyperparameters) else Hyperparameters()
+
+
+def collect(
+    obj: object,
+    args: tuple[object, ...],
     ignore: Sequence[str] | str | None = None,
     frame: FrameType | None = None,
     logger: bool = True,
-) -> None:
-    """Keep the arguments that `obj` is being built with in `obj._hparams`, as Lightning does.
+) -> Hyperparameters:
+    """Return what `obj` is to keep of the arguments that it is being built with, as Lightning does.
 
     Without `args` all arguments of its `__init__`, subclasses' included; with names those; with one dict,
     Namespace or dataclass its entries. `ignore` leaves names out; `frame` is the caller's; `logger=False`
@@ -63,22 +83,18 @@ def save_hyperparameters(
     sets, dicts and dataclasses of them; one warning names the rest.
     Raises ConfigError for a name that is no argument, and for an object that holds no names.
     """
-    if frame is None:
-        current = inspect.currentframe()
-        frame = current.f_back if current is not None else None
     ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
     given, name = _given(obj, args, frame)
     if given is None:
-        return
+        return of(obj)
     kept = _only_plain({key: value for key, value in given.items() if key not in ignored})
-    earlier = getattr(obj, "_hparams", None)
-    obj._hparams = AttributeDict({**(earlier or {}), **kept})
-    obj._hparams_initial = copy.deepcopy(obj._hparams)
-    obj._hparams_name = name
-    obj._log_hyperparams = logger
+    values = AttributeDict({**of(obj).values, **kept})
+    return Hyperparameters(values, copy.deepcopy(values), name, logger)
 
 
-def _given(obj: Any, args: tuple[Any, ...], frame: FrameType | None) -> tuple[dict[str, Any] | None, str | None]:
+def _given(
+    obj: object, args: tuple[object, ...], frame: FrameType | None
+) -> tuple[dict[str, object] | None, str | None]:
     """Return what the call asks to keep, and the name of the argument it came in (`hparams_name`)."""
     if len(args) == 1 and not isinstance(args[0], str):
         if not args[0] and not dataclasses.is_dataclass(args[0]):  # an empty dict or None: nothing to keep
@@ -87,6 +103,7 @@ def _given(obj: Any, args: tuple[Any, ...], frame: FrameType | None) -> tuple[di
     arguments = _init_arguments(obj, frame)
     if not args:
         return arguments, "kwargs" if arguments else None
+    names: list[str] = []
     for name in args:
         if not isinstance(name, str):
             raise ConfigError(
@@ -98,10 +115,11 @@ def _given(obj: Any, args: tuple[Any, ...], frame: FrameType | None) -> tuple[di
                 f"save_hyperparameters({name!r}): {type(obj).__name__}.__init__ has no such argument (it "
                 f"has: {known}){did_you_mean(name, arguments)}"
             )
-    return {name: arguments[name] for name in args}, "kwargs"
+        names.append(name)
+    return {name: arguments[name] for name in names}, "kwargs"
 
 
-def _entries(hparams: Any) -> dict[str, Any]:
+def _entries(hparams: object) -> dict[str, object]:
     if isinstance(hparams, Mapping):
         return {str(key): hparams[key] for key in hparams}
     if dataclasses.is_dataclass(hparams) and not isinstance(hparams, type):
@@ -114,7 +132,7 @@ def _entries(hparams: Any) -> dict[str, Any]:
     )
 
 
-def _init_frames(obj: Any, frame: FrameType | None) -> Iterator[FrameType]:
+def _init_frames(obj: object, frame: FrameType | None) -> Iterator[FrameType]:
     """Yield the running `__init__` calls of this object: a parent class's first, then its subclasses'."""
     while frame is not None:
         code = frame.f_code
@@ -123,20 +141,20 @@ def _init_frames(obj: Any, frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _init_arguments(obj: Any, frame: FrameType | None) -> dict[str, Any]:
+def _init_arguments(obj: object, frame: FrameType | None) -> dict[str, object]:
     if dataclasses.is_dataclass(obj):  # its generated __init__ holds placeholders for default factories
         return _entries(obj)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     for init in _init_frames(obj, frame):
         names, _, var_keywords, values = inspect.getargvalues(init)
-        found = {name: values[name] for name in names[1:]}
+        found: dict[str, object] = {name: values[name] for name in names[1:]}
         if var_keywords is not None:
             found |= values[var_keywords]
         arguments |= found  # the subclass's value wins: it decided what the parent got
     return arguments
 
 
-def _name_of(obj: Any, value: Any, frame: FrameType | None) -> str | None:
+def _name_of(obj: object, value: object, frame: FrameType | None) -> str | None:
     for init in _init_frames(obj, frame):
         names, _, _, values = inspect.getargvalues(init)
         for name in names[1:]:
@@ -149,8 +167,9 @@ _NUMBERS = (bool, int, float, complex, np.number, np.bool_)  # not Decimal, Frac
 _SCALARS = (*_NUMBERS, str, bytes, type(None), os.PathLike, torch.dtype, torch.device)
 
 
-def _only_plain(given: dict[str, Any]) -> dict[str, Any]:
-    kept, refused = {}, {}
+def _only_plain(given: dict[str, object]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    refused: dict[str, str] = {}
     for name, value in given.items():
         try:
             kept[name] = _plain(value)
@@ -167,7 +186,7 @@ def _only_plain(given: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a copy made of plain values, a dataclass as an AttributeDict, or raise TypeError."""
     if isinstance(value, enum.Enum):
         _plain(value.value)  # that is what the checkpoint will hold
@@ -178,12 +197,14 @@ def _plain(value: Any) -> Any:
         items = [_plain(item) for item in value]
         if isinstance(value, list):
             return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        make: Callable[..., object] = type(value)
+        return make(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, (set, frozenset)):
         return {_plain(item) for item in value}
     if isinstance(value, Mapping):
         kind = AttributeDict if isinstance(value, AttributeDict) else dict
-        return kind({_plain(key): _plain(value[key]) for key in value})
+        entries: dict[Any, object] = {_plain(key): _plain(value[key]) for key in value}
+        return kind(entries)
     if isinstance(value, Namespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return AttributeDict({name: _plain(part) for name, part in _entries(value).items()})
     raise TypeError(type(value).__name__)
@@ -199,13 +220,13 @@ def load_kwargs(
     `key` is where the checkpoint holds them. Raises CheckpointError where a required argument is neither
     saved nor given, ConfigError for an override that is no argument.
     """
-    saved = {str(name): value for name, value in (checkpoint.get(key) or {}).items()}
+    saved: dict[str, object] = {str(name): value for name, value in (checkpoint.get(key) or {}).items()}
     parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
     named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     whole = checkpoint.get(key.replace("hyper_parameters", "hparams_name"))  # Lightning's names
     if whole in named and whole not in saved:
-        kwargs = {whole: AttributeDict({**saved, **overrides})}
+        kwargs: dict[str, Any] = {whole: AttributeDict({**saved, **overrides})}
         kwargs |= {name: value for name, value in overrides.items() if name in named}
     else:
         unknown = [name for name in overrides if name not in named and not takes_any]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from lightkit import hparams as hyper
-from lightkit.checkpoint import files
 from lightkit.errors import CheckpointError, ConfigError, HookError
 from lightkit.module_hooks import HookedModule
 
@@ -35,7 +34,7 @@ class LightModule(HookedModule):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._hparams: hyper.AttributeDict = hyper.AttributeDict()
+        self._hyperparameters = hyper.Hyperparameters()
         # plain attributes, set past nn.Module.__setattr__: that costs microseconds and would register modules
         self.__dict__.update(_trainer=None, _results=None)
 
@@ -249,17 +248,17 @@ class LightModule(HookedModule):
     def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True) -> None:
         """Keep the constructor's arguments in `hparams` and in every checkpoint; call it in `__init__`."""
         frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
-        hyper.save_hyperparameters(self, *args, ignore=ignore, frame=frame, logger=logger)
+        self._hyperparameters = hyper.collect(self, args, ignore, frame, logger)
 
     @property
     def hparams(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept; attributes and items."""
-        return self.__dict__["_hparams"]
+        return self._hyperparameters.values
 
     @property
     def hparams_initial(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept, as it was then."""
-        return self.__dict__.get("_hparams_initial", hyper.AttributeDict())
+        return self._hyperparameters.initial
 
     @classmethod
     def load_from_checkpoint(
@@ -280,6 +279,8 @@ class LightModule(HookedModule):
             raise ConfigError(
                 "load_from_checkpoint(weights_only=False): loading never executes code from a checkpoint; leave it out"
             )
+        from lightkit.checkpoint import files
+
         path = str(checkpoint_path)
         checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")  # type: ignore[arg-type]
         if hparams_file is not None:
@@ -293,6 +294,8 @@ class LightModule(HookedModule):
 
     def _load_weights(self, state_dict: Mapping[str, Tensor], where: str, strict: bool | None = None) -> None:
         """Load weights, or say which keys are missing, unexpected or of another size."""
+        from lightkit.checkpoint import files
+
         strict = self.strict_loading if strict is None else strict
         problem = files.explain_state_dict_mismatch(self, dict(state_dict), where) if strict else None
         if problem:

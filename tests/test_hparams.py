@@ -14,18 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from lightkit import checkpoint as ckpt
+from lightkit.checkpoint import files as ckpt
 from lightkit.errors import CheckpointError, ConfigError
-from lightkit.hparams import AttributeDict, load_kwargs, save_hyperparameters
+from lightkit.hparams import AttributeDict, Hyperparameters, collect, load_kwargs
 
 
 class Base(nn.Module):
     """Delegates as LightModule does."""
 
-    _hparams: AttributeDict
-
     def save_hyperparameters(self, *args, **kwargs):
-        save_hyperparameters(self, *args, frame=inspect.currentframe().f_back, **kwargs)
+        self._hyperparameters = collect(self, args, frame=inspect.currentframe().f_back, **kwargs)
 
 
 class Everything(Base):
@@ -38,11 +36,11 @@ class Everything(Base):
 
 def test_without_names_every_argument_is_kept_the_keywords_flat():
     module = Everything(8, 3, "dropped", rate=0.5, extra=1)
-    assert module._hparams == {"width": 8, "depth": 3, "rate": 0.5, "extra": 1}
-    assert (module._hparams_name, module._log_hyperparams) == ("kwargs", True)
-    assert module._hparams_initial == module._hparams
-    module._hparams.width = 9
-    assert module._hparams_initial.width == 8
+    assert module._hyperparameters.values == {"width": 8, "depth": 3, "rate": 0.5, "extra": 1}
+    assert (module._hyperparameters.argument, module._hyperparameters.is_logged) == ("kwargs", True)
+    assert module._hyperparameters.initial == module._hyperparameters.values
+    module._hyperparameters.values.width = 9
+    assert module._hyperparameters.initial.width == 8
 
 
 class Parent(Base):
@@ -55,11 +53,11 @@ class Child(Parent):
     def __init__(self, depth, width=5, **kwargs):
         helper = Parent(lr=99)  # another object's __init__ runs inside ours and must not mix in
         super().__init__(width=width * 2, **kwargs)
-        assert helper._hparams == {"lr": 99, "width": 4}
+        assert helper._hyperparameters.values == {"lr": 99, "width": 4}
 
 
 def test_a_parents_call_keeps_the_subclass_s_arguments_too_and_the_subclass_wins():
-    assert Child(3, lr=0.7)._hparams == {"lr": 0.7, "width": 5, "depth": 3}
+    assert Child(3, lr=0.7)._hyperparameters.values == {"lr": 0.7, "width": 5, "depth": 3}
 
 
 class ByHelper(Base):
@@ -72,7 +70,7 @@ class ByHelper(Base):
 
 
 def test_the_call_may_stand_in_a_helper_method():
-    assert ByHelper(1, 2)._hparams == {"a": 1, "b": 2}
+    assert ByHelper(1, 2)._hyperparameters.values == {"a": 1, "b": 2}
 
 
 class Choosing(Base):
@@ -95,11 +93,11 @@ def test_names_choose_ignore_leaves_out_and_a_later_call_adds():
         module.save_hyperparameters("a")
         module.save_hyperparameters({"b": 7, "c": 8})
 
-    assert Choosing(1, how=names)._hparams == {"a": 1, "b": 2}
-    assert Choosing(1, net=nn.Linear(1, 1), how=ignoring)._hparams == {"a": 1, "b": 2}
+    assert Choosing(1, how=names)._hyperparameters.values == {"a": 1, "b": 2}
+    assert Choosing(1, net=nn.Linear(1, 1), how=ignoring)._hyperparameters.values == {"a": 1, "b": 2}
     only = Choosing(1, how=ignoring_one)
-    assert (only._hparams, only._log_hyperparams) == ({"a": 1}, False)
-    assert Choosing(1, how=twice)._hparams == {"a": 1, "b": 7, "c": 8}
+    assert (only._hyperparameters.values, only._hyperparameters.is_logged) == ({"a": 1}, False)
+    assert Choosing(1, how=twice)._hyperparameters.values == {"a": 1, "b": 7, "c": 8}
 
 
 def test_a_name_that_is_no_argument_is_refused_with_the_nearest():
@@ -142,13 +140,13 @@ class Whole(Base):
 )
 def test_one_dict_namespace_or_dataclass_is_kept_by_its_entries_and_its_argument_s_name(conf):
     module = Whole(conf)
-    assert module._hparams == {"lr": 0.1, "sizes": [1, 2]}
-    assert module._hparams.lr == 0.1
-    assert module._hparams_name == "conf"
+    assert module._hyperparameters.values == {"lr": 0.1, "sizes": [1, 2]}
+    assert module._hyperparameters.values.lr == 0.1
+    assert module._hyperparameters.argument == "conf"
 
 
 def test_an_empty_dict_keeps_nothing():
-    assert not hasattr(Whole({}), "_hparams")
+    assert Whole({})._hyperparameters == Hyperparameters()
 
 
 @dataclasses.dataclass(eq=False)
@@ -158,11 +156,11 @@ class DataModule:
     sizes: list = dataclasses.field(default_factory=lambda: [3])
 
     def __post_init__(self):
-        save_hyperparameters(self)
+        self._hyperparameters = collect(self, ())
 
 
 def test_a_dataclass_keeps_its_fields_defaults_included():
-    assert DataModule(Path("x"))._hparams == {"folder": Path("x"), "batch_size": 4, "sizes": [3]}
+    assert DataModule(Path("x"))._hyperparameters.values == {"folder": Path("x"), "batch_size": 4, "sizes": [3]}
 
 
 class Colour(enum.Enum):
@@ -194,8 +192,8 @@ def test_plain_values_are_kept_as_they_are_and_can_be_saved(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         module = Plain(**PLAIN)
-    assert module._hparams == PLAIN
-    ckpt.save({"hyper_parameters": module._hparams}, tmp_path / "a.ckpt")
+    assert module._hyperparameters.values == PLAIN
+    ckpt.save({"hyper_parameters": module._hyperparameters.values}, tmp_path / "a.ckpt")
     loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]
     assert loaded == PLAIN | {"path": "a", "colour": "red"}
     assert type(loaded) is dict
@@ -205,11 +203,11 @@ def test_what_is_kept_is_a_copy():
     sizes = [1, 2]
     module = Plain(sizes=sizes)
     sizes.append(3)
-    assert module._hparams.sizes == [1, 2]
+    assert module._hyperparameters.values.sizes == [1, 2]
 
 
 def test_a_nested_dataclass_or_namespace_keeps_its_attributes():
-    hparams = Plain(conf=Conf(), args=argparse.Namespace(a=1))._hparams
+    hparams = Plain(conf=Conf(), args=argparse.Namespace(a=1))._hyperparameters.values
     assert (hparams.conf.sizes, hparams.args.a) == ([1, 2], 1)
     assert ckpt.to_plain(hparams) == {"conf": {"lr": 0.1, "sizes": [1, 2]}, "args": {"a": 1}}
 
@@ -224,7 +222,7 @@ def test_what_is_not_plain_is_left_out_with_one_warning_that_names_it():
         "and write save_hyperparameters(ignore=['net', 'losses', 'code']) to say that you know"
     ]
     assert caught[0].filename == __file__  # it points at the user's line, not at ours
-    assert module._hparams == {"lr": 0.1}
+    assert module._hyperparameters.values == {"lr": 0.1}
 
 
 def test_hyperparameters_are_attributes_that_print_one_a_line():
@@ -268,7 +266,7 @@ def test_one_saved_dict_is_given_to_its_argument_with_the_overrides_in_it():
     saved = {"hyper_parameters": {"lr": 0.1, "size": 2}, "hparams_name": "conf"}
     kwargs = load_kwargs(Whole, saved, {"lr": 0.5, "flag": False})
     assert kwargs == {"conf": {"lr": 0.5, "size": 2, "flag": False}, "flag": False}
-    assert Whole(**kwargs)._hparams.lr == 0.5
+    assert Whole(**kwargs)._hyperparameters.values.lr == 0.5
 
 
 def test_an_argument_neither_saved_nor_given_is_named():
