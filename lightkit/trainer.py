@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -20,7 +21,8 @@ from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.callbacks.early_stopping import EarlyStopping
 from lightkit.callbacks.progress import ProgressBar, default_progress_bar
-from lightkit.checkpoint.async_write import AsyncWriter, Writer
+from lightkit.checkpoint.async_write import AsyncWriter
+from lightkit.checkpoint.writer import Writer
 from lightkit.devices import choose, choose_compute, choose_precision, choose_strategy
 from lightkit.errors import ConfigError
 from lightkit.hooks import Dispatcher
@@ -87,7 +89,8 @@ class Trainer:
         self.strategy = choose_strategy(strategy)
         self.strategy.root_device = self.devices[0]
         self.precision = choose_precision(precision, self.devices[0])
-        self.compute = choose_compute(given, self.devices[0], self.precision)
+        settings: Any = SimpleNamespace(**given)
+        self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.profiler = profilers.choose(given["profiler"])
         self.checkpoint_writer = AsyncWriter() if async_checkpoint else Writer()
         self._take_numbers(given)

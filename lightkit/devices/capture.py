@@ -7,23 +7,29 @@ what it returned and a function that does the recorded work again, on the same m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-Work = Callable[[], Any]
+from lightkit.devices.precision import Precision
+from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.devices.compute import ComputeSettings
+
+T = TypeVar("T")
 
 
 class Recorder(Protocol):
     """Records work of one device."""
 
-    def warm_up(self, work: Work) -> Any:
+    def warm_up(self, work: Callable[[], T]) -> T:
         """Run work that will be recorded later: libraries, allocators and optimizers set themselves up."""
 
-    def rehearse(self, work: Work) -> Any:
+    def rehearse(self, work: Callable[[], T]) -> T:
         """The last warm-up: an error where the work waits for the device."""
 
-    def record(self, work: Work, generators: Iterable[torch.Generator]) -> tuple[Any, Callable[[], None]]:
+    def record(self, work: Callable[[], T], generators: Iterable[torch.Generator]) -> tuple[T, Callable[[], None]]:
         """-> (what the work returned, a function that does it again). The work has not been done yet."""
 
 
@@ -32,9 +38,12 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream: Any = None
+        self.stream: torch.cuda.Stream | None = None
 
-    def warm_up(self, work: Work) -> Any:
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "stream": None}  # a copy makes its own
+
+    def warm_up(self, work: Callable[[], T]) -> T:
         """As Recorder.warm_up; on the side stream: autograd's leaf nodes belong to the stream they are made on."""
         if self.stream is None:
             self.stream = torch.cuda.Stream(self.device)
@@ -45,7 +54,7 @@ class CudaRecorder:
         main.wait_stream(self.stream)
         return result
 
-    def rehearse(self, work: Work) -> Any:
+    def rehearse(self, work: Callable[[], T]) -> T:
         """As Recorder.rehearse; torch's error points at the line that waits."""
         before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
@@ -54,7 +63,7 @@ class CudaRecorder:
         finally:
             torch.cuda.set_sync_debug_mode(before)
 
-    def record(self, work: Work, generators: Iterable[torch.Generator]) -> tuple[Any, Callable[[], None]]:
+    def record(self, work: Callable[[], T], generators: Iterable[torch.Generator]) -> tuple[T, Callable[[], None]]:
         """As Recorder.record; the default generator of the device moves on with each replay, as in eager steps."""
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
@@ -63,3 +72,40 @@ class CudaRecorder:
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             result = work()
         return result, graph.replay
+
+
+def check_graph(asked: ComputeSettings, device: torch.device, precision: Precision, options: dict[str, Any]) -> None:
+    """Raise ConfigError where a step on this device, with these arguments, cannot be captured."""
+    where = "Trainer(cuda_graph=True"
+    if device.type != "cuda":
+        raise ConfigError(
+            f"{where}): there is no CUDA graph on {device.type}; use accelerator='gpu' on a machine with an NVIDIA "
+            "GPU, or leave cuda_graph out"
+        )
+    problem = graph_problem(asked, precision, options)
+    if problem is not None:
+        raise ConfigError(f"{where}, {problem}, or leave cuda_graph out")
+
+
+def graph_problem(asked: ComputeSettings, precision: Precision, options: dict[str, Any]) -> str | None:
+    """Why a step with these arguments cannot be captured, and what to do instead; None where it can."""
+    if asked.accumulate_grad_batches != 1:
+        return (
+            f"accumulate_grad_batches={asked.accumulate_grad_batches}): a captured step is forward, backward and "
+            "update at once; use larger batches"
+        )
+    if precision.scaler is not None:
+        return f"precision={precision.name!r}): its gradient scaler reads the gradients in each step; use 'bf16-mixed'"
+    if asked.detect_anomaly:
+        return "detect_anomaly=True): it looks at the gradients in each step; look for the anomaly without the graph"
+    if asked.nan_check == "step":
+        return "nan_check='step'): it reads the loss before the update; use 'read'"
+    if asked.optimizer_kernel == "foreach":
+        return "optimizer_kernel='foreach'): a captured step needs the fused kernels; use 'fused'"
+    own = options.get("options") or {}
+    if options.get("mode") in ("reduce-overhead", "max-autotune") or own.get("triton.cudagraphs"):
+        return (
+            f"compile={asked.compile!r}): this compilation makes CUDA graphs of its own; use "
+            "mode='max-autotune-no-cudagraphs' or 'default'"
+        )
+    return None

@@ -7,21 +7,26 @@ GPU computes. Nothing is fetched earlier than without it: positions, generators 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightkit.devices.transfer import map_tensors
 
+T = TypeVar("T")
+
 
 class OverlappedTransfer:
     """`(batch, device) -> batch` as `move_data_to_device`, by way of pinned memory and a side stream."""
 
     def __init__(self) -> None:
-        self.stream: Any = None  # made at the first batch: making it starts CUDA
+        self.stream: torch.cuda.Stream | None = None  # made at the first batch: making it starts CUDA
 
-    def __call__(self, batch: Any, device: torch.device) -> Any:
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "stream": None}  # a copy makes its own
+
+    def __call__(self, batch: T, device: torch.device) -> T:
         """Begin the copies; the current stream waits for them, this process does not."""
         main = torch.cuda.current_stream(device)
         if self.stream is None:
@@ -32,16 +37,17 @@ class OverlappedTransfer:
             if tensor.device == device:
                 return tensor
             if tensor.layout is not torch.strided:  # sparse ones are several tensors, and cannot be pinned
-                return move_itself(tensor)
+                with torch.cuda.stream(main):
+                    return tensor.to(device)
             if tensor.device.type == "cpu" and not tensor.is_pinned():
                 tensor = tensor.pin_memory()  # from other memory the driver copies in two parts, and waits
             copy = tensor.to(device, non_blocking=True)
             moved.append(copy)
             return copy
 
-        def move_itself(obj: Any) -> Any:
+        def move_itself(obj: Any) -> object:
             with torch.cuda.stream(main):  # what it holds is not known here, so it cannot be recorded below
-                found = obj.to(device)
+                found: object = obj.to(device)
             return obj if found is None else found
 
         with torch.cuda.stream(self.stream):

@@ -6,7 +6,7 @@ The loop wraps a step once before an epoch (`wrap`), and calls `backward`, `unsc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, did_you_mean
 
-Step = Callable[..., Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Precision:
@@ -24,7 +25,7 @@ class Precision:
     name = "32-true"
     converts_batch = False
     supports_closure = True
-    uses_scaler = False
+    scaler: torch.amp.GradScaler | None = None  # of the loss, where there is one
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -36,7 +37,7 @@ class Precision:
         """Return the batch in this precision; the loop asks only where `converts_batch` is true."""
         return batch
 
-    def wrap(self, step_fn: Step) -> Step:
+    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
         """Return a function that runs `step_fn` in this precision: itself here, else one stack frame more."""
         return step_fn
 
@@ -78,10 +79,10 @@ class TruePrecision(Precision):
     def _convert(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
-    def wrap(self, step_fn: Step) -> Step:
+    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
         dtype = self.dtype
 
-        def step_with_default_dtype(*args: Any, **kwargs: Any) -> Any:
+        def step_with_default_dtype(*args: P.args, **kwargs: P.kwargs) -> R:
             before = torch.get_default_dtype()
             torch.set_default_dtype(dtype)
             try:
@@ -122,10 +123,10 @@ class BFloat16Mixed(Precision):
     name = "bf16-mixed"
     dtype = torch.bfloat16
 
-    def wrap(self, step_fn: Step) -> Step:
+    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
         device_type, dtype = self.device.type, self.dtype
 
-        def step_in_autocast(*args: Any, **kwargs: Any) -> Any:
+        def step_in_autocast(*args: P.args, **kwargs: P.kwargs) -> R:
             # No cache: within one step it would go on with weights from before an update made in that step
             # (manual optimization, GANs). It saves a cast only where a step uses a weight twice.
             with torch.autocast(device_type, dtype=dtype, cache_enabled=False):
@@ -144,7 +145,7 @@ class HalfMixed(BFloat16Mixed):
     name = "16-mixed"
     dtype = torch.float16
     supports_closure = False  # the scaler must look at the gradients between the closure and the update
-    uses_scaler = True
+    scaler: torch.amp.GradScaler
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightkit.errors import ConfigError
 
-Visit = Callable[[Any], Any]
+T = TypeVar("T")
+Visit = Callable[[Tensor], Tensor]
+VisitMovable = Callable[[Any], object]
 
 
-def move_data_to_device(batch: Any, device: torch.device | str, non_blocking: bool | None = None) -> Any:
+def move_data_to_device(batch: T, device: torch.device | str, non_blocking: bool | None = None) -> T:
     """Return the batch with every tensor in it on `device`; what is there already is returned itself.
 
     Looks into lists, tuples, named tuples, dicts, dataclasses and torchtext batches. An object with a method
@@ -31,16 +33,16 @@ def move_data_to_device(batch: Any, device: torch.device | str, non_blocking: bo
     def move(tensor: Tensor) -> Tensor:
         return tensor if tensor.device == target else tensor.to(target, non_blocking=non_blocking)
 
-    def move_itself(obj: Any) -> Any:
-        moved = obj.to(target)
+    def move_itself(obj: Any) -> object:
+        moved: object = obj.to(target)
         return obj if moved is None else moved  # a method that moves in place and returns nothing
 
     return map_tensors(batch, move, move_itself)
 
 
-def _is_flat_and_there(batch: Any, device: torch.device) -> bool:
+def _is_flat_and_there(batch: object, device: torch.device) -> bool:
     """Recognize the usual batch on the CPU, (inputs, targets), in a third of the time of the whole walk."""
-    if type(batch) not in (list, tuple):
+    if not (type(batch) is list or type(batch) is tuple):
         return False
     for item in batch:
         if type(item) is not Tensor or item.device != device:
@@ -48,42 +50,42 @@ def _is_flat_and_there(batch: Any, device: torch.device) -> bool:
     return True
 
 
-def to_cpu(obj: Any) -> Any:
+def to_cpu(obj: T) -> T:
     """Return `obj` with a copy on the CPU, without gradients, of every tensor: safe to keep for an epoch."""
     return map_tensors(obj, lambda tensor: tensor.detach().to("cpu", copy=True))
 
 
-def map_tensors(obj: Any, visit: Visit, visit_movable: Visit | None = None) -> Any:
+def map_tensors(obj: object, visit: Visit, visit_movable: VisitMovable | None = None) -> Any:
     """Return `obj` with `visit` applied to every tensor in it.
 
     A container in which nothing changed is returned itself, one with changes is a new one.
     `visit_movable` is applied to objects that have a method `to`, instead of looking into them.
     """
-    kind = type(obj)
-    if kind is Tensor or isinstance(obj, Tensor):
+    if isinstance(obj, Tensor):
         return visit(obj)
-    if kind is tuple or kind is list:
-        items = [map_tensors(item, visit, visit_movable) for item in obj]
-        return obj if _same(items, obj) else kind(items)
-    if kind is dict:
-        values = [map_tensors(value, visit, visit_movable) for value in obj.values()]
+    if type(obj) is tuple or type(obj) is list:
+        items: list[object] = [map_tensors(item, visit, visit_movable) for item in obj]
+        return obj if _same(items, obj) else type(obj)(items)
+    if type(obj) is dict:
+        values: list[object] = [map_tensors(value, visit, visit_movable) for value in obj.values()]
         return obj if _same(values, obj.values()) else dict(zip(obj, values, strict=True))
-    if kind in (str, int, float, bool, bytes, type(None)):
+    if type(obj) in (str, int, float, bool, bytes, type(None)):
         return obj
     if visit_movable is not None and callable(getattr(obj, "to", None)):
         return visit_movable(obj)
     return _map_rare(obj, visit, visit_movable)
 
 
-def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
+def _map_rare(obj: object, visit: Visit, visit_movable: VisitMovable | None) -> object:
     """Map subclasses of containers, dataclasses, torchtext's batches; copied only if something changed."""
     if isinstance(obj, (tuple, list)):
-        items = [map_tensors(item, visit, visit_movable) for item in obj]
+        items: list[object] = [map_tensors(item, visit, visit_movable) for item in obj]
         if _same(items, obj):
             return obj
-        return type(obj)(*items) if hasattr(obj, "_fields") else type(obj)(items)
+        make: Callable[..., object] = type(obj)
+        return make(*items) if hasattr(obj, "_fields") else make(items)
     if isinstance(obj, Mapping):
-        parts = {key: map_tensors(obj[key], visit, visit_movable) for key in obj}
+        parts: dict[object, object] = {key: map_tensors(obj[key], visit, visit_movable) for key in obj}
         if _same(parts.values(), (obj[key] for key in obj)):
             return obj
         filled: Any = copy.copy(obj) if hasattr(obj, "__setitem__") else {}
@@ -91,34 +93,32 @@ def _map_rare(obj: Any, visit: Visit, visit_movable: Visit | None) -> Any:
             filled[key] = value
         return filled
     names = fields_of(obj)
-    parts = {name: map_tensors(getattr(obj, name), visit, visit_movable) for name in names}
-    if _same(parts.values(), (getattr(obj, name) for name in names)):
+    found: dict[str, object] = {name: map_tensors(getattr(obj, name), visit, visit_movable) for name in names}
+    if _same(found.values(), (getattr(obj, name) for name in names)):
         return obj
     changed = copy.copy(obj)
-    for name, value in parts.items():
+    for name, value in found.items():
         object.__setattr__(changed, name, value)  # a frozen dataclass too: the copy is ours
     return changed
 
 
-def fields_of(obj: Any) -> list[str]:
+def fields_of(obj: object) -> list[str]:
     """The attributes of a dataclass, or of a batch of torchtext, in which tensors may be; [] for anything else."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return [field.name for field in dataclasses.fields(obj) if hasattr(obj, field.name)]
     if hasattr(obj, "input_fields") and hasattr(obj, "target_fields"):  # a batch of torchtext 0.6
-        return [name for name in obj.fields if hasattr(obj, name)]
+        return [name for name in getattr(obj, "fields", ()) if hasattr(obj, name)]
     return []
 
 
-def _same(new: Any, old: Any) -> bool:
-    for one, other in zip(
-        new, old, strict=True
-    ):  # a loop: all() over a generator doubles the cost of a batch
+def _same(new: Iterable[object], old: Iterable[object]) -> bool:
+    for one, other in zip(new, old, strict=True):  # a loop: all() over a generator doubles the cost of a batch
         if one is not other:
             return False
     return True
 
 
-def batch_size_of(batch: Any) -> int:
+def batch_size_of(batch: object) -> int:
     """Return the size of dimension 0 of the first tensor in the batch, 1 where that tensor has no dimension.
 
     A batch of torchtext knows its size itself; its text may be (tokens, batch).
@@ -134,10 +134,10 @@ def batch_size_of(batch: Any) -> int:
     return size
 
 
-def _first_size(batch: Any) -> int | None:
+def _first_size(batch: object) -> int | None:
     if isinstance(batch, Tensor):
         return batch.shape[0] if batch.ndim else 1
-    parts: Any
+    parts: Iterable[object]
     if isinstance(batch, (list, tuple)):
         parts = batch
     elif isinstance(batch, Mapping):
@@ -146,8 +146,9 @@ def _first_size(batch: Any) -> int | None:
         parts = batch
     else:
         parts = [getattr(batch, name) for name in fields_of(batch)]
-        if parts and isinstance(getattr(batch, "batch_size", None), int) and hasattr(batch, "input_fields"):
-            return int(batch.batch_size)
+        known = getattr(batch, "batch_size", None)
+        if parts and isinstance(known, int) and hasattr(batch, "input_fields"):
+            return known
     for part in parts:
         size = _first_size(part)
         if size is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import lightkit as lk
 from lightkit.callbacks import ModelCheckpoint
 from lightkit.data.sources import batch_preparer
-from lightkit.devices.compute import compile_options
+from lightkit.devices.capture import CudaRecorder
+from lightkit.devices.compilation import compile_options
+from lightkit.devices.compute import release
 from lightkit.devices.kernels import choose_kernel, load_optimizer_state
 from lightkit.devices.overlap import OverlappedTransfer
 from lightkit.errors import ConfigError
@@ -302,7 +305,7 @@ def test_a_run_compiled_by_inductor_learns_the_same_and_resumes_exactly(tmp_path
 
 
 @pytest.mark.parametrize(("value", "options"), [
-    (None, None), (False, None), (True, {}), ("max-autotune", {"mode": "max-autotune"}),
+    (True, {}), ("max-autotune", {"mode": "max-autotune"}),
     ({"dynamic": False, "mode": None}, {"dynamic": False, "mode": None}),
 ])  # fmt: skip
 def test_forms_of_compile(value: Any, options: Any) -> None:
@@ -337,9 +340,10 @@ def test_wrong_values_are_told(options: Any, message: str) -> None:
 
 
 def test_nothing_is_bound_where_nothing_is_asked_for() -> None:
-    for t in (trainer(), trainer(overlap_transfer=True)):  # on the CPU nothing is moved
+    for t in (trainer(), trainer(compile=False), trainer(overlap_transfer=True)):  # on the CPU nothing is moved
         assert batch_preparer(Net(), None, torch.device("cpu"), t.precision, t.compute) is None
         assert t.compute.recorder is None
+        assert t.compute.compile_options is None
         assert not isinstance(t.compute.move, OverlappedTransfer)
 
 
@@ -371,3 +375,31 @@ def test_hooks_keep_their_order_around_the_default_transfer() -> None:
         assert prepare is not None
         prepare([torch.ones(2)], 0)
     assert seen == ["before", "move", "after", "before", "own move", "after"]
+
+
+# ---------------------------------------------------------------- inside another run, and as a copy
+
+
+def test_a_run_gives_back_what_it_compiled_and_not_what_the_run_around_it_did() -> None:
+    model, t = Net(), trainer(compile=BACKEND)
+    outer = t.compute.place(model, t.strategy, torch.device("cpu"))
+    assert outer == [model, model.net]
+    inner = t.compute.place(model, t.strategy, torch.device("cpu"))
+    assert inner == []
+    release(inner)
+    assert model._compiled_call_impl is not None
+    release(outer)
+    assert model._compiled_call_impl is model.net._compiled_call_impl is None
+    model.compile(**BACKEND)
+    release(outer)
+    assert model._compiled_call_impl is not None  # the user's, after the run
+
+
+def test_what_is_made_for_speed_can_be_copied_and_makes_its_own_stream() -> None:
+    compute = trainer(channels_last=True, compile=True, optimizer_kernel="fused").compute
+    compute.move, compute.recorder = OverlappedTransfer(), CudaRecorder(torch.device("cuda", 0))
+    compute.move.stream = compute.recorder.stream = threading.Lock()  # a stream: not to be copied
+    for other in (copy.deepcopy(compute), pickle.loads(pickle.dumps(compute))):
+        assert (other.move.stream, other.recorder.stream) == (None, None)
+        assert other.recorder.device == torch.device("cuda", 0)
+        assert (other.layout, other.kernel, other.compile_options) == (compute.layout, "fused", {})

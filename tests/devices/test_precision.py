@@ -68,7 +68,7 @@ def test_full_precision_is_not_in_the_way():
         return len(inspect.stack(0))
 
     assert precision.wrap(step) is step
-    assert (precision.converts_batch, precision.uses_scaler, precision.supports_closure) == (
+    assert (precision.converts_batch, precision.scaler is not None, precision.supports_closure) == (
         False,
         False,
         True,
@@ -170,7 +170,7 @@ def test_the_loss_scale_saves_small_gradients_and_is_gone_before_clipping():
     precision.unscale(optimizer)
     assert weight.grad.item() == pytest.approx(1e-8, rel=1e-2)
     precision.step(optimizer)
-    assert precision.uses_scaler and not precision.supports_closure
+    assert precision.scaler is not None and not precision.supports_closure
 
 
 def test_a_user_s_own_backward_scales_alike():
@@ -201,7 +201,7 @@ def test_a_step_that_overflowed_is_left_out_and_the_scale_halved_and_resumed():
 def test_a_state_of_another_precision_is_left_alone(name):
     precision = choose_precision(name, CPU)
     precision.load_state_dict({})
-    if not precision.uses_scaler:
+    if precision.scaler is None:
         precision.load_state_dict(choose_precision("16-mixed", CPU).state_dict())
         assert precision.state_dict() == {}
 
@@ -214,7 +214,7 @@ def test_a_step_is_the_optimizers_own(name):
     precision.unscale(optimizer)
     precision.step(optimizer)
     assert weight.item() == 0.5
-    assert precision.supports_closure and not precision.uses_scaler
+    assert precision.supports_closure and precision.scaler is None
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import lightkit as lk
 from lightkit.callbacks import ModelCheckpoint
-from lightkit.devices.compute import graph_problem
+from lightkit.devices.capture import graph_problem
 from lightkit.devices.precision import choose_precision
 from lightkit.errors import ConfigError
 from lightkit.loops.graph import MOST_RECORDINGS, WARM_UP
@@ -474,7 +475,7 @@ GIVEN = {"accumulate_grad_batches": 1, "detect_anomaly": False, "nan_check": "re
 ])  # fmt: skip
 def test_arguments_that_exclude_a_graph(change: Any, precision: Any, options: Any, problem: str | None) -> None:
     chosen = choose_precision(precision, torch.device("cpu"))
-    assert graph_problem({**GIVEN, **change}, chosen, options) == problem
+    assert graph_problem(SimpleNamespace(**{**GIVEN, **change}), chosen, options) == problem
 
 
 def test_a_graph_on_the_cpu_is_refused() -> None:
