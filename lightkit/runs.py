@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from lightkit import hparams as hyper
 from lightkit import optimizers, report, resume
 from lightkit.arguments import batches_between
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
 from lightkit.data import sources
 from lightkit.datamodule import LightDataModule
+from lightkit.devices import compute
 from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides, take_aliases
 from lightkit.loops.evaluation import EvaluationLoop, sanity_check
@@ -36,6 +38,7 @@ class Run:
         self.given: dict[str, Any] = {}
         self.train_source: Any = None
         self.loaded_epoch = 0
+        self.compiled: list[torch.nn.Module] = []
         self.has_ended = False  # the last fit ran to its end, which may be inside an epoch
         self.validation_plan: ValidationPlan | None = None
 
@@ -75,7 +78,7 @@ class Run:
         if checkpoint is not None:
             contents.give_callbacks(trainer, checkpoint)
             contents.give_weights(trainer, checkpoint, path)
-        trainer.compute.place(trainer.lightning_module, trainer.strategy, trainer.devices[0])
+        self.compiled = trainer.compute.place(trainer.lightning_module, trainer.strategy, trainer.devices[0])
         self._configure_optimizers()
         if checkpoint is not None:
             self._find_validation()
@@ -166,7 +169,7 @@ class Run:
         if path is not None:
             checkpoint = files.load(path)
             contents.give_weights(trainer, checkpoint, str(path))
-        trainer.compute.place(module, trainer.strategy, trainer.devices[0])
+        self.compiled = trainer.compute.place(module, trainer.strategy, trainer.devices[0])
         found = sources.find_loaders(stage, loaders, trainer.datamodule, module)
         if found is None:
             raise DataError(
@@ -209,16 +212,17 @@ class Run:
                 for logger in trainer.loggers:
                     logger.finalize(status)
                 trainer.state_fn = None
-                self._release()
+                self._release(has_failed=status != "success")
                 trainer.lightning_module.__dict__["_results"] = None
                 trainer.profiler.end(trainer, status)
 
-    def _release(self) -> None:
-        self.trainer.compute.release(self.trainer.fit_loop)
+    def _release(self, *, has_failed: bool) -> None:
+        self.trainer.fit_loop.closure_step = None
+        compute.release(self.compiled)
         loops = (self.trainer.validate_loop, self.trainer.test_loop, self.trainer.predict_loop)
         for source in (self.train_source, *(s for loop in loops if loop is not None for s in loop.sources)):
             if source is not None:
-                source.release()
+                source.release(has_failed=has_failed)
 
     def _on_exception(self, error: BaseException) -> None:
         for fn in self.trainer.dispatcher.bind("on_exception", "DCS"):
@@ -272,7 +276,7 @@ class Run:
         needs = bool(trainer.loggers) or (trainer.fitting and bool(trainer.checkpoint_callbacks))
         if needs and not trainer.fast_dev_run and trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.attach(trainer.run_dir)
+                logger._attach(trainer.run_dir)
             assert trainer.run_dir
         trainer.profiler.open(trainer)
 
@@ -280,7 +284,7 @@ class Run:
         trainer, module, datamodule = self.trainer, self.trainer.lightning_module, self.trainer.datamodule
         params: dict[str, Any] = {}
         for owner in (datamodule, module):
-            if owner is None or not getattr(owner, "_log_hyperparams", False):
+            if owner is None or not hyper.of(owner).is_logged:
                 continue
             for key, value in owner.hparams_initial.items():
                 if key in params and params[key] != value:

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np  # costs nothing: torch has imported it already
 import torch
@@ -83,7 +83,7 @@ class _NumpyGlobal:
     SPARE = 16  # bytes: int has_gauss, padding, double gauss
 
     def __init__(self) -> None:
-        self.generator: Any = None
+        self.generator: object = None
         self.words = self.spare = 0  # addresses; 0: not to be read in memory
 
     def get(self) -> bytes | dict[str, Any]:
@@ -146,6 +146,16 @@ def _offset_of_spare() -> int:
 _numpy = _NumpyGlobal()
 
 
+class RngState(TypedDict):
+    """The state of every generator, plain: it opens with `torch.load(weights_only=True)`."""
+
+    torch: torch.Tensor
+    numpy: list[Any]  # words, position, has_gauss, gauss
+    python: list[Any]  # version, words, gauss
+    cuda: NotRequired[list[torch.Tensor]]
+    mps: NotRequired[torch.Tensor]
+
+
 class Snapshot:
     """The state of every generator of this process at one moment, kept as it comes: about 20 microseconds.
 
@@ -183,12 +193,12 @@ class Snapshot:
             and (self.mps is None or other.mps is None or torch.equal(self.mps, other.mps))
         )
 
-    def plain(self) -> dict[str, Any]:
-        """The same in numbers, lists and tensors, which opens with `torch.load(weights_only=True)`."""
+    def plain(self) -> RngState:
+        """The same in numbers, lists and tensors."""
         version, words, gauss = self.python
         numpy = _numpy.decoded(self.numpy)
         key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
-        state: dict[str, Any] = {
+        state: RngState = {
             "torch": self.torch,
             "numpy": [key, int(numpy["state"]["pos"]), int(numpy["has_gauss"]), float(numpy["gauss"])],
             # by way of numpy: torch.tensor(words) alone would take as long as all the rest
@@ -205,7 +215,7 @@ def _numpy_list(state: dict[str, Any]) -> list[Any]:
     return [state["state"]["key"].tobytes(), state["state"]["pos"], state["has_gauss"], state["gauss"]]
 
 
-def capture_rng() -> dict[str, Any]:
+def capture_rng() -> RngState:
     """Return the state of every generator of this process, plain, to be given to `restore_rng`."""
     return Snapshot().plain()
 
@@ -222,7 +232,7 @@ def _numpy_state() -> dict[str, Any]:
     return state
 
 
-def restore_rng(state: dict[str, Any]) -> None:
+def restore_rng(state: RngState) -> None:
     """Set every generator as `capture_rng` found it.
 
     States of devices that this machine has not got are left out, so a run may resume on another machine.

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate, get_worker_info
 
 from lightkit.data.rows import read_rows
 from lightkit.seeding import key_rng, mix
 
 
+class Samples(Protocol):
+    """A map-style data set."""
+
+    def __getitem__(self, index: Any, /) -> object: ...
+
+
 class Fetch:
     """Indices -> batch, as the DataLoader's own fetcher does it; can be sent to a worker process."""
 
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], is_batched: bool):
+    def __init__(self, dataset: Samples, collate: Callable[[Any], object], is_batched: bool):
         self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
-        self.getitems = getattr(dataset, "__getitems__", None) if is_batched else None
-        self.tensors: tuple[torch.Tensor, ...] | None = None
+        self.getitems: Callable[[Any], object] | None = getattr(dataset, "__getitems__", None) if is_batched else None
+        self.table: TensorDataset | None = None
+        self.tensors: tuple[Tensor, ...] | None = None
         self.look()
 
     def look(self) -> None:
         """See whether the data set can be read by rows; it may have been given other tensors."""
         is_default = self.is_batched and self.collate is default_collate
-        self.tensors = _plain_tensors(self.dataset) if is_default else None
+        self.table = _plain_table(self.dataset) if is_default else None
+        self.tensors = None if self.table is None else self.table.tensors
 
-    def __call__(self, indices: Any) -> Any:
-        if self.tensors is not None and self.dataset.tensors is not self.tensors:
+    def __call__(self, indices: Any) -> object:
+        table = self.table
+        if table is not None and table.tensors is not self.tensors:
             self.look()  # other tensors since the epoch began
         if self.tensors is not None:  # one vectorised read: the same numbers that stacking single rows gives
             if type(indices) is list:
                 indices = torch.tensor(indices)
-            if type(indices) in (torch.Tensor, slice):
+            if type(indices) is Tensor or type(indices) is slice:
                 return read_rows(self.tensors, indices)
         if type(indices) is slice:  # an order by rows, of data that can be read by rows no longer
             indices = list(range(indices.start, indices.stop))
@@ -44,24 +54,24 @@ class Fetch:
         return self.collate([dataset[i] for i in indices])
 
 
-def _plain_tensors(dataset: Any) -> tuple[torch.Tensor, ...] | None:
-    """The tensors of a TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
+def _plain_table(dataset: object) -> TensorDataset | None:
+    """A TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
     if type(dataset) is not TensorDataset:
         return None
     plain = all(
-        type(t) is torch.Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
+        type(t) is Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
         for t in dataset.tensors
     )
-    return dataset.tensors if plain else None
+    return dataset if plain else None
 
 
-class KeyedDataset(Dataset[Any]):
+class KeyedDataset(Dataset[object]):
     """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key."""
 
     def __init__(self, fetch: Fetch):
         self.fetch = fetch
 
-    def __getitem__(self, key: tuple[int | None, int, Any]) -> Any:
+    def __getitem__(self, key: tuple[int | None, int, object]) -> object:
         seed, index, indices = key
         if seed is not None:
             key_rng(mix(seed, index))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -16,15 +17,27 @@ _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Ra
 _NEVER = frozenset((type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, np.ndarray))
 
 
-def find(loader: Any) -> dict[str, Any]:
+class Shuffler(Protocol):
+    """What torchtext's iterators shuffle with: it keeps a state of `random`'s generator."""
+
+    random_state: object
+
+    def use_internal_state(self) -> object: ...
+
+
+Found = torch.Generator | np.random.Generator | np.random.RandomState | random.Random | Shuffler
+States = Mapping[str, object]  # of generators, plain, by their place
+
+
+def find(loader: object) -> dict[str, Found]:
     """The generators by their place, `sampler.generator`: torch's, numpy's, `random`'s, torchtext's; each one once."""
-    found: dict[str, Any] = {}
+    found: dict[str, Found] = {}
     seen: set[int] = set()
-    places: list[tuple[str, Any]] = [("", loader)]
+    places: list[tuple[str, object]] = [("", loader)]
     for place, holder in places:  # grows while it is walked
         if len(places) > _MAX_OBJECTS:
             break
-        values = getattr(holder, "__dict__", None)
+        values: dict[str, object] | None = getattr(holder, "__dict__", None)
         for name, value in values.items() if isinstance(values, dict) else ():
             if type(value) in _NEVER or id(value) in seen:
                 continue
@@ -43,22 +56,21 @@ def _join(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
-def _is_shuffler(value: Any) -> bool:
-    """Whether it is what torchtext's iterators shuffle with: it keeps a state of `random`'s generator."""
+def _is_shuffler(value: object) -> TypeGuard[Shuffler]:
     return hasattr(type(value), "use_internal_state") and hasattr(type(value), "random_state")
 
 
-def capture(loader: Any) -> dict[str, Any]:
+def capture(loader: object) -> dict[str, object]:
     """The state of each generator, plain, by its place."""
     return states(find(loader))
 
 
-def states(found: dict[str, Any]) -> dict[str, Any]:
+def states(found: Mapping[str, Found]) -> dict[str, object]:
     """The state of each generator that `find` found, plain, by its place."""
     return {place: _state(generator) for place, generator in found.items()}
 
 
-def restore(loader: Any, saved: dict[str, Any]) -> None:
+def restore(loader: object, saved: States) -> None:
     """Put every generator that is where it was back to its state; one that is new, or gone, is left out."""
     generators = find(loader) if saved else {}
     for place, state in saved.items():
@@ -66,39 +78,39 @@ def restore(loader: Any, saved: dict[str, Any]) -> None:
             _set(generator, state)
 
 
-def _state(generator: Any) -> Any:
+def _state(generator: Found) -> object:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, np.random.Generator):
         return _plain(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
         return _plain(generator.get_state(legacy=False))
-    return generator.random_state if _is_shuffler(generator) else generator.getstate()
+    return generator.getstate() if isinstance(generator, random.Random) else generator.random_state
 
 
-def _set(generator: Any, state: Any) -> None:
+def _set(generator: Found, state: Any) -> None:
     if isinstance(generator, torch.Generator):
         generator.set_state(state.cpu())
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
-    elif _is_shuffler(generator):
-        generator.random_state = state
-    else:
+    elif isinstance(generator, random.Random):
         generator.setstate(state)
+    else:
+        generator.random_state = state
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: object, b: object) -> bool:
     """Whether two captured states are equal."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and torch.equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
     return bool(a == b)

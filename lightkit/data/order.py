@@ -7,10 +7,13 @@ order is drawn again, and indices (not samples) are skipped.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from types import GeneratorType
+from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +32,31 @@ from lightkit.data import generators
 from lightkit.data.fetch import Fetch, KeyedDataset, WorkerInit
 from lightkit.data.rows import row_order
 from lightkit.errors import DataError
-from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
+from lightkit.seeding import RngState, Snapshot, isolate_rng, key_rng, mix, restore_rng
+
+
+class Moment(TypedDict):
+    """Generators of the process and of the loader at one moment."""
+
+    rng: Snapshot
+    generators: generators.States
+
+
+class SavedMoment(TypedDict):
+    """The same, plain."""
+
+    rng: RngState
+    generators: generators.States
+
+
+class SourceState(TypedDict):
+    """What `reopen` needs; `before` is None between epochs, the last two are those of indices drawn here."""
+
+    before: SavedMoment | None
+    generators: generators.States | None
+    loader: object
+    first_seed: NotRequired[int | None]
+    epochs_opened: NotRequired[int]
 
 
 class Source:
@@ -39,13 +66,14 @@ class Source:
 
     def __init__(self, loader: Any):
         self.loader = loader
-        self.before: dict[str, Any] | None = None  # generators as they were before the running epoch
+        self.running: weakref.ref[Iterator[Any]] | None = None  # the iterator of the last epoch
+        self.before: Moment | SavedMoment | None = None  # generators as they were before the running epoch
 
-    def own_generators(self) -> dict[str, Any]:
+    def own_generators(self) -> generators.States:
         """The state of the generators that the loader, its samplers and its data set hold, by their place."""
         return generators.capture(self.loader)
 
-    def restore_own_generators(self, states: dict[str, Any] | None) -> None:
+    def restore_own_generators(self, states: generators.States | None) -> None:
         """Put them back; None: leave them."""
         generators.restore(self.loader, states or {})
 
@@ -62,11 +90,13 @@ class Source:
         self.before = self._capture() if remember else None
         return self._iterate(0)
 
-    def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
+    def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
         """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards."""
-        self.before = state["before"]
-        restore_rng(state["before"]["rng"])
-        self.restore_own_generators(state["before"]["generators"])
+        before = state["before"]
+        assert before is not None
+        self.before = before
+        restore_rng(before["rng"])
+        self.restore_own_generators(before["generators"])
         batches = self._iterate(skip, state)
         if not self.runs_ahead:
             self.restore_own_generators(state["generators"])
@@ -79,34 +109,50 @@ class Source:
         """The epoch is over."""
         self.before = None
 
-    def release(self) -> None:
-        """The run is over: let go of what holds processes."""
+    def release(self, *, has_failed: bool = False) -> None:
+        """The run is over: end worker processes, also where somebody (a traceback) still holds their iterator.
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `reopen` needs; `before` is None between epochs."""
+        Those that stay between the epochs of the user's own loader are the user's, unless the run failed.
+        """
+        batches = self.running() if self.running is not None else None
+        is_kept = batches is not None and getattr(self.loader, "_iterator", None) is batches
+        if is_kept and not has_failed:
+            return
+        if isinstance(batches, GeneratorType):
+            batches.close()  # what it iterates over is in its frame
+        elif (end := getattr(batches, "_shutdown_workers", None)) is not None:
+            end()
+            if is_kept:
+                self.loader._iterator = None  # else it would wait for batches of workers that have ended
+        self.running = None
+
+    def state_dict(self) -> SourceState:
+        """As `SourceState` says."""
         loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
-        before = self.before
-        if before is not None and isinstance(before["rng"], Snapshot):
-            before = {**before, "rng": before["rng"].plain()}
+        before: SavedMoment | None = None
+        if self.before is not None:
+            rng = self.before["rng"]
+            plain = rng.plain() if isinstance(rng, Snapshot) else rng
+            before = {"rng": plain, "generators": self.before["generators"]}
         return {"before": before, "generators": now, "loader": loader_state}
 
-    def load_between_epochs(self, state: dict[str, Any]) -> None:
+    def load_between_epochs(self, state: SourceState) -> None:
         """Go on after an epoch that was complete."""
         self.restore_own_generators(state["generators"])
 
-    def _capture(self) -> dict[str, Any]:
+    def _capture(self) -> Moment:
         return {"rng": Snapshot(), "generators": self.own_generators()}
 
     def _keeps_state(self) -> bool:
         return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))
 
-    def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
+    def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
         if state is not None and state["loader"] is not None:
             self.loader.load_state_dict(state["loader"])
-            return iter(self.loader)
-        batches = iter(self.loader)
+            return self._follow(iter(self.loader))
+        batches = self._follow(iter(self.loader))
         for done in range(skip):
             if next(batches, self) is self:
                 raise DataError(
@@ -115,12 +161,21 @@ class Source:
                 )
         return batches
 
+    def _follow(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same; what may hold processes is remembered, and not kept alive."""
+        with contextlib.suppress(TypeError):  # iterators of Python's own take no weak reference, and hold none
+            self.running = weakref.ref(batches)
+        return batches
 
-def _same(batch: Any) -> Any:
+
+T = TypeVar("T")
+
+
+def _same(batch: T) -> T:
     return batch
 
 
-def _all_at_once(order: Iterator[Any]) -> Iterator[Any]:
+def _all_at_once(order: Iterator[T]) -> Iterator[T]:
     yield from list(itertools.islice(order, 2))  # the last batch, and the end
     yield from order  # more than the length said
 
@@ -156,25 +211,25 @@ class Ahead(NamedTuple):
     """
 
     batches: Iterator[Any]
-    before: dict[str, Any]
-    after: dict[str, Any]
+    before: Moment
+    after: Moment
     counts: tuple[int | None, int]
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
 
 _TORCHS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
-def _all_torchs(sampler: Any) -> bool:
+def _all_torchs(sampler: object) -> bool:
     """Whether the order is drawn by samplers of torch alone, which keep nothing but generators from epoch to epoch."""
     inner = sampler.sampler if type(sampler) is BatchSampler else sampler
     return type(inner) in _TORCHS
 
 
-def _settings(sampler: Any) -> dict[str, Any]:
+def _settings(sampler: Any) -> dict[str, object]:
     """What decides the order of torch's samplers beside generators, copied: weights, indices, the size of a batch."""
     inner = sampler.sampler if type(sampler) is BatchSampler else sampler
-    found: dict[str, Any] = {"len": len(inner)}  # type: ignore[arg-type]
+    found: dict[str, object] = {"len": len(inner)}  # type: ignore[arg-type]
     for place, part in (("", sampler), ("sampler.", inner)):
         for name, value in vars(part).items():
             if name in ("sampler", "generator", "data_source", "dataset"):
@@ -189,6 +244,8 @@ def _settings(sampler: Any) -> dict[str, Any]:
 
 class IndexedSource(Source):
     """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
+
+    loader: DataLoader[Any]
 
     def __init__(
         self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False, is_training: bool = True
@@ -210,10 +267,10 @@ class IndexedSource(Source):
         is_pinned = loader.pin_memory and torch.cuda.is_available()
         self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
         self.rows = self._find_rows()
-        self.found: tuple[list[Any], dict[str, Any]] | None = None
+        self.found: tuple[list[object], dict[str, generators.Found]] | None = None
         self.ahead: Ahead | None = None
 
-    def own_generators(self) -> dict[str, Any]:
+    def own_generators(self) -> generators.States:
         """As Source.own_generators; a plain loader of tensors is looked through once."""
         if self.rows is None:
             return super().own_generators()
@@ -285,12 +342,12 @@ class IndexedSource(Source):
         self._put_back(ahead.after, ahead.counts)
         return ahead.batches
 
-    def _put_back(self, state: dict[str, Any], counts: tuple[int | None, int]) -> None:
+    def _put_back(self, state: Moment, counts: tuple[int | None, int]) -> None:
         state["rng"].restore()
         self.restore_own_generators(state["generators"])
         self.first_seed, self.epochs_opened = counts
 
-    def _iterate(self, skip: int, state: dict[str, Any] | None = None) -> Iterator[Any]:
+    def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
         self.rows = self._find_rows()
         order = iter(self.sampler) if self.rows is None else self.rows()
         seed = self._draw_seed()
@@ -324,7 +381,7 @@ class IndexedSource(Source):
         # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
         key = seed if self.loader.num_workers > 0 else None
         self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
-        return iter(inner)
+        return self._follow(iter(inner))
 
     def _keyed(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         for index, indices in enumerate(order, skip):
@@ -333,21 +390,22 @@ class IndexedSource(Source):
                 batch = self.fetch(indices)
             yield batch
 
-    def release(self) -> None:
-        """As Source.release: workers that stay are told to end, not left to the garbage collector."""
+    def release(self, *, has_failed: bool = False) -> None:
+        """As Source.release; workers that stay are this source's own."""
+        super().release(has_failed=has_failed)
         self.inner = self.ahead = None
 
-    def reopen(self, state: dict[str, Any], skip: int) -> Iterator[Any]:
+    def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""
         self.epochs_opened = state["epochs_opened"] - 1
         self.first_seed = state["first_seed"] if self.epochs_opened > 0 else None  # the first epoch draws it again
         return super().reopen(state, skip)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> SourceState:
         """As Source.state_dict."""
         return {**super().state_dict(), "first_seed": self.first_seed, "epochs_opened": self.epochs_opened}
 
-    def load_between_epochs(self, state: dict[str, Any]) -> None:
+    def load_between_epochs(self, state: SourceState) -> None:
         """As Source.load_between_epochs."""
         self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"]
         super().load_between_epochs(state)

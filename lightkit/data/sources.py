@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader
 from lightkit.data.order import Source, make_source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import Compute
+from lightkit.devices.precision import Precision
 from lightkit.errors import ConfigError, DataError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
 from lightkit.seeding import workers_are_keyed
 
 
-def find_loaders(name: str, given: Any, datamodule: Any, module: Any) -> Any:
+def find_loaders(name: str, given: object, datamodule: LightDataModule | None, module: LightModule) -> object:
     """The loaders given, else the data module's `<name>_dataloader()`, else the module's; None where nobody has one."""
     if given is not None:
         return given
@@ -31,7 +32,7 @@ def find_loaders(name: str, given: Any, datamodule: Any, module: Any) -> Any:
     return None
 
 
-def as_list(loaders: Any) -> list[Any]:
+def as_list(loaders: object) -> list[object]:
     """One loader or several, as a list; a list of batches is one loader."""
     if loaders is None:
         return []
@@ -42,13 +43,15 @@ def as_list(loaders: Any) -> list[Any]:
     return [loaders]
 
 
-def _is_loader(item: Any) -> bool:
+def _is_loader(item: object) -> bool:
     return isinstance(item, DataLoader) or (
         hasattr(item, "__iter__") and not isinstance(item, (Tensor, list, tuple, Mapping, str, bytes))
     )
 
 
-def data_of(loaders: Any, datamodule: Any, name: str, val: Any = None) -> tuple[Any, Any]:
+def data_of(
+    loaders: object, datamodule: LightDataModule | None, name: str, val: object = None
+) -> tuple[object, LightDataModule | None]:
     """A data module may stand where loaders stand; both at once is an error."""
     if isinstance(loaders, LightDataModule):
         loaders, datamodule = None, loaders
@@ -57,10 +60,10 @@ def data_of(loaders: Any, datamodule: Any, name: str, val: Any = None) -> tuple[
     return loaders, datamodule
 
 
-def length_of(loader: Any) -> float:
+def length_of(loader: object) -> float:
     """Batches in the loader; inf where it cannot say."""
     try:
-        return len(loader)
+        return len(loader) if isinstance(loader, Sized) else math.inf
     except (TypeError, NotImplementedError):
         return math.inf
 
@@ -88,7 +91,7 @@ def limited(total: float, limit: int | float, argument: str, name: str) -> float
     return count
 
 
-def check_loader(loader: Any, name: str) -> None:
+def check_loader(loader: object, name: str) -> None:
     """Raise DataError where a loader is not iterable or has no batches."""
     if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
         raise DataError(
@@ -104,25 +107,19 @@ def check_loader(loader: Any, name: str) -> None:
 
 
 def sources_of(
-    loaders: list[Any], names: str, *, is_sequential: bool = False, is_training: bool = False
+    loaders: Sequence[object], names: str, *, is_sequential: bool = False, is_training: bool = False
 ) -> list[Source]:
     """Check the loaders and make them readable."""
     for index, loader in enumerate(loaders):
         check_loader(loader, names if len(loaders) == 1 else f"{names}[{index}]")
-    is_keyed = workers_are_keyed()
-    how = {"is_keyed": is_keyed, "is_sequential": is_sequential, "is_training": is_training}
+    how = {"is_keyed": workers_are_keyed(), "is_sequential": is_sequential, "is_training": is_training}
     return [make_source(loader, **how) for loader in loaders]
 
 
-def preparer_of(trainer: Any) -> Callable[[Any, int], Any] | None:
-    """What happens to a batch in this trainer's run; see batch_preparer."""
-    device, compute = trainer.strategy.root_device, trainer.compute
-    return batch_preparer(trainer.lightning_module, trainer.datamodule, device, trainer.precision, compute)
-
-
 def batch_preparer(
-    module: Any, datamodule: Any, device: torch.device, precision: Any, compute: Compute
-) -> Callable[[Any, int], Any] | None:
+    module: LightModule, datamodule: LightDataModule | None, device: torch.device, precision: Precision,
+    compute: Compute,
+) -> Callable[[Any, int], Any] | None:  # fmt: skip
     """What happens to a batch between loader and step, `(batch, dataloader_idx) -> batch`; None where nothing does.
 
     The three transfer hooks are the data module's where it overrides them, else the module's.

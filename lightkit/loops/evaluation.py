@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lightkit.data.order import Source
-from lightkit.data.sources import preparer_of
+from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import HookError
 from lightkit.hooks import accepts_positional, overrides, parameter_names
@@ -204,7 +204,8 @@ class EvaluationLoop:
             put_back(modes)
 
     def _prepare(self) -> Callable[[Any, int], Any] | None:
-        return preparer_of(self.trainer)
+        t = self.trainer
+        return batch_preparer(t.lightning_module, t.datamodule, t.strategy.root_device, t.precision, t.compute)
 
     # ------------------------------------------------------------ metrics
 

@@ -27,7 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkit.data.order import Source
-from lightkit.data.sources import preparer_of
+from lightkit.data.sources import batch_preparer
 from lightkit.devices.precision import Precision
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import DataError
@@ -129,7 +129,8 @@ class TrainingLoop:
         trainer, module, p = self.trainer, self.trainer.lightning_module, self.progress
         bind = trainer.dispatcher.bind
         self.module, self.precision = module, trainer.precision
-        self.prepare = preparer_of(trainer)
+        device = trainer.strategy.root_device
+        self.prepare = batch_preparer(self.module, trainer.datamodule, device, trainer.precision, trainer.compute)
         step = step_of(module, "training_step")
         if not accepts_positional(module.training_step, 2):
             step = _without_index(step)
@@ -262,6 +263,7 @@ class TrainingLoop:
         if self.accumulate > 1:
             correction = self.window.correction()
             if correction is not None:
+                assert optimizer is not None
                 scale_gradients([optimizer], correction)
             self.window.open()
         if self.on_before_step or self.clips:
