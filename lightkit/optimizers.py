@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.autograd import profiler
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightkit.errors import ConfigError, HookError, did_you_mean
 
@@ -29,7 +29,7 @@ class LRSchedulerConfig:
     ReduceLROnPlateau waits for. strict: a missing metric is an error (else a warning). name: for LearningRateMonitor.
     """
 
-    scheduler: Any
+    scheduler: LRScheduler
     name: str | None = None
     interval: str = "epoch"
     frequency: int = 1
@@ -60,7 +60,7 @@ class Optimization:
     schedulers: list[LRSchedulerConfig]
 
 
-def parse(returned: Any, where: str, *, is_manual: bool = False) -> Optimization:
+def parse(returned: object, where: str, *, is_manual: bool = False) -> Optimization:
     """Bring what configure_optimizers returned into one structure.
 
     is_manual: the module moves its schedulers itself, so none waits for a metric.
@@ -72,18 +72,18 @@ def parse(returned: Any, where: str, *, is_manual: bool = False) -> Optimization
         HookError: anything else, or a scheduler of an optimizer that was not returned; says what arrived.
         ConfigError: a scheduler dict with unknown or wrong entries.
     """
-    optimizers: list[Optimizer] = []
+    found: list[object] = []
     schedulers: list[LRSchedulerConfig] = []
     if returned is None:
         return Optimization([], [])
     if isinstance(returned, Optimizer):
         return Optimization([returned], [])
     if isinstance(returned, Mapping):
-        entries: list[Any] = [returned]
+        entries: list[object] = [returned]
     elif _is_two_lists(returned):
-        optimizers = list(returned[0])
-        found = returned[1] if isinstance(returned[1], Sequence) else [returned[1]]
-        schedulers = [_scheduler(entry) for entry in found]
+        found = list(returned[0])
+        moving = returned[1] if isinstance(returned[1], Sequence) else [returned[1]]
+        schedulers = [_scheduler(entry) for entry in moving]
         entries = []
     elif isinstance(returned, Sequence):
         entries = list(returned)
@@ -91,19 +91,22 @@ def parse(returned: Any, where: str, *, is_manual: bool = False) -> Optimization
         raise HookError(f"{where} returned {_named(returned)}; expected {FORMS}")
     for entry in entries:
         if isinstance(entry, Mapping):
-            optimizers.append(_optimizer_of(entry, where))
+            found.append(_optimizer_of(entry, where))
             if entry.get("lr_scheduler") is not None:
                 schedulers.append(_scheduler(entry["lr_scheduler"], entry.get("monitor")))
         else:
-            optimizers.append(entry)
-    _check(optimizers, schedulers, where, is_manual)
-    return Optimization(optimizers, schedulers)
+            found.append(entry)
+    return Optimization(_checked(found, schedulers, where, is_manual), schedulers)
 
 
-def _check(optimizers: list[Any], schedulers: list[LRSchedulerConfig], where: str, is_manual: bool) -> None:
-    for optimizer in optimizers:
-        if not isinstance(optimizer, Optimizer):
-            raise HookError(f"{where} returned {_named(optimizer)} where an optimizer belongs; expected {FORMS}")
+def _checked(
+    found: list[object], schedulers: list[LRSchedulerConfig], where: str, is_manual: bool
+) -> list[Optimizer]:
+    optimizers: list[Optimizer] = []
+    for item in found:
+        if not isinstance(item, Optimizer):
+            raise HookError(f"{where} returned {_named(item)} where an optimizer belongs; expected {FORMS}")
+        optimizers.append(item)
     if not optimizers:
         raise HookError(f"{where} returned no optimizer; expected {FORMS}")
     for config in schedulers:
@@ -115,9 +118,10 @@ def _check(optimizers: list[Any], schedulers: list[LRSchedulerConfig], where: st
         if not any(getattr(config.scheduler, "optimizer", optimizer) is optimizer for optimizer in optimizers):
             name = type(config.scheduler).__name__
             raise HookError(f"{where}: {name} moves an optimizer that was not returned; return both, or neither")
+    return optimizers
 
 
-def _is_two_lists(returned: Any) -> bool:
+def _is_two_lists(returned: object) -> TypeGuard[Sequence[Any]]:
     return (
         isinstance(returned, Sequence)
         and len(returned) == 2
@@ -126,11 +130,11 @@ def _is_two_lists(returned: Any) -> bool:
     )
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _optimizer_of(entry: Mapping[str, Any], where: str) -> Any:
+def _optimizer_of(entry: Mapping[str, object], where: str) -> object:
     known = ("optimizer", "lr_scheduler", "frequency", "monitor")
     for key in entry:
         if key not in known:
@@ -142,7 +146,7 @@ def _optimizer_of(entry: Mapping[str, Any], where: str) -> Any:
     return entry["optimizer"]
 
 
-def _scheduler(entry: Any, monitor: str | None = None) -> LRSchedulerConfig:
+def _scheduler(entry: Any, monitor: Any = None) -> LRSchedulerConfig:
     """monitor: the metric that stands beside the scheduler, for one that names none itself."""
     if isinstance(entry, LRSchedulerConfig):
         return entry
@@ -159,7 +163,7 @@ def _scheduler(entry: Any, monitor: str | None = None) -> LRSchedulerConfig:
     return LRSchedulerConfig(**{"monitor": monitor, **entry})
 
 
-def clip_gradients(optimizer: Any, clip_val: float | None, algorithm: str = "norm") -> None:
+def clip_gradients(optimizer: Optimizer, clip_val: float | None, algorithm: str = "norm") -> None:
     """Clip the gradients of the optimizer's parameters in place, by their common norm or each value; None: nothing."""
     if clip_val is None or clip_val <= 0:
         return
@@ -211,7 +215,7 @@ def stepper(optimizer: Optimizer) -> Callable[[], Any]:
     return step
 
 
-def scale_gradients(optimizers: Sequence[Any], factor: float | Tensor) -> None:
+def scale_gradients(optimizers: Sequence[Optimizer], factor: float | Tensor) -> None:
     """Multiply all gradients in place; used where an accumulation window was short or of unequal batches."""
     grads = [p.grad for o in optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
     sparse = [g for g in grads if g.is_sparse]
@@ -226,8 +230,8 @@ def step_schedulers(
     configs: Sequence[LRSchedulerConfig],
     interval: str,
     count: int,
-    step: Callable[[Any, Any], None],
-    metric_of: Callable[[LRSchedulerConfig], Any],
+    step: Callable[[LRScheduler, Any], object],
+    metric_of: Callable[[LRSchedulerConfig], object],
     wait_for_metric: bool | None = None,
 ) -> None:
     """Move on the schedulers of an interval whose turn it is.
@@ -261,4 +265,6 @@ class SteppedOptimizer:
         return self._update(closure)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["optimizer"], name)
+        if name.startswith("__"):  # asked of a copy in the making, which has no optimizer yet
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
