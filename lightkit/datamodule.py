@@ -109,8 +109,7 @@ class LightDataModule:
         from lightkit.checkpoint import files
 
         checkpoint = files.load(checkpoint_path)
-        saved = {"hyper_parameters": checkpoint.get("datamodule_hyper_parameters", {})}
-        data = cls(**hyper.load_kwargs(cls, saved, kwargs))
+        data = cls(**hyper.load_kwargs(cls, checkpoint, kwargs, key="datamodule_hyper_parameters"))
         if state := checkpoint.get(cls.__qualname__):
             data.load_state_dict(state)
         return data
@@ -136,14 +135,8 @@ class LightDataModule:
         return data
 
 
-def _loaders(
-    datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int
-) -> DataLoader[Any] | list[DataLoader[Any]]:
+def _loaders(datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int) -> object:
     if isinstance(datasets, Sequence) and not isinstance(datasets, Dataset):
-        return [_loader(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
-    return _loader(datasets, shuffle, batch_size, num_workers)
-
-
-def _loader(dataset: Dataset[Any], shuffle: bool, batch_size: int, num_workers: int) -> DataLoader[Any]:
-    shuffle = shuffle and not isinstance(dataset, IterableDataset)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)
+        return [_loaders(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
+    shuffle = shuffle and not isinstance(datasets, IterableDataset)
+    return DataLoader(datasets, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)

@@ -103,7 +103,7 @@ def _given(
     arguments = _init_arguments(obj, frame)
     if not args:
         return arguments, "kwargs" if arguments else None
-    names: list[str] = []
+    chosen: dict[str, object] = {}
     for name in args:
         if not isinstance(name, str):
             raise ConfigError(
@@ -115,8 +115,8 @@ def _given(
                 f"save_hyperparameters({name!r}): {type(obj).__name__}.__init__ has no such argument (it "
                 f"has: {known}){did_you_mean(name, arguments)}"
             )
-        names.append(name)
-    return {name: arguments[name] for name in names}, "kwargs"
+        chosen[name] = arguments[name]
+    return chosen, "kwargs"
 
 
 def _entries(hparams: object) -> dict[str, object]:

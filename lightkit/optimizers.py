@@ -99,9 +99,7 @@ def parse(returned: object, where: str, *, is_manual: bool = False) -> Optimizat
     return Optimization(_checked(found, schedulers, where, is_manual), schedulers)
 
 
-def _checked(
-    found: list[object], schedulers: list[LRSchedulerConfig], where: str, is_manual: bool
-) -> list[Optimizer]:
+def _checked(found: list[object], schedulers: list[LRSchedulerConfig], where: str, is_manual: bool) -> list[Optimizer]:
     optimizers: list[Optimizer] = []
     for item in found:
         if not isinstance(item, Optimizer):

@@ -23,7 +23,10 @@ from lightkit.callbacks.early_stopping import EarlyStopping
 from lightkit.callbacks.progress import ProgressBar, default_progress_bar
 from lightkit.checkpoint.async_write import AsyncWriter
 from lightkit.checkpoint.writer import Writer
-from lightkit.devices import choose, choose_compute, choose_precision, choose_strategy
+from lightkit.devices.accelerators import choose
+from lightkit.devices.compute import choose_compute
+from lightkit.devices.precision import choose_precision
+from lightkit.devices.strategies import choose_strategy
 from lightkit.errors import ConfigError
 from lightkit.hooks import Dispatcher
 from lightkit.loggers import CSVLogger, TensorBoardLogger

@@ -265,9 +265,7 @@ def _checkpoints(*folders: Path) -> list[Path]:
     return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
 
 
-def explain_state_dict_mismatch(
-    module: torch.nn.Module, state_dict: Mapping[str, Any], path: PathLike
-) -> str | None:
+def explain_state_dict_mismatch(module: torch.nn.Module, state_dict: Mapping[str, Any], path: PathLike) -> str | None:
     """Return what keeps `state_dict` from loading into `module`, in words, or None where it fits.
 
     Lists at most 10 missing keys, 10 unexpected keys and 10 sizes that differ, each with its shape.

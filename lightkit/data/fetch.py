@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +13,10 @@ from lightkit.data.rows import read_rows
 from lightkit.seeding import key_rng, mix
 
 
-class Samples(Protocol):
-    """A map-style data set."""
-
-    def __getitem__(self, index: Any, /) -> object: ...
-
-
 class Fetch:
     """Indices -> batch, as the DataLoader's own fetcher does it; can be sent to a worker process."""
 
-    def __init__(self, dataset: Samples, collate: Callable[[Any], object], is_batched: bool):
+    def __init__(self, dataset: Dataset[object], collate: Callable[[Any], object], is_batched: bool):
         self.dataset, self.collate, self.is_batched = dataset, collate, is_batched
         self.getitems: Callable[[Any], object] | None = getattr(dataset, "__getitems__", None) if is_batched else None
         self.table: TensorDataset | None = None

@@ -22,8 +22,6 @@ class Shuffler(Protocol):
 
     random_state: object
 
-    def use_internal_state(self) -> object: ...
-
 
 Found = torch.Generator | np.random.Generator | np.random.RandomState | random.Random | Shuffler
 States = Mapping[str, object]  # of generators, plain, by their place

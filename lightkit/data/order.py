@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
-from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -34,25 +34,21 @@ from lightkit.data.rows import row_order
 from lightkit.errors import DataError
 from lightkit.seeding import RngState, Snapshot, isolate_rng, key_rng, mix, restore_rng
 
-
-class Moment(TypedDict):
-    """Generators of the process and of the loader at one moment."""
-
-    rng: Snapshot
-    generators: generators.States
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class SavedMoment(TypedDict):
-    """The same, plain."""
+class Moment(TypedDict, Generic[R]):
+    """Generators of the process, a Snapshot or plain, and of the loader at one moment."""
 
-    rng: RngState
+    rng: R
     generators: generators.States
 
 
 class SourceState(TypedDict):
     """What `reopen` needs; `before` is None between epochs, the last two are those of indices drawn here."""
 
-    before: SavedMoment | None
+    before: Moment[RngState] | None
     generators: generators.States | None
     loader: object
     first_seed: NotRequired[int | None]
@@ -67,7 +63,8 @@ class Source:
     def __init__(self, loader: Any):
         self.loader = loader
         self.running: weakref.ref[Iterator[Any]] | None = None  # the iterator of the last epoch
-        self.before: Moment | SavedMoment | None = None  # generators as they were before the running epoch
+        # generators as they were before the running epoch
+        self.before: Moment[Snapshot] | Moment[RngState] | None = None
 
     def own_generators(self) -> generators.States:
         """The state of the generators that the loader, its samplers and its data set hold, by their place."""
@@ -119,7 +116,8 @@ class Source:
         if is_kept and not has_failed:
             return
         if isinstance(batches, GeneratorType):
-            batches.close()  # what it iterates over is in its frame
+            if has_failed and batches is not self.loader:  # what it iterates over is in its frame
+                batches.close()
         elif (end := getattr(batches, "_shutdown_workers", None)) is not None:
             end()
             if is_kept:
@@ -131,7 +129,7 @@ class Source:
         loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
-        before: SavedMoment | None = None
+        before: Moment[RngState] | None = None
         if self.before is not None:
             rng = self.before["rng"]
             plain = rng.plain() if isinstance(rng, Snapshot) else rng
@@ -142,7 +140,7 @@ class Source:
         """Go on after an epoch that was complete."""
         self.restore_own_generators(state["generators"])
 
-    def _capture(self) -> Moment:
+    def _capture(self) -> Moment[Snapshot]:
         return {"rng": Snapshot(), "generators": self.own_generators()}
 
     def _keeps_state(self) -> bool:
@@ -166,9 +164,6 @@ class Source:
         with contextlib.suppress(TypeError):  # iterators of Python's own take no weak reference, and hold none
             self.running = weakref.ref(batches)
         return batches
-
-
-T = TypeVar("T")
 
 
 def _same(batch: T) -> T:
@@ -211,8 +206,8 @@ class Ahead(NamedTuple):
     """
 
     batches: Iterator[Any]
-    before: Moment
-    after: Moment
+    before: Moment[Snapshot]
+    after: Moment[Snapshot]
     counts: tuple[int | None, int]
     settings: dict[str, object]
 
@@ -342,7 +337,7 @@ class IndexedSource(Source):
         self._put_back(ahead.after, ahead.counts)
         return ahead.batches
 
-    def _put_back(self, state: Moment, counts: tuple[int | None, int]) -> None:
+    def _put_back(self, state: Moment[Snapshot], counts: tuple[int | None, int]) -> None:
         state["rng"].restore()
         self.restore_own_generators(state["generators"])
         self.first_seed, self.epochs_opened = counts

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lightkit.devices.kernels import KERNELS, choose_kernel, make_capturable
 from lightkit.devices.precision import Precision
 from lightkit.devices.strategies import Strategy
 from lightkit.devices.transfer import move_data_to_device
@@ -80,10 +81,6 @@ class Compute:
         Raises:
             ConfigError: one of them has no such kernels.
         """
-        if self.kernel is None and self.recorder is None:
-            return
-        from lightkit.devices.kernels import choose_kernel, make_capturable
-
         for optimizer in optimizers:
             if self.kernel is not None:
                 choose_kernel(optimizer, self.kernel)
@@ -103,12 +100,8 @@ def choose_compute(asked: ComputeSettings, device: torch.device, precision: Prec
     Raises:
         ConfigError: a wrong value, or a CUDA graph with what cannot be in it.
     """
-    switches = {
-        "channels_last": asked.channels_last, "cuda_graph": asked.cuda_graph,
-        "overlap_transfer": asked.overlap_transfer,
-    }  # fmt: skip
-    for name, value in switches.items():
-        if not isinstance(value, bool):
+    for name in ("channels_last", "cuda_graph", "overlap_transfer"):
+        if not isinstance(value := getattr(asked, name), bool):
             raise ConfigError(f"Trainer({name}={value!r}): expected True or False")
     compute = Compute()
     if asked.channels_last:
@@ -134,11 +127,7 @@ def choose_compute(asked: ComputeSettings, device: torch.device, precision: Prec
 
 
 def _checked_kernel(kernel: object) -> str | None:
-    if kernel is None:
-        return None
-    from lightkit.devices.kernels import KERNELS
-
-    if not isinstance(kernel, str) or kernel not in KERNELS:
+    if kernel is not None and (not isinstance(kernel, str) or kernel not in KERNELS):
         raise ConfigError(
             f"Trainer(optimizer_kernel={kernel!r}): expected one of {', '.join(map(repr, KERNELS))}, or None for what "
             f"configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"

@@ -175,14 +175,7 @@ class HalfMixed(BFloat16Mixed):
 
 _KINDS: dict[str, type[Precision]] = {
     kind.name: kind
-    for kind in (
-        Precision,
-        HalfMixed,
-        BFloat16Mixed,
-        HalfPrecision,
-        BFloat16Precision,
-        DoublePrecision,
-    )
+    for kind in (Precision, HalfMixed, BFloat16Mixed, HalfPrecision, BFloat16Precision, DoublePrecision)
 }
 _ALIASES = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
 
@@ -201,7 +194,5 @@ def choose_precision(value: str | int | Precision | None, device: torch.device) 
         hint = did_you_mean(value, [*_KINDS, *_ALIASES]) if isinstance(value, str) else ""
         raise ConfigError(f"Trainer(precision={value!r}): expected one of {expected}{hint}")
     if name == "64-true" and device.type == "mps":
-        raise ConfigError(
-            f"Trainer(precision={value!r}): an Apple GPU (mps) has no float64; use accelerator='cpu'"
-        )
+        raise ConfigError(f"Trainer(precision={value!r}): an Apple GPU (mps) has no float64; use accelerator='cpu'")
     return _KINDS[name](device)

@@ -47,9 +47,7 @@ class CSVLogger(DirectoryLogger):
     ) -> None:
         super().__init__(save_dir, name, version, prefix)
         if flush_logs_every_n_steps < 1:
-            raise ConfigError(
-                f"CSVLogger(flush_logs_every_n_steps={flush_logs_every_n_steps!r}): expected at least 1."
-            )
+            raise ConfigError(f"CSVLogger(flush_logs_every_n_steps={flush_logs_every_n_steps!r}): expected at least 1.")
         self._flush_every = flush_logs_every_n_steps
         self._table: _Table | None = None
 

@@ -151,9 +151,7 @@ class DirectoryLogger(Logger):
         log_dir = self.log_dir
         if log_dir is None:
             who = type(self).__name__
-            raise ConfigError(
-                f"{who}: no directory to write to yet; pass {who}(save_dir=...) or hand it to a Trainer."
-            )
+            raise ConfigError(f"{who}: no directory to write to yet; pass {who}(save_dir=...) or hand it to a Trainer.")
         try:
             Path(log_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Module(lk.LightModule):
     def __init__(self, raises_in: str = "") -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
-        self.raises_in = raises_in
+        self.raises_in, self.has_workers = raises_in, True
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         self.check("training_step", batch_idx)
@@ -73,7 +74,7 @@ class Module(lk.LightModule):
 
     def check(self, place: str, batch_idx: int) -> None:
         if self.raises_in == place and batch_idx == 1:
-            assert multiprocessing.active_children() != []
+            assert bool(multiprocessing.active_children()) == self.has_workers
             raise Broken
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -119,6 +120,16 @@ def test_a_users_own_iterable_ends_its_workers_too(tmp_path: Path) -> None:
         fit(Module("training_step"), Wrapped(loader_of(Rows(), False)), None, tmp_path)
     assert multiprocessing.active_children() == []
     assert caught.tb is not None
+
+
+@pytest.mark.parametrize("place", ["", "training_step"])
+def test_a_generator_given_as_the_data_goes_on_after_the_fit(tmp_path: Path, place: str) -> None:
+    stream = (torch.ones(1, 1) for _ in range(8))
+    module = Module(place)
+    module.has_workers = False
+    with pytest.raises(Broken) if place else nullcontext():
+        fit(module, stream, None, tmp_path, limit_train_batches=2, max_epochs=1)
+    assert len(list(stream)) >= 5
 
 
 @pytest.mark.parametrize("is_persistent", [False, True])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightkit.devices import SingleDeviceStrategy, Strategy, choose_strategy
+from lightkit.devices.strategies import SingleDeviceStrategy, Strategy, choose_strategy
 from lightkit.errors import ConfigError
 from lightkit.trainer import Trainer
 
