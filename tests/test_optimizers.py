@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import lightkit as lk
 from lightkit.callbacks import LearningRateMonitor
 from lightkit.errors import ConfigError, HookError, LightkitError
-from lightkit.optimizers import FORMS, parse
+from lightkit.optimizers import FORMS, SteppedOptimizer, parse
 
 EPOCHS, BATCH = 2, 4
 
@@ -854,3 +856,14 @@ def test_a_decorated_step_of_one_s_own_is_not_passed_by(tmp_path: Path) -> None:
 
     trainer(tmp_path).fit(Net(lambda module: Counted(module.parameters(), lr=0.1)), data())
     assert len(calls) == 6
+
+
+def test_a_stepped_optimizer_can_be_copied_and_is_the_optimizer_in_all_else() -> None:
+    optimizer = SteppedOptimizer(torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=0.5), print)
+    for other in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert type(other) is SteppedOptimizer
+        assert other.optimizer is not optimizer.optimizer
+        assert other.param_groups[0]["lr"] == 0.5
+    with pytest.raises(AttributeError) as caught:
+        optimizer.momentun
+    assert str(caught.value) == "'SGD' object has no attribute 'momentun'"

@@ -7,6 +7,7 @@ is imported when it is on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -46,6 +47,7 @@ class ComputeSettings(Protocol):
     def nan_check(self) -> str: ...
 
 
+@dataclass
 class Compute:
     """What a run does to modules, batches and optimizers for speed; without arguments, nothing.
 
@@ -54,7 +56,7 @@ class Compute:
     """
 
     layout: Callable[[Any], Any] | None = None
-    move: Callable[[Any, torch.device], Any] = staticmethod(move_data_to_device)
+    move: Callable[[Any, torch.device], Any] = move_data_to_device
     recorder: Recorder | None = None
     kernel: str | None = None
     compile_options: dict[str, Any] | None = None
@@ -103,27 +105,29 @@ def choose_compute(asked: ComputeSettings, device: torch.device, precision: Prec
     for name in ("channels_last", "cuda_graph", "overlap_transfer"):
         if not isinstance(value := getattr(asked, name), bool):
             raise ConfigError(f"Trainer({name}={value!r}): expected True or False")
-    compute = Compute()
+    options, recorder = None, None
+    layout: Callable[[Any], Any] | None = None
+    move: Callable[[Any, torch.device], Any] = move_data_to_device
     if asked.channels_last:
         from lightkit.devices.memory_format import batch_to_channels_last
 
-        compute.layout = batch_to_channels_last
+        layout = batch_to_channels_last
     if asked.overlap_transfer and device.type == "cuda":  # on the CPU a batch is where it should be
         from lightkit.devices.overlap import OverlappedTransfer
 
-        compute.move = OverlappedTransfer()
-    compute.kernel = _checked_kernel(asked.optimizer_kernel)
+        move = OverlappedTransfer()
+    kernel = _checked_kernel(asked.optimizer_kernel)
     if asked.compile is not None and asked.compile is not False:
         from lightkit.devices.compilation import compile_options
 
-        compute.compile_options = compile_options(asked.compile)
+        options = compile_options(asked.compile)
     if asked.cuda_graph:
         from lightkit.devices.capture import CudaRecorder, check_graph
 
-        check_graph(asked, device, precision, compute.compile_options or {})
-        compute.recorder = CudaRecorder(device)
+        check_graph(asked, device, precision, options or {})
+        recorder = CudaRecorder(device)
     _switch_tf32(asked.tf32)
-    return compute
+    return Compute(layout, move, recorder, kernel, options)
 
 
 def _checked_kernel(kernel: object) -> str | None:
