@@ -39,6 +39,9 @@ class LightDataModule:
         # a copy or a pickle (worker processes make one) is the data alone, not the run that it is in
         return {**self.__dict__, "trainer": None}
 
+    def _attach(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
     def prepare_data(self) -> None:
         """Download and write to disk; assign nothing."""
 

@@ -247,7 +247,7 @@ class Run:
         trainer.lightning_module, trainer.datamodule = model, datamodule
         model.trainer = trainer
         if datamodule is not None:
-            datamodule.trainer = trainer
+            datamodule._attach(trainer)
         self._add_module_callbacks(model)
         trainer.bind_hooks(_BASES)
 

@@ -439,3 +439,13 @@ def test_long_lists_of_keys_are_cut_at_ten():
     assert explained.splitlines()[1] == "  missing in the file (12):"
     assert explained.splitlines()[-1] == "    ... and 2 more"
     assert len(explained.splitlines()) == 13
+
+
+def test_a_module_and_a_data_module_are_made_without_the_file_format(repository):
+    code = (
+        "import sys, lightkit.module, lightkit.datamodule\n"
+        "lightkit.module.LightModule(), lightkit.datamodule.LightDataModule()\n"
+        "print([name for name in sys.modules if name.startswith('lightkit.checkpoint')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

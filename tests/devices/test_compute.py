@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -345,6 +347,19 @@ def test_nothing_is_bound_where_nothing_is_asked_for() -> None:
         assert t.compute.recorder is None
         assert t.compute.compile_options is None
         assert not isinstance(t.compute.move, OverlappedTransfer)
+
+
+def test_what_a_switch_needs_is_imported_when_it_is_on(repository: Path) -> None:
+    code = (
+        "import sys, lightkit as lk\n"
+        "names = ('capture', 'compilation', 'memory_format', 'overlap')\n"
+        "def loaded(): return [name for name in names if f'lightkit.devices.{name}' in sys.modules]\n"
+        "lk.Trainer(barebones=True, accelerator='cpu'); print(loaded())\n"
+        "lk.Trainer(barebones=True, accelerator='cpu', channels_last=True, compile=True); print(loaded())"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["[]", "['compilation', 'memory_format']"]
 
 
 def test_hooks_keep_their_order_around_the_default_transfer() -> None:
