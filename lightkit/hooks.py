@@ -160,6 +160,14 @@ def walk(block: Block) -> Iterator[Hook]:
 HOOK_NAMES = frozenset(hook.name for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE, LEGACY) for hook in walk(block))
 
 
+def document(cls: type) -> None:
+    """Let `help` say of the hooks that do nothing what the table says; those with a text of their own keep it."""
+    for hook in (hook for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE) for hook in walk(block)):
+        own = vars(cls).get(hook.name)
+        if own is not None and own.__doc__ is None:
+            own.__doc__ = f"{hook.doc[0].upper()}{hook.doc[1:]}."
+
+
 def overrides(obj: Any, base: type, name: str) -> bool:
     """Whether `obj` has its own `name`, from a subclass of `base` or set on the object itself."""
     if name in getattr(obj, "__dict__", ()):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
+from lightkit.hooks import document
 from lightkit.optimizers import clip_gradients
+
+if TYPE_CHECKING:
+    from lightkit.callbacks.base import Callback
 
 
 class HookedModule(nn.Module):
@@ -18,24 +24,19 @@ class HookedModule(nn.Module):
 
     # ---------------------------------------------------------------- steps and building blocks to override
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the module's output, as in any nn.Module."""
-        return super().forward(*args, **kwargs)
-
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """`(batch, batch_idx)` -> the loss, a dict with `loss`, or None to skip the batch."""
         raise HookError(f"{type(self).__name__}.training_step is not defined; fit needs it to return a loss")
 
-    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+    def validation_step(self, *args: Any, **kwargs: Any) -> object:
         """`(batch, batch_idx, dataloader_idx=0)` -> anything; log in it."""
 
-    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+    def test_step(self, *args: Any, **kwargs: Any) -> object:
         """`(batch, batch_idx, dataloader_idx=0)` -> anything; log in it."""
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:
         """`(batch, batch_idx, dataloader_idx=0)` -> the prediction; default: `self(batch)`."""
-        batch = args[0] if args else kwargs["batch"]
-        return self(batch)
+        return self(args[0] if args else kwargs["batch"])
 
     def configure_optimizers(self) -> Any:
         """-> an optimizer, a list, a dict with `optimizer` and `lr_scheduler`, ...; see docs/lifecycle.md."""
@@ -44,35 +45,28 @@ class HookedModule(nn.Module):
             "torch.optim.AdamW(self.parameters(), lr=1e-3), or None to train without one"
         )
 
-    def configure_callbacks(self) -> Any:
+    def configure_callbacks(self) -> Sequence[Callback] | Callback | None:
         """-> callbacks that belong to this module."""
         return []
 
-    def configure_model(self) -> None:
-        """Build what should be built late; called once before each run, so check what exists already."""
+    def configure_model(self) -> None: ...
+    def prepare_data(self) -> None: ...
+    def setup(self, stage: str) -> None: ...
+    def teardown(self, stage: str) -> None: ...
 
-    def prepare_data(self) -> None:
-        """Download and write to disk; called in one process."""
-
-    def setup(self, stage: str) -> None:
-        """Build data sets and layers; stage is 'fit', 'validate', 'test' or 'predict'."""
-
-    def teardown(self, stage: str) -> None:
-        """Clean up after fit, validate, test or predict."""
-
-    def train_dataloader(self) -> Any:
+    def train_dataloader(self) -> Iterable[Any] | None:
         """-> the training loader."""
         raise HookError(f"{type(self).__name__}.train_dataloader is not defined")
 
-    def val_dataloader(self) -> Any:
+    def val_dataloader(self) -> Iterable[Any] | None:
         """-> one validation loader or a list of them."""
         raise HookError(f"{type(self).__name__}.val_dataloader is not defined")
 
-    def test_dataloader(self) -> Any:
+    def test_dataloader(self) -> Iterable[Any] | None:
         """-> one test loader or a list of them."""
         raise HookError(f"{type(self).__name__}.test_dataloader is not defined")
 
-    def predict_dataloader(self) -> Any:
+    def predict_dataloader(self) -> Iterable[Any] | None:
         """-> one loader or a list of them."""
         raise HookError(f"{type(self).__name__}.predict_dataloader is not defined")
 
@@ -98,22 +92,27 @@ class HookedModule(nn.Module):
         """Free the gradients."""
         optimizer.zero_grad(set_to_none=True)
 
-    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Update the weights; the closure runs forward and backward and returns the loss."""
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Update the weights; the closure runs forward and backward and returns the loss.
+
+        optimizer: does what an `Optimizer` does; its `step` also scales, clips and calls the hooks.
+        """
         optimizer.step(closure=optimizer_closure)
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
         """Move a scheduler on; metric is None unless it monitors one."""
         scheduler.step() if metric is None else scheduler.step(metric)
 
     def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip the gradients of the optimizer; call `self.clip_gradients` or do it yourself."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def clip_gradients(
-        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
         clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
@@ -123,118 +122,53 @@ class HookedModule(nn.Module):
         self.zero_grad(set_to_none=True)
 
     # ---------------------------------------------------------------- hooks that do nothing by default
+    # What each is for stands in the table of lightkit/hooks.py, and `help` says it.
     # `on_{validation,test,predict}_model_{eval,train}` switch every submodule's mode, see loops/evaluation.py.
 
-    def on_fit_start(self) -> None:
-        """Called when fit begins, after everything is in place."""
+    def on_fit_start(self) -> None: ...
+    def on_fit_end(self) -> None: ...
 
-    def on_fit_end(self) -> None:
-        """Called when fit ends."""
+    def on_train_start(self) -> None: ...
+    def on_train_end(self) -> None: ...
+    def on_train_epoch_start(self) -> None: ...
+    def on_train_epoch_end(self) -> None: ...
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None: ...
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None: ...
 
-    def on_train_start(self) -> None:
-        """Called when training begins, after the sanity check; also on a resume."""
+    def on_validation_model_eval(self) -> None: ...
+    def on_validation_model_train(self) -> None: ...
+    def on_validation_start(self) -> None: ...
+    def on_validation_end(self) -> None: ...
+    def on_validation_epoch_start(self) -> None: ...
+    def on_validation_epoch_end(self) -> None: ...
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
-    def on_train_end(self) -> None:
-        """Called when training ends."""
+    def on_test_model_eval(self) -> None: ...
+    def on_test_model_train(self) -> None: ...
+    def on_test_start(self) -> None: ...
+    def on_test_end(self) -> None: ...
+    def on_test_epoch_start(self) -> None: ...
+    def on_test_epoch_end(self) -> None: ...
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
-    def on_train_epoch_start(self) -> None:
-        """Called when a training epoch begins; not on a resume in its middle."""
+    def on_predict_model_eval(self) -> None: ...
+    def on_predict_model_train(self) -> None: ...
+    def on_predict_start(self) -> None: ...
+    def on_predict_end(self) -> None: ...
+    def on_predict_epoch_start(self) -> None: ...
+    def on_predict_epoch_end(self) -> None: ...
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
 
-    def on_train_epoch_end(self) -> None:
-        """Called when a training epoch ends; its means are in `trainer.callback_metrics`."""
+    def on_before_zero_grad(self, optimizer: Optimizer) -> None: ...
+    def on_before_backward(self, loss: Tensor) -> None: ...
+    def on_after_backward(self) -> None: ...
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None: ...
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Called before a training batch; return -1 to skip the rest of the epoch."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None: ...
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None: ...
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Called after a training batch, its update included."""
 
-    def on_validation_model_eval(self) -> None:
-        """Switch to evaluation mode before a validation pass."""
-
-    def on_validation_model_train(self) -> None:
-        """Give every submodule its mode back after a validation pass."""
-
-    def on_validation_start(self) -> None:
-        """Called when a validation pass begins."""
-
-    def on_validation_end(self) -> None:
-        """Called when a validation pass ended and its metrics are written."""
-
-    def on_validation_epoch_start(self) -> None:
-        """Called when a validation pass begins, after on_validation_start."""
-
-    def on_validation_epoch_end(self) -> None:
-        """Called when all batches of a validation pass are done."""
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called before a batch of a validation pass."""
-
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called after a batch of a validation pass."""
-
-    def on_test_model_eval(self) -> None:
-        """Switch to evaluation mode before a test pass."""
-
-    def on_test_model_train(self) -> None:
-        """Give every submodule its mode back after a test pass."""
-
-    def on_test_start(self) -> None:
-        """Called when a test pass begins."""
-
-    def on_test_end(self) -> None:
-        """Called when a test pass ended and its metrics are written."""
-
-    def on_test_epoch_start(self) -> None:
-        """Called when a test pass begins, after on_test_start."""
-
-    def on_test_epoch_end(self) -> None:
-        """Called when all batches of a test pass are done."""
-
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called before a batch of a test pass."""
-
-    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called after a batch of a test pass."""
-
-    def on_predict_model_eval(self) -> None:
-        """Switch to evaluation mode before a prediction pass."""
-
-    def on_predict_model_train(self) -> None:
-        """Give every submodule its mode back after a prediction pass."""
-
-    def on_predict_start(self) -> None:
-        """Called when a prediction pass begins."""
-
-    def on_predict_end(self) -> None:
-        """Called when a prediction pass ended and its metrics are written."""
-
-    def on_predict_epoch_start(self) -> None:
-        """Called when a prediction pass begins, after on_predict_start."""
-
-    def on_predict_epoch_end(self) -> None:
-        """Called when all batches of a prediction pass are done."""
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called before a batch of a prediction pass."""
-
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Called after a batch of a prediction pass."""
-
-    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        """Called before the gradients are freed."""
-
-    def on_before_backward(self, loss: Tensor) -> None:
-        """Called before backward; the loss is scaled for accumulation."""
-
-    def on_after_backward(self) -> None:
-        """Called after backward."""
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Called when gradients are complete and unscaled, before clipping."""
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add to what is saved."""
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read back what was added, before the weights are loaded."""
+document(HookedModule)

@@ -254,13 +254,13 @@ class Run:
     def _add_module_callbacks(self, model: LightModule) -> None:
         trainer = self.trainer
         own = model.configure_callbacks() or []
-        own = list(own) if isinstance(own, (list, tuple)) else [own]
+        own = [own] if isinstance(own, Callback) else list(own)
         if own:
             kinds = {type(c) for c in own}
             kept = [c for c in trainer.callbacks if type(c) not in kinds]
             trainer.callbacks = sorted(kept + own, key=lambda c: isinstance(c, Checkpoint))
         for callback in trainer.callbacks:
-            callback.attach(model)
+            callback._attach(model)
 
     def _set_up(self, fn: str) -> None:
         trainer = self.trainer

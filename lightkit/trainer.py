@@ -19,8 +19,9 @@ from lightkit import profilers, rundir
 from lightkit.board import MetricBoard
 from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
+from lightkit.callbacks.default_bar import default_progress_bar
 from lightkit.callbacks.early_stopping import EarlyStopping
-from lightkit.callbacks.progress import ProgressBar, default_progress_bar
+from lightkit.callbacks.progress import ProgressBar
 from lightkit.checkpoint.async_write import AsyncWriter
 from lightkit.checkpoint.writer import Writer
 from lightkit.devices.accelerators import choose

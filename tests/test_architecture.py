@@ -26,12 +26,12 @@ RANKS = {
     "data": 27, "module": 26, "datamodule": 26, "module_hooks": 25, "resume": 25,
     "board": 24, "results": 23, "optimizers": 22, "checkpoint": 21, "devices": 20,
     "hooks": 10, "hparams": 10, "seeding": 10, "rundir": 10, "report": 10,
-    "errors": 0, "version": 0,
+    "durations": 1, "errors": 0, "version": 0,
 }  # fmt: skip
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {
-    # `progress` is what all bars share, `checkpoint_rules` holds no callback
-    "lightkit.callbacks": ("base", "progress", "checkpoint_rules"),
+    # `progress` is what all bars share; `checkpoint_rules` holds no callback, `default_bar` picks one
+    "lightkit.callbacks": ("base", "progress", "checkpoint_rules", "default_bar"),
     "lightkit.loggers": ("base", "directory"),  # `directory` is the base of loggers that write files
     "lightkit.profilers": ("base", "instrument"),  # `instrument` says what is wrapped, for all of them
     "lightkit.devices.strategies": ("base",),
@@ -199,7 +199,8 @@ def test_recipes_import_only_public_names() -> None:
      "callbacks"),
     ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
-     "lightkit.callbacks.base or lightkit.callbacks.progress or lightkit.callbacks.checkpoint_rules"),
+     "lightkit.callbacks.base or lightkit.callbacks.progress or lightkit.callbacks.checkpoint_rules or "
+     "lightkit.callbacks.default_bar"),
     ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named "
      "in trainer.py alone"),

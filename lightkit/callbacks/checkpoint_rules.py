@@ -7,12 +7,15 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 __all__ = [
     "candidates",
@@ -46,7 +49,7 @@ def check_arguments(
         raise ConfigError(f"ModelCheckpoint({', '.join(given)}): give only one of them.")
 
 
-def candidates(trainer: Any) -> dict[str, Tensor]:
+def candidates(trainer: Trainer) -> dict[str, Tensor]:
     """Return the logged metrics with `epoch` and `step`, which are whole numbers even where logged."""
     metrics = dict(trainer.callback_metrics)
     for name, count in (("epoch", trainer.current_epoch), ("step", trainer.global_step)):
@@ -55,7 +58,7 @@ def candidates(trainer: Any) -> dict[str, Tensor]:
     return metrics
 
 
-def comes_validation(trainer: Any, batch_idx: int) -> bool:
+def comes_validation(trainer: Trainer, batch_idx: int) -> bool:
     """Whether this is the last batch of an epoch that a validation ends, which renews the metrics."""
     if batch_idx + 1 < trainer.num_training_batches or not trainer.enable_validation:
         return False

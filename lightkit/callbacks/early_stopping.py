@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightkit.callbacks.base import Callback, monitored_value, validates_once_an_epoch
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["EarlyStopping", "EarlyStoppingReason"]
 
@@ -88,27 +92,27 @@ class EarlyStopping(Callback):
         """The class with what may differ between two of them in one trainer."""
         return self._generate_state_key(monitor=self.monitor, mode=self.mode)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """A run that had stopped early stays stopped when its checkpoint is started again."""
         trainer.should_stop = trainer.should_stop or self._had_stopped
         self._had_stopped = False
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
         if self._should_check_on_train_epoch_end(trainer):
             self._check(trainer)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
         if not self._should_check_on_train_epoch_end(trainer):
             self._check(trainer)
 
-    def _should_check_on_train_epoch_end(self, trainer: Any) -> bool:
+    def _should_check_on_train_epoch_end(self, trainer: Trainer) -> bool:
         if self._check_on_train_epoch_end is not None:
             return self._check_on_train_epoch_end
         return validates_once_an_epoch(trainer)
 
-    def _check(self, trainer: Any) -> None:
+    def _check(self, trainer: Trainer) -> None:
         """Compare the metric with the best so far and stop the trainer where it is time."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return

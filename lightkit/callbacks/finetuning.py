@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn import Module, ModuleDict, Parameter
@@ -13,6 +13,10 @@ from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["BackboneFinetuning", "BaseFinetuning", "multiplicative"]
 
@@ -51,23 +55,23 @@ class BaseFinetuning(Callback):
 
     # ------------------------------------------------------------ what to override
 
-    def freeze_before_training(self, pl_module: Any) -> None:
+    def freeze_before_training(self, pl_module: LightModule) -> None:
         """Freeze what shall not learn from the start."""
         raise NotImplementedError(f"{type(self).__name__}.freeze_before_training is not defined")
 
-    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Optimizer) -> None:
+    def finetune_function(self, pl_module: LightModule, epoch: int, optimizer: Optimizer) -> None:
         """Thaw what shall learn from this epoch on."""
         raise NotImplementedError(f"{type(self).__name__}.finetune_function is not defined")
 
     # ------------------------------------------------------------ hooks
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Freeze, before the optimizers are made; in fit alone."""
         if stage == "fit":
             self._resumed = None
             self.freeze_before_training(pl_module)
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """After a resume, let learn what learned when the checkpoint was saved."""
         state, self._resumed = self._resumed, None
         if state is None:
@@ -79,14 +83,14 @@ class BaseFinetuning(Callback):
             if isinstance(module, _BatchNorm):
                 module.track_running_stats = name not in still
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Give every optimizer to `finetune_function`."""
         for optimizer in trainer.optimizers:
             self.finetune_function(pl_module, trainer.current_epoch, optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the names of the parameters that learn, and of the batch norms that keep no statistics."""
-        module: Module = self.__dict__["_pl_module"]
+        module = self._running_module
         return {
             "trainable": [name for name, p in module.named_parameters() if p.requires_grad],
             "without_statistics": [
@@ -248,22 +252,17 @@ class BackboneFinetuning(BaseFinetuning):
         super().load_state_dict(state_dict)
         self.previous_backbone_lr = state_dict["previous_backbone_lr"]
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Find the backbone, and freeze it."""
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
+        """Freeze the backbone."""
         if stage == "fit":
-            if not isinstance(getattr(pl_module, "backbone", None), Module):
-                raise ConfigError(
-                    f"BackboneFinetuning: {type(pl_module).__name__} has no `backbone`; put the layers that are "
-                    "frozen at first into an nn.Module called self.backbone"
-                )
             self.previous_backbone_lr = None
         super().setup(trainer, pl_module, stage)
 
-    def freeze_before_training(self, pl_module: Any) -> None:
+    def freeze_before_training(self, pl_module: LightModule) -> None:
         """Freeze the backbone, all but its batch norms."""
-        self.freeze(pl_module.backbone)
+        self.freeze(_backbone(pl_module))
 
-    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Optimizer) -> None:
+    def finetune_function(self, pl_module: LightModule, epoch: int, optimizer: Optimizer) -> None:
         """Thaw the backbone when its epoch comes; later raise its learning rate."""
         if epoch < self.unfreeze_backbone_at_epoch:
             return
@@ -272,7 +271,7 @@ class BackboneFinetuning(BaseFinetuning):
             given = self.backbone_initial_lr
             backbone_lr = current_lr * self.backbone_initial_ratio_lr if given is None else given
             self.unfreeze_and_add_param_group(
-                pl_module.backbone,
+                _backbone(pl_module),
                 optimizer,
                 backbone_lr,
                 train_bn=self.train_bn,
@@ -287,3 +286,13 @@ class BackboneFinetuning(BaseFinetuning):
         if self.verbose:
             digits = self.rounding
             pl_module.print(f"Current lr: {round(current_lr, digits)}, Backbone lr: {round(backbone_lr, digits)}")
+
+
+def _backbone(pl_module: LightModule) -> Module:
+    found = getattr(pl_module, "backbone", None)
+    if not isinstance(found, Module):
+        raise ConfigError(
+            f"BackboneFinetuning: {type(pl_module).__name__} has no `backbone`; put the layers that are "
+            "frozen at first into an nn.Module called self.backbone"
+        )
+    return found

@@ -32,4 +32,4 @@ class LambdaCallback(Callback):
                 continue
             if not callable(function):
                 raise ConfigError(f"LambdaCallback({name}={function!r}): expected a function.")
-            setattr(self, name, function)
+            vars(self)[name] = function

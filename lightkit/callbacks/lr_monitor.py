@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["LearningRateMonitor"]
 
@@ -43,14 +47,14 @@ class LearningRateMonitor(Callback):
         self.lrs: dict[str, list[float]] = {}
         self._step_logged = -1
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make sure that there is a logger, and that the names are unique."""
         if not trainer.loggers:
             raise ConfigError("LearningRateMonitor: no logger to write to; pass Trainer(logger=True).")
         self.lrs = {name: [] for name, _, _ in _named_groups(trainer)}
         self._step_logged = -1
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightModule, batch: Any, batch_idx: int) -> None:
         """Write the rates of the step that now begins, if it is one that is logged."""
         step = trainer.global_step
         is_due = (step + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop
@@ -58,12 +62,12 @@ class LearningRateMonitor(Callback):
             self._step_logged = step
             self._log(trainer, None if self.logging_interval == "step" else "step", step)
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Write the rates that the epoch begins with."""
         if self.logging_interval != "step":
             self._log(trainer, None if self.logging_interval == "epoch" else "epoch", trainer.global_step)
 
-    def _log(self, trainer: Any, interval: str | None, step: int) -> None:
+    def _log(self, trainer: Trainer, interval: str | None, step: int) -> None:
         """Write the rates of optimizers whose scheduler has this interval; None: of all."""
         stats: dict[str, float] = {}
         for name, group, own_interval in _named_groups(trainer):
@@ -84,7 +88,7 @@ class LearningRateMonitor(Callback):
                 logger.log_metrics(stats, step)
 
 
-def _named_groups(trainer: Any) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _named_groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     """Yield name, parameter group and the scheduler's interval (None without one), schedulers' first."""
     count: Counter[type[Optimizer]] = Counter()
     seen: list[Optimizer] = []

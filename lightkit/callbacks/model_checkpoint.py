@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import yaml
@@ -26,6 +26,10 @@ from lightkit.callbacks.checkpoint_rules import (
     replace_link,
 )  # fmt: skip
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["ModelCheckpoint"]
 
@@ -131,18 +135,18 @@ class ModelCheckpoint(Checkpoint):
         """Every how many epochs it saves; 0: not by epochs at all."""
         return self._every_n_epochs
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Find the directory to save in."""
         if stage == "fit" and self._given_dirpath is None and not trainer.fast_dev_run:
             self.dirpath = str(Path(trainer.run_dir, "checkpoints").resolve())
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of `train_time_interval`."""
         self._last_saved_at_s = time.monotonic()
         self._step_seen = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where `every_n_train_steps` or `train_time_interval` says so."""
         step, every = trainer.global_step, self._every_n_train_steps
@@ -157,22 +161,22 @@ class ModelCheckpoint(Checkpoint):
         if not self._is_deferred:
             self._save(trainer)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save at the end of the training epoch, if that is the time to."""
         if not self._should_skip(trainer) and self._should_save_on_train_epoch_end(trainer):
             self._save_after_epoch(trainer)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save at the end of the validation, if that is the time to."""
         if not self._should_skip(trainer) and not self._should_save_on_train_epoch_end(trainer):
             self._save_after_epoch(trainer)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save `last.ckpt` where nothing was saved during the run."""
         if self.save_last and not self._newest_file and not self._should_skip(trainer):
             self._save(trainer, top_k=False)
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightModule, exception: BaseException) -> None:
         """Save where `save_on_exception` says so, under the name of the pattern."""
         if not self.save_on_exception or self._should_skip(trainer):
             return
@@ -181,7 +185,7 @@ class ModelCheckpoint(Checkpoint):
         self._save(trainer, top_k=False)
         trainer.print(f"ModelCheckpoint: saved {path} after {type(exception).__name__}: {exception}")
 
-    def _should_skip(self, trainer: Any) -> bool:
+    def _should_skip(self, trainer: Trainer) -> bool:
         return bool(
             trainer.fast_dev_run
             or trainer.state.fn != "fit"
@@ -189,7 +193,7 @@ class ModelCheckpoint(Checkpoint):
             or self._last_step_saved == trainer.global_step
         )
 
-    def _should_save_on_train_epoch_end(self, trainer: Any) -> bool:
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         """Whether to save at the end of the training epoch: where no validation comes after it."""
         if self._save_on_train_epoch_end is not None:
             return self._save_on_train_epoch_end
@@ -206,13 +210,13 @@ class ModelCheckpoint(Checkpoint):
         self._last_saved_at_s = now_s
         return True
 
-    def _save_after_epoch(self, trainer: Any) -> None:
+    def _save_after_epoch(self, trainer: Trainer) -> None:
         every = self._every_n_epochs
         if self._is_deferred or (every >= 1 and (trainer.current_epoch + 1) % every == 0):
             self._is_deferred = False
             self._save(trainer)
 
-    def _save(self, trainer: Any, top_k: bool = True) -> None:
+    def _save(self, trainer: Trainer, top_k: bool = True) -> None:
         """Save among the best, if it is one of them, and as the last.
 
         What the state says is settled before the first file is written: each file holds the state that
@@ -235,7 +239,7 @@ class ModelCheckpoint(Checkpoint):
                 trainer.checkpoint_writer.then(partial(replace_link, self._newest_file, self.last_model_path))
             self._remove(trainer, previous_last, but=self.last_model_path)
 
-    def _should_keep(self, trainer: Any, metrics: Mapping[str, Tensor]) -> bool:
+    def _should_keep(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> bool:
         if self.save_top_k == 0 or self.monitor is None:
             return self.save_top_k != 0
         current = self._monitored(metrics)
@@ -244,7 +248,7 @@ class ModelCheckpoint(Checkpoint):
             self._say(trainer, metrics, f"is not among the best {self.save_top_k}")
         return is_better
 
-    def _say(self, trainer: Any, metrics: Mapping[str, Tensor], what: str) -> None:
+    def _say(self, trainer: Trainer, metrics: Mapping[str, Tensor], what: str) -> None:
         epoch, step, score = int(metrics["epoch"]), int(metrics["step"]), float(self._monitored(metrics))
         trainer.print(f"Epoch {epoch}, step {step}: {self.monitor} = {score:.5g} {what}")
 
@@ -258,7 +262,7 @@ class ModelCheckpoint(Checkpoint):
         worst = torch.inf if self.mode == "min" else -torch.inf
         return torch.full_like(value, worst) if torch.isnan(value) else value
 
-    def check_monitor_top_k(self, trainer: Any, current: Tensor | None = None) -> bool:
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with this score belongs to the best `save_top_k`."""
         if current is None or self.save_top_k == 0:
             return False
@@ -267,7 +271,7 @@ class ModelCheckpoint(Checkpoint):
         kth = self.best_k_models[self.kth_best_model_path]
         return bool(current < kth if self.mode == "min" else current > kth)
 
-    def _save_among_best(self, trainer: Any, metrics: dict[str, Tensor]) -> None:
+    def _save_among_best(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
         """Save a file that is among the best, and remove the one that no longer is."""
         if self.monitor is None:
             leaving = self.best_model_path if self.save_top_k == 1 else ""
@@ -297,7 +301,7 @@ class ModelCheckpoint(Checkpoint):
             self.kth_best_model_path = worst(scores, key=scores.__getitem__)
             self.kth_value = self.best_k_models[self.kth_best_model_path]
 
-    def _write(self, trainer: Any, path: str, *, copy_of: str = "") -> None:
+    def _write(self, trainer: Trainer, path: str, *, copy_of: str = "") -> None:
         """Save a file; copy_of: one that was saved just now and holds the same."""
         self._last_step_saved = trainer.global_step
         self._newest_file = path
@@ -307,7 +311,7 @@ class ModelCheckpoint(Checkpoint):
             for logger in trainer.loggers:
                 trainer.checkpoint_writer.afterwards(partial(logger.after_save_checkpoint, self))
 
-    def _remove(self, trainer: Any, path: str, *, but: str) -> None:
+    def _remove(self, trainer: Trainer, path: str, *, but: str) -> None:
         """Delete a file of ours in our directory, unless it is `but` or the run was resumed from it."""
         if not path or path == but or not trainer.is_global_zero:
             return

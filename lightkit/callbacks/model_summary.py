@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_map_only
 
 from lightkit.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["LayerSummary", "ModelSummary", "Summary", "summarize"]
 
@@ -130,7 +134,7 @@ class ModelSummary(Callback):
     def __init__(self, max_depth: int = 1) -> None:
         self.max_depth = max_depth
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Print the summary, as a table of rich's in a terminal."""
         if not self.max_depth or not trainer.is_global_zero:
             return

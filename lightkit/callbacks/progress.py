@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback
-from lightkit.errors import ConfigError, did_you_mean
+from lightkit.errors import HookError
 
-__all__ = ["LineProgress", "Progress", "ProgressBar", "default_progress_bar"]
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
-
-def default_progress_bar() -> ProgressBar | None:
-    """Return a bar in a terminal, else lines, unless LIGHTKIT_PROGRESS=bar|lines|off says (off: None)."""
-    wish = os.environ.get("LIGHTKIT_PROGRESS", "").strip().lower()
-    if wish not in ("", "bar", "lines", "off"):
-        hint = did_you_mean(wish, ("bar", "lines", "off"))
-        raise ConfigError(f"LIGHTKIT_PROGRESS={wish!r}: expected 'bar', 'lines' or 'off'{hint}")
-    if wish == "off":
-        return None
-    if wish == "bar" or (wish == "" and sys.stdout.isatty()):
-        from lightkit.callbacks.rich_progress import RichProgressBar
-
-        return RichProgressBar()
-    return LineProgress()
+__all__ = ["LineProgress", "PassProgress", "ProgressBar"]
 
 
 @dataclass
-class Progress:
+class PassProgress:
     """How far one pass over data is. `total` is inf where the loader has no length."""
 
     label: str
@@ -99,27 +86,28 @@ class ProgressBar(Callback):
 
     def __init__(self, every_s: float = 0.1) -> None:
         self.every_s = every_s
-        self._bars: list[Progress] = []  # the validation stands on top of the epoch that it interrupts
-        self._bar = Progress("", 0)
+        self._bars: list[PassProgress] = []  # the validation stands on top of the epoch that it interrupts
+        self._bar = PassProgress("", 0)
         self._draw_at_s = math.inf
         self._is_enabled = True
-        self._trainer: Any = None
+        self._trainer: Trainer | None = None
+        self._runs: list[tuple[str, int]] = []  # stage and bars below of each run under way: one may be inside another
 
     # What a subclass overrides.
 
-    def open_bar(self, bar: Progress) -> None:
+    def open_bar(self, bar: PassProgress) -> None:
         """Begin to show a pass over data."""
 
-    def draw_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def draw_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Show how far the pass is; `metrics` is empty outside of training."""
 
-    def close_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def close_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """The pass is over."""
 
     def stop(self) -> None:
         """Nothing more is to be shown, also after an error."""
 
-    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightModule) -> dict[str, Any]:
         """Return the metrics to show: those logged with `prog_bar=True`."""
         return dict(trainer.progress_bar_metrics)
 
@@ -149,29 +137,32 @@ class ProgressBar(Callback):
         self._is_enabled = False
 
     @property
-    def trainer(self) -> Any:
+    def trainer(self) -> Trainer:
         """The trainer that runs."""
+        if self._trainer is None:
+            raise HookError(f"{type(self).__name__}.trainer: no Trainer runs this callback yet")
         return self._trainer
 
     # Bookkeeping.
 
     def _begin(self, label: str, total: float, initial: int = 0, is_training: bool = False) -> None:
         if self._is_enabled:
-            self._bar = Progress(label, total, initial, initial, is_training=is_training)
+            self._bar = PassProgress(label, total, initial, initial, is_training=is_training)
             self._bars.append(self._bar)
             self.open_bar(self._bar)
             self._draw_at_s = self._bar.started_s + self.every_s
 
-    def _draw(self, trainer: Any, pl_module: Any) -> None:
-        bar = self._bar
-        self.draw_bar(bar, self.get_metrics(trainer, pl_module) if bar.is_training else {})
+    def _metrics_of(self, bar: PassProgress, trainer: Trainer, pl_module: LightModule) -> dict[str, Any]:
+        return self.get_metrics(trainer, pl_module) if bar.is_training else {}
+
+    def _draw(self, trainer: Trainer, pl_module: LightModule) -> None:
+        self.draw_bar(self._bar, self._metrics_of(self._bar, trainer, pl_module))
         self._draw_at_s = time.monotonic() + self.every_s
 
-    def _finish(self, trainer: Any, pl_module: Any) -> None:
-        if not self._bars:
-            return
+    def _close_top(self, metrics: Mapping[str, Any]) -> None:
+        """Close the bar on top, and go back to the one that it interrupted."""
         bar = self._bars.pop()
-        self.close_bar(bar, self.get_metrics(trainer, pl_module) if bar.is_training else {})
+        self.close_bar(bar, metrics)
         for below in self._bars:
             below.started_s += bar.elapsed_s
         if self._bars:
@@ -179,35 +170,61 @@ class ProgressBar(Callback):
         else:
             self._draw_at_s = math.inf
 
+    def _finish(self, trainer: Trainer, pl_module: LightModule) -> None:
+        if self._bars:
+            self._close_top(self._metrics_of(self._bars[-1], trainer, pl_module))
+
     def _end(self) -> None:
         self._bars.clear()
         self._draw_at_s = math.inf
         self.stop()
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def _stays(self, bar: PassProgress) -> bool:
+        """Whether the end of a pass stays on the screen: not where the bar of an epoch goes on or follows."""
+        is_inside = bool(self._bars) or len(self._runs) > 1
+        return bar.is_training or (not is_inside and bar.label != "Sanity check")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what is shown belongs to this bar and to its run
+        return {**super().__getstate__(), "_trainer": None, "_bars": [], "_runs": [], "_draw_at_s": math.inf}
+
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Show nothing in processes other than the first."""
+        if stage == "fit":
+            self._runs.clear()  # no fit is inside another run
+        self._runs.append((stage, len(self._bars)))
         self._trainer = trainer
         if not trainer.is_global_zero:
             self.disable()
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Stop showing."""
-        self._end()
+    def teardown(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
+        """Stop showing, or go back to the run that this one was inside of."""
+        if self._runs:
+            open_stage, num_below = self._runs[-1]
+            if open_stage != stage:
+                return  # what failed before its setup was inside a run that goes on
+            self._runs.pop()
+            while len(self._bars) > num_below:
+                self._close_top({})
+        if not self._runs:
+            self._end()
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave the terminal as it should be."""
-        self._end()
+    def on_exception(self, trainer: Trainer, pl_module: LightModule, exception: BaseException) -> None:
+        """Leave the terminal as it should be, unless the exception is that of a run inside another."""
+        if not self._runs or trainer.state.fn == self._runs[0][0]:
+            self._runs.clear()
+            self._end()
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show the rest of the epoch that a resumed run goes on with."""
         if trainer.fit_loop.batches_done > 0:
             self._begin_epoch(trainer, trainer.fit_loop.batches_done)
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show a new epoch."""
         self._begin_epoch(trainer, 0)
 
-    def _begin_epoch(self, trainer: Any, initial: int) -> None:
+    def _begin_epoch(self, trainer: Trainer, initial: int) -> None:
         while self._bars:
             self.close_bar(self._bars.pop(), {})
         last = trainer.max_epochs
@@ -215,70 +232,51 @@ class ProgressBar(Callback):
         self._begin(f"Epoch {trainer.current_epoch}{of}", trainer.num_training_batches, initial, True)
 
     def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch, and draw if it is time."""
         self._bar.done = batch_idx + 1
         if time.monotonic() >= self._draw_at_s:
             self._draw(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show the end of the epoch."""
         self._finish(trainer, pl_module)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop showing."""
         self._end()
 
-    def _count(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        self._bar.done += 1
-        if time.monotonic() >= self._draw_at_s:
-            self._draw(trainer, pl_module)
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show a validation or the sanity check."""
         if trainer.sanity_checking:
             self._begin("Sanity check", sum(trainer.num_sanity_val_batches))
         else:
             self._begin("Validation", sum(trainer.num_val_batches))
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show a test."""
         self._begin("Test", sum(trainer.num_test_batches))
 
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_predict_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show a prediction."""
         self._begin("Prediction", sum(trainer.num_predict_batches))
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+        self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
         """Count the batch, and draw if it is time."""
-        self._count(trainer, pl_module)
+        self._bar.done += 1
+        if time.monotonic() >= self._draw_at_s:
+            self._draw(trainer, pl_module)
 
-    def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Count the batch, and draw if it is time."""
-        self._count(trainer, pl_module)
-
-    def on_predict_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Count the batch, and draw if it is time."""
-        self._count(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Go back to what the validation interrupted."""
+    def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
+        """Show the end of the pass, and go back to what it interrupted."""
         self._finish(trainer, pl_module)
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        """Show the end of the test."""
-        self._finish(trainer, pl_module)
-
-    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Show the end of the prediction."""
-        self._finish(trainer, pl_module)
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    on_test_end = on_predict_end = on_validation_end
 
 
 class LineProgress(ProgressBar):
@@ -287,7 +285,7 @@ class LineProgress(ProgressBar):
     def __init__(self, every_s: float = 10.0) -> None:
         super().__init__(every_s)
 
-    def draw_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def draw_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Print a line: label, batches, speed, time and metrics."""
         remaining = bar.remaining_s
         left = "" if remaining is None or bar.done >= bar.total else f", {format_seconds(remaining)} left"
@@ -296,7 +294,7 @@ class LineProgress(ProgressBar):
             parts.append(format_metrics(metrics))
         self.print("  ".join(parts), flush=True)
 
-    def close_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def close_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Print the last line, except for a validation inside a fit: the epoch's line follows it."""
-        if bar.is_training or not self._bars and bar.label != "Sanity check":
+        if self._stays(bar):
             self.draw_bar(bar, metrics)

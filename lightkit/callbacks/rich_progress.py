@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightkit.callbacks.progress import Progress, ProgressBar, format_metrics, format_rate, format_seconds
-from lightkit.errors import require
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+from lightkit.callbacks.progress import PassProgress, ProgressBar, format_metrics, format_rate, format_seconds
 
 __all__ = ["RichProgressBar"]
 
@@ -33,11 +30,11 @@ class RichProgressBar(ProgressBar):
         self._is_enabled = refresh_rate > 0
         self._leave = leave
         self._console = console
-        self._rich: RichProgress | None = None
+        self._rich: Progress | None = None
         self._tasks: dict[int, TaskID] = {}
         self._ended: TaskID | None = None  # stays on the screen until the next epoch
 
-    def open_bar(self, bar: Progress) -> None:
+    def open_bar(self, bar: PassProgress) -> None:
         """Add a bar, and take away that of the last epoch."""
         rich = self._rich or self._start()
         if self._ended is not None and bar.is_training:
@@ -52,17 +49,16 @@ class RichProgressBar(ProgressBar):
         )
         rich.refresh()
 
-    def draw_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def draw_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Draw the bar as it is now."""
         assert self._rich is not None
         self._update(bar, metrics)
         self._rich.refresh()
 
-    def close_bar(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def close_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Leave a training epoch's bar until the next one; take away that of a validation inside a fit."""
         assert self._rich is not None
-        is_last = bar.is_training or (not self._bars and bar.label != "Sanity check")
-        if is_last:
+        if self._stays(bar):
             self._update(bar, metrics)
             self._ended = self._tasks.pop(id(bar))
         else:
@@ -76,7 +72,10 @@ class RichProgressBar(ProgressBar):
         self._rich = self._ended = None
         self._tasks.clear()
 
-    def _update(self, bar: Progress, metrics: Mapping[str, Any]) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_console": None, "_rich": None, "_tasks": {}, "_ended": None}
+
+    def _update(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         assert self._rich is not None
         self._rich.update(
             self._tasks[id(bar)],
@@ -87,13 +86,9 @@ class RichProgressBar(ProgressBar):
             metrics=format_metrics(metrics),
         )
 
-    def _start(self) -> RichProgress:
-        require("rich", "all", needed_by="RichProgressBar")
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
-
+    def _start(self) -> Progress:
         fields = [TextColumn(f"{{task.fields[{name}]}}") for name in ("count", "times", "speed", "metrics")]
-        self._rich = RichProgress(
+        self._rich = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             *fields,

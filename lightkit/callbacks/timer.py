@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback
+from lightkit.durations import parse_duration
 from lightkit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["Timer", "parse_duration"]
 
 _STAGES = ("train", "validate", "test", "predict")
-_UNITS_S = {
-    "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60,
-    "h": 3600, "hour": 3600, "hours": 3600, "d": 86400, "day": 86400, "days": 86400,
-}  # fmt: skip
-
-
-def parse_duration(
-    duration: str | timedelta | dict[str, float], who: str = "Timer(duration={!r})"
-) -> timedelta:
-    """Return a duration given as "DD:HH:MM:SS", "10min", "1.5 h", a timedelta, or `dict(days=1, hours=2)`.
-
-    Raises:
-        ConfigError: anything else; `who`, with the duration filled in, begins the message.
-    """
-    if isinstance(duration, timedelta):
-        return duration
-    problem = "expected 'DD:HH:MM:SS', a number with a unit ('10min', '1.5h'), a timedelta or a dict for one."
-    try:
-        if isinstance(duration, dict):
-            return timedelta(**duration)
-        if match := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", duration.strip()):
-            days, hours, minutes, seconds = map(int, match.groups())
-            return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", duration.strip().lower()):
-            return timedelta(seconds=float(match[1]) * _UNITS_S[match[2]])
-    except (TypeError, AttributeError, KeyError):
-        pass
-    raise ConfigError(f"{who.format(duration)}: {problem}")
 
 
 class Timer(Callback):
@@ -92,56 +68,56 @@ class Timer(Callback):
     def _begin(self, stage: str) -> None:
         self._start_s[stage], self._end_s[stage] = time.monotonic(), None
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop at once where a resumed run has no time left."""
         if self._duration_s is not None:
             self._check(trainer)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of training."""
         self._begin("train")
 
     def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the clock."""
         if self._duration_s is not None and self._interval == "step":
             self._check(trainer)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Look at the clock."""
         if self._duration_s is not None and self._interval == "epoch":
             self._check(trainer)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop the clock of training."""
         self._end_s["train"] = time.monotonic()
 
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of the validation."""
         self._begin("validate")
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop the clock of the validation."""
         self._end_s["validate"] = time.monotonic()
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of the test."""
         self._begin("test")
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop the clock of the test."""
         self._end_s["test"] = time.monotonic()
 
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_predict_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of the prediction."""
         self._begin("predict")
 
-    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_predict_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop the clock of the prediction."""
         self._end_s["predict"] = time.monotonic()
 
-    def _check(self, trainer: Any) -> None:
+    def _check(self, trainer: Trainer) -> None:
         assert self._duration_s is not None
         elapsed_s = self.time_elapsed()
         if elapsed_s < self._duration_s or trainer.should_stop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 __all__ = ["EMAWeightAveraging", "WeightAveraging"]
 
@@ -59,51 +63,53 @@ class WeightAveraging(Callback):
 
     # ------------------------------------------------------------ the average's life
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Forget an earlier fit; only a module whose weights it was goes on from its average."""
         if stage == "fit":
             self._average_model, self._loaded, self._is_swapped = None, None, False
             self._latest_update_step, self._latest_update_epoch = trainer.global_step, trainer.current_epoch - 1
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make the average: a copy of the module, which is complete and on its device by now."""
         device: Any = pl_module.device if self._device is None else self._device
         self._average_model = AveragedModel(pl_module, device, use_buffers=self._use_buffers, **self._kwargs)
         if self._loaded is not None:
             self._average_model.load_state_dict(self._loaded)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make up for the update after the last step, where the checkpoint was taken before this callback's turn."""
         if self._loaded is not None:
             self._loaded = None
             self._update_after_step(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Update the average after an optimizer step, if it is time to."""
         self._update_after_step(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Update the average at the end of an epoch, if it is time to."""
         epoch = trainer.current_epoch
         if epoch > self._latest_update_epoch and self.should_update(epoch_idx=epoch):
             self._average().update_parameters(pl_module)
             self._latest_update_epoch = epoch
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Leave the average in the module."""
         self._swap(pl_module, to_average=True)
 
-    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Validate with the average."""
         if trainer.state.fn == "fit" and self._average_model is not None:
             self._swap(pl_module, to_average=True)
 
-    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Give the module its current weights back."""
         if trainer.state.fn == "fit" and self._average_model is not None:
             self._swap(pl_module, to_average=False)
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightModule, exception: BaseException) -> None:
         """Give the module its current weights back where a validation was broken off."""
         if trainer.state.fn == "fit" and self._average_model is not None:
             self._swap(pl_module, to_average=False)
@@ -122,7 +128,7 @@ class WeightAveraging(Callback):
         self._latest_update_step = state_dict["latest_update_step"]
         self._latest_update_epoch = state_dict["latest_update_epoch"]
 
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightModule, checkpoint: dict[str, Any]) -> None:
         """Save the average as the weights, and the current weights beside them."""
         if self._average_model is None:
             return
@@ -133,7 +139,7 @@ class WeightAveraging(Callback):
         checkpoint["state_dict"], checkpoint["current_model_state"] = average, current
         checkpoint["averaging_state"] = {n: value for n, value in state.items() if not n.startswith(_PREFIX)}
 
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightModule, checkpoint: dict[str, Any]) -> None:
         """Take the average, and let the training go on from the current weights."""
         if "current_model_state" not in checkpoint or "averaging_state" not in checkpoint:
             warnings.warn(
@@ -151,13 +157,13 @@ class WeightAveraging(Callback):
         assert self._average_model is not None, "on_fit_start comes first"
         return self._average_model
 
-    def _update_after_step(self, trainer: Any, pl_module: Any) -> None:
+    def _update_after_step(self, trainer: Trainer, pl_module: LightModule) -> None:
         step: int = trainer.global_step
         if step > self._latest_update_step and self.should_update(step_idx=step - 1):
             self._average().update_parameters(pl_module)
             self._latest_update_step = step
 
-    def _swap(self, pl_module: Any, *, to_average: bool) -> None:
+    def _swap(self, pl_module: LightModule, *, to_average: bool) -> None:
         """Exchange the values of the module and the average, unless they are where they should be."""
         if self._is_swapped == to_average:
             return

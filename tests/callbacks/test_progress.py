@@ -15,7 +15,7 @@ from lightkit.callbacks import (
     RichProgressBar,
     default_progress_bar,
 )
-from lightkit.callbacks.progress import Progress, format_metrics, format_rate, format_seconds
+from lightkit.callbacks.progress import PassProgress, format_metrics, format_rate, format_seconds
 from lightkit.errors import ConfigError
 
 
@@ -32,13 +32,13 @@ class Recorder(ProgressBar):
         super().__init__(every_s=0)
         self.seen: list[str] = []
 
-    def open_bar(self, bar: Progress) -> None:
+    def open_bar(self, bar: PassProgress) -> None:
         self.seen.append(f"open {bar.label} {bar.count}")
 
-    def draw_bar(self, bar: Progress, metrics: Any) -> None:
+    def draw_bar(self, bar: PassProgress, metrics: Any) -> None:
         self.seen.append(f"draw {bar.count} {format_metrics(metrics)}".strip())
 
-    def close_bar(self, bar: Progress, metrics: Any) -> None:
+    def close_bar(self, bar: PassProgress, metrics: Any) -> None:
         self.seen.append(f"close {bar.label} {bar.count}")
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ def test_lines_say_epoch_batches_speed_time_and_metrics(
 
 
 def test_lines_in_between_say_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Progress("Epoch 0", total=10, done=4, initial=2)
+    bar = PassProgress("Epoch 0", total=10, done=4, initial=2)
     LineProgress().draw_bar(bar, {"loss": 0.123456, "n": 3})
     assert without_times(capsys.readouterr().out) == ["Epoch 0  4/10  RATE  TIME, TIME left  loss=0.1235 n=3"]
 
