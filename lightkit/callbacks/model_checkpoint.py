@@ -5,27 +5,23 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import yaml
 from torch import Tensor
 
-from lightkit.callbacks.base import Checkpoint, missing_metric_message, validates_once_an_epoch
+from lightkit.callbacks.base import validates_once_an_epoch
+from lightkit.callbacks.checkpoint_ranking import RankedCheckpoints
 from lightkit.callbacks.checkpoint_rules import (
     candidates,
     check_arguments,
     comes_validation,
     fill_pattern,
-    find_file,
     replace_link,
-)  # fmt: skip
-from lightkit.errors import ConfigError
+)
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCheckpoint"]
 
 
-class ModelCheckpoint(Checkpoint):
+class ModelCheckpoint(RankedCheckpoints):
     """Saves checkpoints every so many epochs, steps or minutes, and keeps the `save_top_k` best.
 
     Arguments, defaults and file names are Lightning 2.6's. It saves at most once a step, never in a sanity
@@ -87,16 +83,14 @@ class ModelCheckpoint(Checkpoint):
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
     ) -> None:
+        super().__init__(monitor, mode, save_top_k)
         self._given_dirpath = None if dirpath is None else os.path.realpath(os.path.expanduser(dirpath))
-        self.dirpath: str | None = self._given_dirpath
+        self.dirpath = self._given_dirpath
         self.filename = filename
-        self.monitor = monitor
         self.verbose = verbose
         self.save_last = save_last
-        self.save_top_k = save_top_k
         self.save_on_exception = save_on_exception
         self.save_weights_only = save_weights_only
-        self.mode = mode
         self.auto_insert_metric_name = auto_insert_metric_name
         self._save_on_train_epoch_end = save_on_train_epoch_end
         self._enable_version_counter = enable_version_counter
@@ -111,19 +105,8 @@ class ModelCheckpoint(Checkpoint):
             "train_time_interval": train_time_interval,
         }
         check_arguments(mode, monitor, save_top_k, save_last, self._triggers)
-
-        self.current_score: Tensor | None = None
-        self.best_k_models: dict[str, Tensor] = {}
-        self.kth_best_model_path = ""
-        self.kth_value = torch.tensor(torch.inf if mode == "min" else -torch.inf)
-        self.best_model_score: Tensor | None = None
-        self.best_model_path = ""
-        self.last_model_path = ""
-        self._newest_file = ""
-        self._last_step_saved = 0  # nothing to save before the first step
         self._last_saved_at_s = -math.inf
         self._step_seen = 0
-        self._is_deferred = False  # a save waits for the metric that the next validation will log
 
     @property
     def state_key(self) -> str:
@@ -252,25 +235,6 @@ class ModelCheckpoint(Checkpoint):
         epoch, step, score = int(metrics["epoch"]), int(metrics["step"]), float(self._monitored(metrics))
         trainer.print(f"Epoch {epoch}, step {step}: {self.monitor} = {score:.5g} {what}")
 
-    def _monitored(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Return the monitored value, 0-dim on the CPU, the worst there is for NaN."""
-        assert self.monitor is not None
-        if self.monitor not in metrics:
-            who = f"ModelCheckpoint(monitor={self.monitor!r})"
-            raise ConfigError(missing_metric_message(self.monitor, metrics, who))
-        value = torch.as_tensor(metrics[self.monitor]).detach().cpu().clone().squeeze()
-        worst = torch.inf if self.mode == "min" else -torch.inf
-        return torch.full_like(value, worst) if torch.isnan(value) else value
-
-    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether a checkpoint with this score belongs to the best `save_top_k`."""
-        if current is None or self.save_top_k == 0:
-            return False
-        if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
-            return True
-        kth = self.best_k_models[self.kth_best_model_path]
-        return bool(current < kth if self.mode == "min" else current > kth)
-
     def _save_among_best(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
         """Save a file that is among the best, and remove the one that no longer is."""
         if self.monitor is None:
@@ -289,17 +253,6 @@ class ModelCheckpoint(Checkpoint):
                 self._say(trainer, metrics, f"is among the best {self.save_top_k}; saving {path}")
         self._write(trainer, path)
         self._remove(trainer, leaving, but=path)
-
-    def _rank(self) -> None:
-        """Find the best and the worst of the kept checkpoints; of equal ones the earlier, as in Lightning."""
-        scores = {path: float(score) for path, score in self.best_k_models.items()}
-        best, worst = (min, max) if self.mode == "min" else (max, min)
-        self.best_model_path = best(scores, key=scores.__getitem__, default="")
-        self.best_model_score = self.best_k_models.get(self.best_model_path)
-        self.kth_best_model_path = ""
-        if scores and (self.save_top_k == -1 or 0 < self.save_top_k <= len(scores)):
-            self.kth_best_model_path = worst(scores, key=scores.__getitem__)
-            self.kth_value = self.best_k_models[self.kth_best_model_path]
 
     def _write(self, trainer: Trainer, path: str, *, copy_of: str = "") -> None:
         """Save a file; copy_of: one that was saved just now and holds the same."""
@@ -345,59 +298,3 @@ class ModelCheckpoint(Checkpoint):
         parts = (prefix, fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
         name = self.CHECKPOINT_JOIN_CHAR.join(part for part in parts if part is not None)
         return os.path.join(self.dirpath or "", name + self.FILE_EXTENSION)
-
-    def to_yaml(self, filepath: str | Path | None = None) -> None:
-        """Write the paths of the kept checkpoints with their scores to `best_k_models.yaml`."""
-        if filepath is None:
-            assert self.dirpath is not None
-            filepath = Path(self.dirpath, "best_k_models.yaml")
-        scores = {path: float(score) for path, score in self.best_k_models.items()}
-        Path(filepath).write_text(yaml.safe_dump(scores), encoding="utf-8")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is kept and how good it is."""
-        own = {name: getattr(self, f"_{name}") for name in ("newest_file", "last_step_saved", "is_deferred")}
-        return {
-            "monitor": self.monitor,
-            "best_model_score": self.best_model_score,
-            "best_model_path": self.best_model_path,
-            "current_score": self.current_score,
-            "dirpath": self.dirpath,
-            # numbers: a tensor is a part of the file of its own, and there may be one for each file that is kept
-            "best_k_models": {path: float(score) for path, score in self.best_k_models.items()},
-            "kth_best_model_path": self.kth_best_model_path,
-            "kth_value": self.kth_value,
-            "last_model_path": self.last_model_path,
-            **own,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the checkpoints that were kept; files that are gone leave the list, with a warning.
-
-        Where the run directory was moved, the files are looked for in the present one first.
-        """
-
-        def here(path: str) -> str:
-            return find_file(path, state_dict.get("dirpath"), self.dirpath)
-
-        kept = state_dict.get("best_k_models", {})
-        double = torch.float64  # holds every number that a metric of any precision had
-        self.best_k_models = {here(p): torch.as_tensor(v, dtype=double) for p, v in kept.items() if here(p)}
-        best = state_dict.get("best_model_path", "")
-        gone = [path for path in dict.fromkeys([*kept, best]) if path and not here(path)]
-        if gone:
-            warnings.warn(
-                f"ModelCheckpoint: {len(gone)} checkpoint(s) kept before the resume no longer exist and are "
-                f"forgotten: {', '.join(gone)}",
-                stacklevel=2,
-            )
-        self.current_score = state_dict.get("current_score")
-        self.kth_value = state_dict.get("kth_value", self.kth_value)
-        if self.monitor is None:
-            self.best_model_path = here(best)
-        else:
-            self._rank()
-        self.last_model_path = here(state_dict.get("last_model_path", ""))
-        self._newest_file = here(state_dict.get("newest_file", ""))
-        self._last_step_saved = state_dict.get("last_step_saved", 0)
-        self._is_deferred = state_dict.get("is_deferred", False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
@@ -71,7 +72,7 @@ class WeightAveraging(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make the average: a copy of the module, which is complete and on its device by now."""
-        device: Any = pl_module.device if self._device is None else self._device
+        device = pl_module.device if self._device is None else self._device
         self._average_model = AveragedModel(pl_module, device, use_buffers=self._use_buffers, **self._kwargs)
         if self._loaded is not None:
             self._average_model.load_state_dict(self._loaded)
@@ -158,7 +159,7 @@ class WeightAveraging(Callback):
         return self._average_model
 
     def _update_after_step(self, trainer: Trainer, pl_module: LightModule) -> None:
-        step: int = trainer.global_step
+        step = trainer.global_step
         if step > self._latest_update_step and self.should_update(step_idx=step - 1):
             self._average().update_parameters(pl_module)
             self._latest_update_step = step
@@ -176,6 +177,12 @@ class WeightAveraging(Callback):
                 kept = mine.detach().clone()
                 mine.detach().copy_(current.detach())
                 current.detach().copy_(kept)
+
+
+@torch.no_grad()
+def _move_towards(decay: float, average: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+    """What torch's get_ema_avg_fn returns, as a function of a file: a closure cannot be pickled."""
+    return decay * average + (1 - decay) * current
 
 
 class EMAWeightAveraging(WeightAveraging):
@@ -203,7 +210,7 @@ class EMAWeightAveraging(WeightAveraging):
     ) -> None:
         if not 0.0 <= decay <= 1.0:
             raise ConfigError(f"EMAWeightAveraging(decay={decay}): expected a share between 0 and 1, such as 0.999")
-        super().__init__(device=device, use_buffers=use_buffers, **kwargs, avg_fn=get_ema_avg_fn(decay))
+        super().__init__(device=device, use_buffers=use_buffers, **kwargs, avg_fn=partial(_move_towards, decay))
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
