@@ -15,9 +15,7 @@ _UNITS_S = {
 }  # fmt: skip
 
 
-def parse_duration(
-    duration: str | timedelta | dict[str, float], who: str = "Timer(duration={!r})"
-) -> timedelta:
+def parse_duration(duration: str | timedelta | dict[str, float], who: str = "Timer(duration={!r})") -> timedelta:
     """Return a duration given as "DD:HH:MM:SS", "10min", "1.5 h", a timedelta, or `dict(days=1, hours=2)`.
 
     Raises:
