@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LINE_COLORS = ("#1f5fa8", "#e07b00", "#2b8a3e", "#9c36b5")
 _DPI = 130
+_LOSS_AND_ACCURACY = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}
 
 
 def new_figure(width_inch: float, height_inch: float) -> Figure:
@@ -37,7 +38,12 @@ def new_figure(width_inch: float, height_inch: float) -> Figure:
     return figure
 
 
-def publish(trainer: Any, name: str, figure: Figure) -> None:
+def should_publish(trainer: lk.Trainer) -> bool:
+    """Whether a run leaves pictures behind: its first process does, but not under `fast_dev_run`."""
+    return trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False)
+
+
+def publish(trainer: lk.Trainer, name: str, figure: Figure) -> None:
     """Save `figure` as `RUN_DIR/plots/NAME.png` and hand it to the loggers."""
     path = trainer.run_dir / "plots" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,10 +160,12 @@ class Curves(lk.Callback):
 
     Args:
         charts: title of each chart and the logged metrics that are drawn in it, such as
-            `{"loss": ("train_loss", "val_loss")}`. Metrics that were not logged are left out.
+            `{"loss": ("train_loss", "val_loss")}`. Metrics that were not logged are left out. None draws what
+            classifiers log: loss and accuracy.
     """
 
-    def __init__(self, charts: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, charts: Mapping[str, Sequence[str]] | None = None) -> None:
+        charts = _LOSS_AND_ACCURACY if charts is None else charts
         self.charts = {title: tuple(names) for title, names in charts.items()}
         self._reset()
 
@@ -177,7 +185,7 @@ class Curves(lk.Callback):
         self.values = {name: list(values) for name, values in state_dict["values"].items()}
         self.epoch_ends = list(state_dict["epoch_ends"])
 
-    def _read(self, trainer: Any, *, validated: bool) -> None:
+    def _read(self, trainer: lk.Trainer, *, validated: bool) -> None:
         """Append the metrics that the validation, or else the training epoch, has just renewed."""
         for name in dict.fromkeys(name for names in self.charts.values() for name in names):
             value = trainer.callback_metrics.get(name)
@@ -185,24 +193,24 @@ class Curves(lk.Callback):
                 self.steps.setdefault(name, []).append(trainer.global_step)
                 self.values.setdefault(name, []).append(float(value))
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget the curves of an earlier fit, unless this one goes on from its steps."""
         if trainer.global_step == 0:
             self._reset()
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Note the validation metrics."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._read(trainer, validated=True)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Note the training metrics."""
         self._read(trainer, validated=False)
         self.epoch_ends.append(trainer.global_step)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Draw what was noted."""
-        if self.values and trainer.is_global_zero and not trainer.fast_dev_run:
+        if self.values and should_publish(trainer):
             publish(trainer, "curves", self.figure())
 
     def figure(self) -> Figure:
@@ -252,12 +260,18 @@ class ClassificationReport(lk.Callback):
         self.counts: Tensor | None = None
         self.mistakes: list[Mistake] = []
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget an earlier test."""
         self.counts, self.mistakes = None, []
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Count the batch's pairs of true and predicted class, and keep the worst mistakes."""
         logits, labels = outputs["logits"].detach().float().cpu(), outputs["labels"].cpu()
@@ -284,14 +298,16 @@ class ClassificationReport(lk.Callback):
             self.mistakes.append(mistake)
         self.mistakes = sorted(self.mistakes, key=lambda m: -m.loss)[: self.num_mistakes]
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Draw the report."""
-        if self.counts is None or not trainer.is_global_zero or trainer.fast_dev_run:
+        if self.counts is None or not should_publish(trainer):
             return
-        data = getattr(trainer, "datamodule", None)
-        names = getattr(data, "class_names", None) or [str(i) for i in range(len(self.counts))]
+        names = getattr(trainer.datamodule, "class_names", None) or [str(i) for i in range(len(self.counts))]
         publish(trainer, "confusion_matrix", confusion_matrix_figure(self.counts, names))
         total = int(self.counts.sum())
-        wrong = total - int(self.counts.diagonal().sum())
+        self.draw_worst(trainer, names, total, wrong=total - int(self.counts.diagonal().sum()))
+
+    def draw_worst(self, trainer: lk.Trainer, names: Sequence[str], total: int, wrong: int) -> None:
+        """Draw the worst of the `wrong` mistakes in `total` examples."""
         if self.mistakes or not wrong:
             publish(trainer, "worst_mistakes", mistakes_figure(self.mistakes, total, wrong, names))

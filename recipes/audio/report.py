@@ -13,7 +13,7 @@ from torch import Tensor
 
 import lightkit as lk
 from lightkit.errors import require
-from recipes.plots import ClassificationReport, Mistake, confusion_matrix_figure, new_figure, publish
+from recipes.plots import ClassificationReport, Mistake, new_figure, publish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,13 +98,19 @@ class SoundReport(ClassificationReport):
         self.clips: list[Heard] = []
         self.seconds_per_frame = 0.0
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget an earlier test."""
         super().on_test_start(trainer, pl_module)
         self.clips = []
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Count the batch's pairs of true and predicted class, and keep the clips that went worst."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
@@ -123,14 +129,8 @@ class SoundReport(ClassificationReport):
             self.clips.append(Heard(features[i, :, :frames], label, guess, of_label, of_guess, waveform))
         self.clips = sorted(self.clips, key=lambda clip: (not clip.is_wrong, -clip.loss))[: self.num_mistakes]
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        """Draw the report and write the clips."""
-        if self.counts is None or not trainer.is_global_zero or trainer.fast_dev_run:
-            return
-        data = getattr(trainer, "datamodule", None)
-        names = getattr(data, "class_names", None) or [str(i) for i in range(len(self.counts))]
-        publish(trainer, "confusion_matrix", confusion_matrix_figure(self.counts, names))
-        total, wrong = int(self.counts.sum()), int(self.counts.sum() - self.counts.diagonal().sum())
+    def draw_worst(self, trainer: lk.Trainer, names: Sequence[str], total: int, wrong: int) -> None:
+        """Draw and write the worst of the clips."""
         title = f"{wrong:,} mistake{'' if wrong == 1 else 's'} in {total:,}"
         if wrong < len(self.clips):
             title += ", and the least certain of the others" if wrong else "; the least certain clips"
@@ -139,7 +139,7 @@ class SoundReport(ClassificationReport):
         publish(trainer, "worst_clips", clips_figure(self.clips, self.seconds_per_frame, title, names))
         self._write_clips(trainer, names)
 
-    def _write_clips(self, trainer: Any, names: Sequence[str]) -> None:
+    def _write_clips(self, trainer: lk.Trainer, names: Sequence[str]) -> None:
         soundfile = require("soundfile", "audio", needed_by="SoundReport")
         folder = Path(trainer.run_dir) / "clips"
         folder.mkdir(parents=True, exist_ok=True)

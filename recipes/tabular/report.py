@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import lightkit as lk
-from recipes.plots import new_figure, publish
+from recipes.plots import new_figure, publish, should_publish
 
 
 class RegressionReport(lk.Callback):
@@ -20,19 +20,25 @@ class RegressionReport(lk.Callback):
     def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget an earlier test."""
         self.pairs = []
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's predictions and targets."""
         self.pairs.append((outputs["predicted"].detach().float().cpu(), outputs["targets"].float().cpu()))
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Draw them, with the line on which a perfect prediction lies."""
-        if not self.pairs or not trainer.is_global_zero or trainer.fast_dev_run:
+        if not self.pairs or not should_publish(trainer):
             return
         predicted, true = (torch.cat(part) for part in zip(*self.pairs, strict=True))
         rmse = float((predicted - true).square().mean().sqrt())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import lightkit as lk
 from lightkit.errors import CheckpointError, ConfigError, DataError
-from recipes.plots import Curves
+from recipes.plots import Curves, should_publish
 from recipes.text.language_network import GPT
 from recipes.text.language_tokens import Tokenizer, tokenizer_from_state
 
@@ -93,9 +93,9 @@ class LanguageModel(lk.LightModule):
 
     def setup(self, stage: str) -> None:
         """Take the tokenizer from the data, or compare it with the one that the weights belong to."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = self.trainer.datamodule
         tokenizer: Tokenizer | None = getattr(data, "text_tokenizer", None)
-        if data is None or tokenizer is None:
+        if tokenizer is None:
             raise DataError(
                 "LanguageModel: the data module has no `text_tokenizer`; use recipes.text.language_data, or set it"
             )
@@ -286,13 +286,14 @@ class Samples(lk.Callback):
     def __init__(self) -> None:
         self.last = ""
 
-    def on_validation_epoch_end(self, trainer: Any, pl_module: LanguageModel) -> None:
+    def on_validation_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Write, save and log a sample."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
+        assert isinstance(pl_module, LanguageModel), "Samples needs a module that can write"
         hp = pl_module.hparams
         self.last = pl_module.generate(hp.sample_prompt, hp.sample_tokens, hp.temperature, hp.top_k, seed=0)
-        if trainer.fast_dev_run:
+        if not should_publish(trainer):
             return
         # a file a step: what a resumed run writes again replaces what was there
         path = trainer.run_dir / "samples" / f"step_{trainer.global_step:06}.txt"
@@ -302,7 +303,7 @@ class Samples(lk.Callback):
             # indented by four, Markdown leaves the text as it is
             logger.log_text("sample", "\n".join(f"    {line}" for line in self.last.split("\n")), trainer.global_step)
 
-    def on_fit_end(self, trainer: Any, pl_module: LanguageModel) -> None:
+    def on_fit_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Print the last sample."""
         if self.last and trainer.is_global_zero:
             pl_module.print(f"sample after step {trainer.global_step}:\n{self.last}\n")

@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 
 import lightkit as lk
+from recipes.plots import should_publish
 
 _MAX_CHARACTERS = 300
 
@@ -26,12 +27,18 @@ class WorstTexts(lk.Callback):
         self.first = 0
         self.worst: list[tuple[float, int, int, int, float]] = []
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget an earlier test."""
         self.first, self.worst = 0, []
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the worst of the batch: loss, position, true and predicted class, probability of the predicted."""
         logits, labels = outputs["logits"].detach().float().cpu(), outputs["labels"].cpu()
@@ -43,12 +50,12 @@ class WorstTexts(lk.Callback):
         self.first += len(labels)
         self.worst = sorted(self.worst, reverse=True)[: self.num_mistakes]
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Write them."""
         rows = getattr(trainer.datamodule, "parts", {}).get("test")
-        if not rows or not trainer.is_global_zero or trainer.fast_dev_run:
+        if not rows or not should_publish(trainer):
             return
-        names = trainer.datamodule.class_names
+        names = getattr(trainer.datamodule, "class_names", [])
         lines = []
         for loss, place, label, predicted, probability in self.worst:
             row = rows[place][0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import lightkit as lk
-from recipes.plots import new_figure, publish
+from recipes.plots import new_figure, publish, should_publish
 
 # of classes 1, 2, ...; the background stays as it is; from Okabe and Ito's palette for all kinds of sight
 _SIDE = 256  # pixels, about, of what is drawn
@@ -65,20 +65,26 @@ class Panels(lk.Callback):
         self.found: list[Sequence[Tensor]] = []
         self.colors: dict[str, str] = {}
 
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Forget an earlier test."""
         self.found = []
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the first rows."""
         self.colors = outputs["colors"]
         self.found += outputs["panels"][: self.rows - len(self.found)]
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Draw them."""
-        if not self.found or not trainer.is_global_zero or trainer.fast_dev_run:
+        if not self.found or not should_publish(trainer):
             return
         from matplotlib.patches import Patch
 

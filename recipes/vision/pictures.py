@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import lightkit as lk
 from lightkit.errors import DataError, require
+from recipes.plots import should_publish
+from recipes.vision.images import ImageSet
 
 _SHOWN_PIXELS = 56  # at least; smaller images are enlarged by a whole factor
 
@@ -28,8 +30,8 @@ class PixelRange(nn.Module):
         self.register_buffer("low", torch.zeros(1, channels, 1, 1))
         self.register_buffer("high", torch.ones(1, channels, 1, 1))
 
-    def measure(self, images: Any) -> None:
-        """Take the range from the first stored images of an `ImageSet`."""
+    def measure(self, images: ImageSet) -> None:
+        """Take the range from the first stored images."""
         stored, _ = images.stored(range(min(256, len(images))))
         factor, offset = images.factor.to(self.low), images.offset.to(self.low)
         self.low.copy_(offset.expand_as(self.low))
@@ -40,9 +42,9 @@ class PixelRange(nn.Module):
         return ((images - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
-def check_shape(owner: str, trainer: Any, in_channels: int, image_size: int) -> None:
+def check_shape(owner: str, trainer: lk.Trainer, in_channels: int, image_size: int) -> None:
     """Raise DataError where the data module's images have other channels or another size than the network."""
-    shape: tuple[int, int, int] | None = getattr(getattr(trainer, "datamodule", None), "image_shape", None)
+    shape: tuple[int, int, int] | None = getattr(trainer.datamodule, "image_shape", None)
     if shape is not None and shape != (in_channels, image_size, image_size):
         raise DataError(
             f"{owner}(in_channels={in_channels}, image_size={image_size}): the data has {shape[0]} channels of "
@@ -78,21 +80,33 @@ class PictureGrid(lk.Callback):
         self.keeps_all = keeps_all
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Draw the pictures of the first batch of a validation inside a fit."""
         if batch_idx == 0 and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._draw(trainer, outputs["pictures"])
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: lk.Trainer,
+        pl_module: lk.LightModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Draw the pictures of the first batch of a test."""
         if batch_idx == 0:
             self._draw(trainer, outputs["pictures"])
 
-    def _draw(self, trainer: Any, pictures: Tensor) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+    def _draw(self, trainer: lk.Trainer, pictures: Tensor) -> None:
+        if not should_publish(trainer):
             return
         write_png = require("torchvision.io", "vision", needed_by="the pictures of a recipe").write_png
         image = grid(pictures, self.columns)
