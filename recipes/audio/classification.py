@@ -23,8 +23,8 @@ from recipes.audio.clips import ClipBatch
 from recipes.audio.features import Cmn, FrontEnd, Kind
 from recipes.audio.networks import M5, FrameEncoder, SequenceClassifier, SpectrogramCNN
 from recipes.audio.report import SoundReport
+from recipes.classes import accuracy
 from recipes.plots import Curves
-from recipes.vision.classification import accuracy
 
 
 class AudioClassifier(AudioModule):

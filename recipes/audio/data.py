@@ -13,23 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.audio.clips import ClipSet, Sounds, SoundSet
 from recipes.audio.files import EXTENSIONS, OnBadFile, is_sound, write_tone
 from recipes.audio.names import NamePattern, Rule
-from recipes.vision.images import stratified_split
+from recipes.datamodule import RecipeData
+from recipes.splits import check_fraction, stratified_split
 
 
-def _as_fetched(batch: Any) -> Any:
-    """Return the batch: `__getitems__` has collated it already."""
-    return batch
-
-
-class AudioData(lk.LightDataModule):
-    """Base of the data modules: checks what all have, and the loaders over the sets that `setup` makes.
+class AudioData(RecipeData):
+    """Base of the data modules: sounds at one sample rate, in sets that `setup` of a subclass makes.
 
     Args:
         sample_rate: Hz of every waveform that is given out.
@@ -41,54 +36,14 @@ class AudioData(lk.LightDataModule):
         clip_seconds: length of every clip; None where a batch is as long as its longest sound.
     """
 
+    sets: dict[str, SoundSet]
     clip_seconds: float | None = None
 
     def __init__(self, sample_rate: int, batch_size: int, num_workers: int) -> None:
-        super().__init__()
-        who = type(self).__name__
+        super().__init__(batch_size, num_workers)
         if sample_rate < 1:
-            raise ConfigError(f"{who}(sample_rate={sample_rate}): expected Hz, such as 16000")
-        if batch_size < 1:
-            raise ConfigError(f"{who}(batch_size={batch_size}): expected at least 1")
+            raise ConfigError(f"{type(self).__name__}(sample_rate={sample_rate}): expected Hz, such as 16000")
         self.sample_rate = sample_rate
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.train_set: SoundSet | None = None
-        self.val_set: SoundSet | None = None
-        self.test_set: SoundSet | None = None
-
-    def check_fraction(self, name: str, value: float) -> None:
-        """Raise ConfigError where the argument called `name` is no share."""
-        if not 0 < value < 1:
-            raise ConfigError(f"{type(self).__name__}({name}={value}): expected a share between 0 and 1, such as 0.1")
-
-    def _loader(self, sounds: SoundSet | None, *, shuffle: bool = False) -> DataLoader[Any]:
-        assert sounds is not None, "setup() comes before the loaders"
-        return DataLoader(
-            sounds,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training sounds, shuffled."""
-        return self._loader(self.train_set, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation sounds, in order."""
-        return self._loader(self.val_set)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test sounds, in order."""
-        return self._loader(self.test_set)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test sounds, in order."""
-        return self.test_dataloader()
 
 
 class ClipFilesData(AudioData):
@@ -128,7 +83,7 @@ class ClipFilesData(AudioData):
         who = type(self).__name__
         if clip_seconds * sample_rate < 1:
             raise ConfigError(f"{who}(clip_seconds={clip_seconds}): expected seconds, such as 1.0")
-        self.check_fraction("val_fraction", val_fraction)
+        check_fraction(who, "val_fraction", val_fraction)
         self.clip_seconds: float = clip_seconds
         self.cache = cache
         self.on_bad_file: OnBadFile = on_bad_file
@@ -196,7 +151,7 @@ class AudioFolderData(ClipFilesData):
         super().__init__(
             sample_rate, clip_seconds, cache, on_bad_file, val_fraction, split_seed, batch_size, num_workers
         )
-        self.check_fraction("test_fraction", test_fraction)
+        check_fraction(type(self).__name__, "test_fraction", test_fraction)
         self.root = Path(root)
         self.test_fraction = test_fraction
         # not to the loggers: the module has a sample_rate too
@@ -207,11 +162,11 @@ class AudioFolderData(ClipFilesData):
         has_parts = (self.root / "train").is_dir()
         self.class_names = self._classes(self.root / "train" if has_parts else self.root)
         testing = stage in ("test", "predict")
-        if (self.test_set if testing else self.train_set) is not None:
+        if ("test" if testing else "train") in self.sets:
             return
         if has_parts:
             if testing:
-                self.test_set = self.clips(self._files(self.root / "test"))
+                self.sets["test"] = self.clips(self._files(self.root / "test"))
                 return
             train = self._files(self.root / "train")
             if (self.root / "val").is_dir():
@@ -221,15 +176,15 @@ class AudioFolderData(ClipFilesData):
         else:
             train, test = self.split_off(self._files(self.root), self.test_fraction)
             if testing:
-                self.test_set = self.clips(test)
+                self.sets["test"] = self.clips(test)
                 return
             train, val = self.split_off(train, self.val_fraction)
-        self.train_set, self.val_set = self.clips(train, training=True), self.clips(val)
+        self.sets |= {"train": self.clips(train, training=True), "val": self.clips(val)}
 
-    def generate(self, root: Path, model: Any) -> None:
+    def generate(self, root: Path, model: lk.LightModule) -> None:
         """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
-        self.root, self.train_set, self.val_set, self.test_set = root, None, None, None
-        for number in range(model.num_classes):
+        self.root, self.sets = root, {}
+        for number in range(int(getattr(model, "num_classes", 2))):
             for take in range(8):
                 path = root / f"class{number:03d}" / f"{take}.wav"
                 write_tone(path, self.clip_seconds, self.sample_rate, 200 + 10 * number + take)
@@ -334,22 +289,22 @@ class NamedAudioData(ClipFilesData):
                 )
         self.class_names = self.pattern.class_names(train)
         testing = stage in ("test", "predict")
-        if testing and self.test_set is None:
-            self.test_set = self.clips(self.pattern.numbered(test, self.class_names, "test"))
-        elif not testing and self.train_set is None:
+        if testing and "test" not in self.sets:
+            self.sets["test"] = self.clips(self.pattern.numbered(test, self.class_names, "test"))
+        elif not testing and "train" not in self.sets:
             files = self.pattern.numbered(train, self.class_names, "training")
             if self.val_rule is None:
                 files, held_out = self.split_off(files, self.val_fraction)
             else:
                 held_out = self.pattern.numbered(val, self.class_names, "validation")
-            self.train_set, self.val_set = self.clips(files, training=True), self.clips(held_out)
+            self.sets |= {"train": self.clips(files, training=True), "val": self.clips(held_out)}
 
-    def generate(self, root: Path, model: Any) -> None:
+    def generate(self, root: Path, model: lk.LightModule) -> None:
         """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
-        self.root, self.train_set, self.val_set, self.test_set = root, None, None, None
+        self.root, self.sets = root, {}
         others = [field for field in self.pattern.fields if field != "label"]
         self.pattern = NamePattern("_".join(f"{{{field}}}" for field in ("label", *others, "take")) + ".wav")
-        for number in range(model.num_classes):
+        for number in range(int(getattr(model, "num_classes", 2))):
             for take in range(8):
                 values = dict.fromkeys(others, "any")
                 if take < 2:

@@ -80,7 +80,7 @@ class TonesData(AudioData):
 
     def setup(self, stage: str) -> None:
         """Make the sounds; the same for every stage."""
-        if self.train_set is not None:
+        if self.sets:
             return
         generator = torch.Generator().manual_seed(self.seed)
         samples = round(self.clip_seconds * self.sample_rate)
@@ -89,8 +89,6 @@ class TonesData(AudioData):
         labels = torch.arange(len(KINDS)).repeat(self.clips_per_class)
         ends = [len(KINDS) * round(share * self.clips_per_class) for share in (0, 0.7, 0.8, 1)]
 
-        def part(first: int, last: int) -> ClipSet:
+        for part, first, last in zip(("train", "val", "test"), ends, ends[1:], strict=False):
             names = [f"generated sound {i}" for i in range(first, last)]
-            return ClipSet(Sounds(self.sample_rate, names, sounds[first:last]), labels[first:last], samples)
-
-        self.train_set, self.val_set, self.test_set = (part(*ends[i : i + 2]) for i in range(3))
+            self.sets[part] = ClipSet(Sounds(self.sample_rate, names, sounds[first:last]), labels[first:last], samples)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.audio.clips import Sounds, UtteranceSet
 from recipes.audio.data import AudioData, ClipFilesData
@@ -99,16 +100,17 @@ class SpeechCommandsData(ClipFilesData):
                 f"there are {', '.join(found) or 'none'}"
             )
         if stage in ("test", "predict"):
-            self.test_set = self.test_set or self.clips(self._files("testing"))
-        elif self.train_set is None:
-            self.train_set = self.clips(self._files("training"), training=True)
-            self.val_set = self.clips(self._files("validation"))
+            if "test" not in self.sets:
+                self.sets["test"] = self.clips(self._files("testing"))
+        elif "train" not in self.sets:
+            self.sets["train"] = self.clips(self._files("training"), training=True)
+            self.sets["val"] = self.clips(self._files("validation"))
 
-    def generate(self, root: Path, model: Any) -> None:
+    def generate(self, root: Path, model: lk.LightModule) -> None:
         """Write a few tones below `root` for each of the model's classes, and read those; for `lightkit check`."""
-        self.root, self.download, self.train_set, self.val_set, self.test_set = root, False, None, None, None
+        self.root, self.download, self.sets = root, False, {}
         folder = root / "SpeechCommands" / self.url
-        words = self.words or [f"word{number:03d}" for number in range(model.num_classes)]
+        words = self.words or [f"word{number:03d}" for number in range(int(getattr(model, "num_classes", 2)))]
         for number, word in enumerate(words):
             for take in range(6):
                 path = folder / word / f"speaker{take}_nohash_0.wav"
@@ -207,14 +209,15 @@ class YesNoData(AudioData):
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         files = [(str(folder / f"{names[i]}.wav"), self._transcript(folder, names[i])) for i in order]
         if stage in ("test", "predict"):
-            self.test_set = self.test_set or self._utterances(files[:held_out])
-        elif self.train_set is None:
-            self.val_set = self._utterances(files[held_out : 2 * held_out])
-            self.train_set = self._utterances(files[2 * held_out :])
+            if "test" not in self.sets:
+                self.sets["test"] = self._utterances(files[:held_out])
+        elif "train" not in self.sets:
+            self.sets["val"] = self._utterances(files[held_out : 2 * held_out])
+            self.sets["train"] = self._utterances(files[2 * held_out :])
 
-    def generate(self, root: Path, model: Any) -> None:
+    def generate(self, root: Path, model: lk.LightModule) -> None:
         """Write a few tones below `root`, named as utterances, and read those; for `lightkit check`."""
-        self.root, self.download, self.train_set, self.val_set, self.test_set = root, False, None, None, None
+        self.root, self.download, self.sets = root, False, {}
         for number in range(16):
             words = "_".join(f"{number:04b}")
             write_tone(root / "waves_yesno" / f"{words}.wav", 1.0, self.sample_rate, 200 + 20 * number)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError
+from recipes.classes import accuracy
 from recipes.graph.data import Batch
 from recipes.graph.geometric import geometric
 from recipes.plots import ClassificationReport, Curves
@@ -103,14 +104,15 @@ class NodeClassifier(lk.LightModule):
     def setup(self, stage: str) -> None:
         """Make the network for the data's features and classes, unless a checkpoint or an earlier stage did."""
         data = self.trainer.datamodule
-        if not hasattr(data, "num_features") or not hasattr(data, "class_names"):
+        num_features, class_names = getattr(data, "num_features", None), getattr(data, "class_names", None)
+        if num_features is None or class_names is None:
             raise DataError("NodeClassifier: expected a data module with num_features and class_names, as GraphData")
         if self.net is None:
-            self._build(data.num_features, list(data.class_names))
-        elif (self.num_features, len(self.class_names)) != (data.num_features, len(data.class_names)):
+            self._build(num_features, list(class_names))
+        elif (self.num_features, len(self.class_names)) != (num_features, len(class_names)):
             raise DataError(
                 f"NodeClassifier: made for {self.num_features} features and {len(self.class_names)} classes, the data "
-                f"has {data.num_features} and {len(data.class_names)}; use the data that it was trained on"
+                f"has {num_features} and {len(class_names)}; use the data that it was trained on"
             )
 
     def _build(self, num_features: int, class_names: list[str]) -> None:
@@ -129,10 +131,7 @@ class NodeClassifier(lk.LightModule):
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the confusion matrix of the test."""
-        return [
-            Curves({"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}),
-            ClassificationReport(),
-        ]
+        return [Curves(), ClassificationReport()]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam with an L2 penalty, as the papers have it."""
@@ -166,5 +165,5 @@ class NodeClassifier(lk.LightModule):
         loss = F.cross_entropy(logits, labels)
         where: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(nodes), "prog_bar": True}
         self.log(f"{stage}_loss", loss, **where)
-        self.log(f"{stage}_acc", (logits.argmax(dim=1) == labels).float().mean(), **where)
+        self.log(f"{stage}_acc", accuracy(logits, labels), **where)
         return {"loss": loss, "logits": logits, "labels": labels}

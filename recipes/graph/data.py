@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean, require
+from recipes.datamodule import RecipeData
 from recipes.graph.geometric import geometric
-from recipes.vision.images import stratified_split
+from recipes.splits import stratified_split
 
 Batch = dict[str, Tensor]
 
@@ -48,7 +49,7 @@ class Graph:
         return {"features": self.features, "edge_index": self.edge_index, "labels": self.labels, "nodes": nodes}
 
 
-class GraphData(lk.LightDataModule):
+class GraphData(RecipeData):
     """Base of the data modules: one batch a stage from the graph that `setup` of a subclass makes.
 
     Attributes:
@@ -60,33 +61,21 @@ class GraphData(lk.LightDataModule):
     num_features: int
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(batch_size=1)
         self.graph: Graph | None = None
 
     def _take(self, graph: Graph, class_names: list[str]) -> None:
         self.graph, self.class_names, self.num_features = graph, class_names, graph.features.shape[1]
+        parts = {**graph.nodes, "predict": torch.arange(len(graph.labels))}
+        self.sets = {part: [graph.batch(nodes)] for part, nodes in parts.items()}
 
-    def _loader(self, part: str | None) -> DataLoader[Batch]:
-        assert self.graph is not None, "setup() comes before the loaders"
-        nodes = torch.arange(len(self.graph.labels)) if part is None else self.graph.nodes[part]
-        batches: Any = [self.graph.batch(nodes)]
-        return DataLoader(batches, batch_size=None)
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part, whose one item is a batch already."""
+        return {"batch_size": None}
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the graph with the training nodes."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the graph with the validation nodes."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the graph with the test nodes."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """Return the graph with all nodes."""
-        return self._loader(None)
+        return self.loader("predict")
 
 
 class KarateData(GraphData):

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
-from recipes.vision.images import stratified_split
+from lightkit.errors import DataError, MissingDataError, did_you_mean
+from recipes.datamodule import RecipeData
+from recipes.splits import check_fraction, stratified_split
 
 Task = Literal["regression", "classification"]
 MAX_LISTED = 12
@@ -47,8 +48,8 @@ class Columns:
         return [*self.numeric, *(f"{name}={word}" for name, words in self.categories.items() for word in words)]
 
 
-class TableData(lk.LightDataModule):
-    """Base of the data modules: the loaders over the three parts, which `setup` of a subclass makes.
+class TableData(RecipeData):
+    """Base of the data modules: the three parts of a table, which `setup` of a subclass makes.
 
     Args:
         task: what the target is.
@@ -62,11 +63,8 @@ class TableData(lk.LightDataModule):
     columns: Columns
 
     def __init__(self, task: Task, batch_size: int) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"{type(self).__name__}(batch_size={batch_size}): expected at least 1")
+        super().__init__(batch_size)
         self.task: Task = task
-        self.batch_size = batch_size
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -74,24 +72,14 @@ class TableData(lk.LightDataModule):
         """The classes by number; known after `setup`, empty for regression."""
         return self.columns.class_names
 
-    def _loader(self, part: str, *, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
-        return DataLoader(TensorDataset(*self.parts[part]), batch_size=self.batch_size, shuffle=shuffle)
+    def use_parts(self, parts: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Take the features and targets of the parts."""
+        self.parts = parts
+        self.sets = {part: TensorDataset(*tensors) for part, tensors in parts.items()}
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the training rows, shuffled."""
-        return self._loader("train", shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the validation rows, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the test rows, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the test rows, in order."""
-        return self.test_dataloader()
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part."""
+        return {**super().loading(part), "collate_fn": None, "pin_memory": False}
 
 
 class ExamScores(TableData):
@@ -113,7 +101,7 @@ class ExamScores(TableData):
         quizzes = [[73, 80, 75], [93, 88, 93], [89, 91, 90], [96, 98, 100], [73, 66, 70]]
         x, y = torch.tensor(quizzes, dtype=torch.float32), torch.tensor([152.0, 185.0, 180.0, 196.0, 142.0])
         self.columns = Columns("final", ["quiz_1", "quiz_2", "quiz_3"], {}, [])
-        self.parts = dict.fromkeys(("train", "val", "test"), (x, y))
+        self.use_parts(dict.fromkeys(("train", "val", "test"), (x, y)))
 
 
 @dataclass(frozen=True)
@@ -178,9 +166,8 @@ class CSVData(TableData):
         split_seed: int = 42,
     ) -> None:
         super().__init__(task, batch_size)
-        for name, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 < share < 1:
-                raise ConfigError(f"CSVData({name}={share}): expected a share between 0 and 1, such as 0.1")
+        check_fraction("CSVData", "val_fraction", val_fraction)
+        check_fraction("CSVData", "test_fraction", test_fraction)
         self.path, self.target = Path(path), target
         self.features, self.categorical = features, categorical or []
         self.part_paths = {"val": val_path, "test": test_path}
@@ -196,10 +183,12 @@ class CSVData(TableData):
         rows = self._split(table)
         train = _Table(table.path, table.header, rows["train"])
         self.columns = self._columns(train)
+        parts: dict[str, tuple[Tensor, Tensor]] = {}
         for part, found in rows.items():
             other = self.part_paths.get(part)
             here = self._read(Path(other)) if other else _Table(table.path, table.header, found)
-            self.parts[part] = self._tensors(here, part)
+            parts[part] = self._tensors(here, part)
+        self.use_parts(parts)
 
     def _read(self, path: Path) -> _Table:
         """Return the rows that can be used; what cannot is an error or left out, as `on_bad_row` says."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError
+from recipes.classes import accuracy
 from recipes.plots import ClassificationReport, Curves
 from recipes.tabular.data import Columns, as_plain, encode
 from recipes.tabular.report import RegressionReport
@@ -75,7 +76,7 @@ class TablePredictor(lk.LightModule):
             raise DataError("TablePredictor: expected a data module with columns, as TableData")
         if self.columns is None:
             self._build(columns)
-            self._take_scales(*data.parts["train"])
+            self._take_scales(*getattr(data, "parts", {})["train"])
         elif (self.columns.names, self.columns.class_names) != (columns.names, columns.class_names):
             raise DataError(
                 f"TablePredictor: trained on the columns {', '.join(self.columns.names)} and the classes "
@@ -117,7 +118,7 @@ class TablePredictor(lk.LightModule):
         curves = Curves(
             {"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc"), "error": ("val_rmse",)}
         )
-        is_regression = getattr(getattr(self.trainer, "datamodule", None), "task", None) == "regression"
+        is_regression = getattr(self.trainer.datamodule, "task", None) == "regression"
         return [curves, RegressionReport() if is_regression else ClassificationReport()]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -179,7 +180,7 @@ class TablePredictor(lk.LightModule):
         where: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True}
         if not self.is_regression:
             loss = F.cross_entropy(out, targets)
-            self.log(f"{stage}_acc", (out.argmax(dim=1) == targets).float().mean(), **where)
+            self.log(f"{stage}_acc", accuracy(out, targets), **where)
         else:
             loss = F.mse_loss(out, (targets - self.target_mean) / self.target_std)  # type: ignore[operator]
             if stage != "train":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, require
-from recipes.text.batches import CollateFields, Examples, make_loader
+from recipes.datamodule import RecipeData
+from recipes.splits import check_fraction, stratified_split
+from recipes.text.batches import BucketSampler, CollateFields, Examples
 from recipes.text.fields import TextCodec, TextField, label_field, vocabulary_of
 from recipes.text.rows import BadRows, OnBadRow, Row, checked_tokens
 from recipes.text.vectors import vectors_for
-from recipes.vision.images import stratified_split
 
 
 @dataclass(frozen=True)
@@ -30,48 +31,82 @@ class Parts:
     test: list[Row] | None = None
 
 
-class BucketedData(lk.LightDataModule):
-    """Base: loaders of torchtext batches over `sets`, for the `fields` of their examples; `setup` makes both.
+class BucketedData(RecipeData):
+    """Base: torchtext batches of the texts that a subclass reads, and the vocabulary of those that train.
 
     Training batches hold texts of similar length, in an order from torch's default generator; the others keep the
     order of the data.
+
+    Args:
+        field: tokenization and vocabulary; see `TextField`.
+        batch_size: texts a batch.
+        num_workers: processes that prepare batches; 0 is the fastest for texts in memory.
+        on_bad_row: "error" stops at the first bad row, "skip" leaves such rows out and says how many.
+
+    Attributes:
+        codec: tokenization, vocabulary and names of classes or tags, known after `setup`; what a checkpoint needs.
+        class_names: the classes or tags, by number; known after `setup`.
+        vectors: pre-trained vectors, float (vocabulary, dimensions), or None; known after `setup("fit")`.
+        fields: the torchtext field of each attribute of a batch.
     """
 
-    def __init__(self, batch_size: int, num_workers: int) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"{type(self).__name__}(batch_size={batch_size}): expected at least 1")
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.sets: dict[str, Examples] = {}
-        self.fields: dict[str, Any] = {}
+    sets: dict[str, Examples]
+    parts: Mapping[str, list[Any]]
 
-    def _loader(self, part: str, *, shuffle: bool = False) -> DataLoader[Any]:
-        assert self.fields, "setup() comes before the loaders"
-        if not self.sets.get(part):
-            raise DataError(f"{type(self).__name__}: there are no rows to {part} with")
-        length_of = "text" if shuffle else None
-        return make_loader(self.sets[part], self.collate(), self.batch_size, self.num_workers, length_of)
+    def __init__(self, field: TextField, batch_size: int, num_workers: int, on_bad_row: OnBadRow) -> None:
+        super().__init__(batch_size, num_workers)
+        self.settings = field
+        self.bad = BadRows(type(self).__name__, on_bad_row)
+        self.fields: dict[str, Any] = {}
+        self.parts = {}
+        self.codec: TextCodec | None = None
+        self.vectors: Tensor | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes or tags, by number."""
+        return [] if self.codec is None else self.codec.class_names
+
+    def setup(self, stage: str) -> None:
+        """Read the texts, build the vocabulary of the training texts; once, whatever the stage."""
+        if not self.parts:
+            self.read_parts()
+        if self.codec is None:
+            self.use_codec(self.build_codec())
+        if stage == "fit" and self.settings.vectors is not None and self.vectors is None:
+            assert self.codec is not None
+            field, tokens = self.codec.field, self.codec.tokens
+            self.vectors = vectors_for(field, tokens, self.settings.vectors, self.settings.vectors_cache)
+
+    def read_parts(self) -> None:
+        """Fill `parts` with the texts to train, val and test with."""
+        raise NotImplementedError
+
+    def build_codec(self) -> TextCodec:
+        """Return the vocabulary and the labels of the training texts, numbered."""
+        raise NotImplementedError
+
+    def use_codec(self, codec: TextCodec) -> None:
+        """Number the texts of `parts` as `codec` does, into `sets` and `fields`."""
+        raise NotImplementedError
 
     def collate(self) -> CollateFields:
         """Return what makes batches of examples."""
         return CollateFields(self.fields)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training texts, shuffled, in batches of similar length."""
-        return self._loader("train", shuffle=True)
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part."""
+        how = {**super().loading(part), "collate_fn": self.collate(), "pin_memory": False}
+        if part != "train":
+            return how
+        lengths = [len(example.text) for example in self.sets[part].examples]
+        return {**how, "batch_size": 1, "shuffle": False, "batch_sampler": BucketSampler(lengths, self.batch_size)}
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation texts, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test texts, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test texts, in order."""
-        return self.test_dataloader()
+    def loader(self, part: str) -> DataLoader[Any]:
+        """Return the batches of a part; DataError where it has no rows."""
+        if self.fields and not self.sets.get(part):
+            raise DataError(f"{type(self).__name__}: there are no rows to {part} with")
+        return super().loader(part)
 
 
 class TextData(BucketedData):
@@ -92,11 +127,10 @@ class TextData(BucketedData):
             such rows out and says how many.
 
     Attributes:
-        codec: tokenization, vocabulary and class names, known after `setup`; what a checkpoint needs.
-        class_names: the names of the classes, by number; known after `setup`.
-        vectors: pre-trained vectors, float (vocabulary, dimensions), or None; known after `setup("fit")`.
         skipped: rows left out by `on_bad_row`.
     """
+
+    parts: dict[str, list[tuple[Row, list[str]]]]
 
     def __init__(
         self,
@@ -107,24 +141,12 @@ class TextData(BucketedData):
         split_seed: int,
         on_bad_row: OnBadRow,
     ) -> None:
-        super().__init__(batch_size, num_workers)
-        owner = type(self).__name__
-        if not 0 < val_fraction < 1:
-            raise ConfigError(f"{owner}(val_fraction={val_fraction}): expected a share between 0 and 1, such as 0.1")
-        self.settings = field or TextField()
+        super().__init__(field or TextField(), batch_size, num_workers, on_bad_row)
+        check_fraction(type(self).__name__, "val_fraction", val_fraction)
         self.val_fraction = val_fraction
         self.split_seed = split_seed
-        self.bad = BadRows(owner, on_bad_row)
         self.class_name_of: dict[str, str] = {}
-        self.codec: TextCodec | None = None
-        self.vectors: Tensor | None = None
-        self.parts: dict[str, list[tuple[Row, list[str]]]] = {}
         self.made_up: Parts | None = None
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the classes, by number."""
-        return [] if self.codec is None else self.codec.class_names
 
     @property
     def skipped(self) -> int:
@@ -134,17 +156,6 @@ class TextData(BucketedData):
     def read(self) -> Parts:
         """Return the rows of all parts."""
         raise NotImplementedError
-
-    def setup(self, stage: str) -> None:
-        """Read and tokenize the texts, build the vocabulary of the training texts; once, whatever the stage."""
-        if not self.parts:
-            self._read_and_split()
-        if self.codec is None:
-            self.use_codec(self._build_codec())
-        if stage == "fit" and self.settings.vectors is not None and self.vectors is None:
-            assert self.codec is not None
-            field, tokens = self.codec.field, self.codec.tokens
-            self.vectors = vectors_for(field, tokens, self.settings.vectors, self.settings.vectors_cache)
 
     def use_codec(self, codec: TextCodec) -> None:
         """Number texts and labels as `codec` does; a checkpoint's takes the place of the data's own.
@@ -175,7 +186,8 @@ class TextData(BucketedData):
         self.made_up, self.parts, self.codec = Parts(rows[:80], rows[80:100], rows[100:]), {}, None
         self.settings = replace(self.settings, vectors=None)
 
-    def _read_and_split(self) -> None:
+    def read_parts(self) -> None:
+        """Read and tokenize the rows; split off what validates, where there is no other part for that."""
         parts = self.made_up or self.read()
         self._tokenize({name: rows for name, rows in vars(parts).items() if rows is not None})
         if not self.parts["train"]:
@@ -189,7 +201,7 @@ class TextData(BucketedData):
         tokenize = self.settings.build().preprocess
         self.parts = {name: checked_tokens(rows, tokenize, self.bad) for name, rows in rows_of.items()}
 
-    def _build_codec(self) -> TextCodec:
+    def build_codec(self) -> TextCodec:
         """Build the vocabulary as `Field.build_vocab` does, and number the labels."""
         field, train = self.settings.build(), self.parts["train"]
         limits = {"min_freq": self.settings.min_freq, "max_size": self.settings.max_size}

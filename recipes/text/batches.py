@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from lightkit.errors import require
 
@@ -82,32 +82,3 @@ class CollateFields:
         # what a worker process sends back must be small, and a view on a dict's keys cannot be sent
         batch.dataset, batch.fields = None, list(self.fields)
         return batch
-
-
-def make_loader(
-    examples: Examples,
-    collate: CollateFields,
-    batch_size: int,
-    num_workers: int,
-    length_of: str | None = None,
-) -> DataLoader[Any]:
-    """Return a loader of torchtext batches.
-
-    Args:
-        examples: what to serve.
-        collate: makes batches of them.
-        batch_size: examples a batch.
-        num_workers: processes that prepare batches; 0 is the fastest for texts in memory.
-        length_of: shuffle, in batches of similar length of this field; None keeps the order of the examples.
-    """
-    how: dict[str, Any] = {"batch_size": batch_size}
-    if length_of is not None:
-        lengths = [len(getattr(example, length_of)) for example in examples.examples]
-        how = {"batch_sampler": BucketSampler(lengths, batch_size)}
-    return DataLoader(
-        examples,
-        collate_fn=collate,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        **how,
-    )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lightkit as lk
+from recipes.classes import accuracy
 from recipes.plots import ClassificationReport, Curves
 from recipes.text.mistakes import WorstTexts
 from recipes.text.networks import Architecture
@@ -97,10 +98,9 @@ class TextClassifier(TextModule):
         """Return the smoothed cross-entropy of the batch, a 0-dim tensor; log it and the accuracy."""
         logits = self(self.tokens_of(batch))
         loss = F.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
-        accuracy = (logits.argmax(dim=1) == batch.label).float().mean()
         size = len(logits)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log("train_acc", accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_acc", accuracy(logits, batch.label), on_step=False, on_epoch=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

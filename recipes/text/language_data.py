@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import Dataset, RandomSampler
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError
+from recipes.datamodule import RecipeData
+from recipes.splits import check_fraction
 from recipes.text.language_tokens import BPETokenizer, CharTokenizer, Tokenizer
 
 Batch = tuple[Tensor, Tensor]
@@ -52,12 +54,7 @@ class Windows(Dataset[Batch]):
         return windows[:, :-1], windows[:, 1:]
 
 
-def _as_fetched(batch: Any) -> Any:
-    """Return the batch: `__getitems__` has collated it already."""
-    return batch
-
-
-class LanguageData(lk.LightDataModule):
+class LanguageData(RecipeData):
     """Base of the data modules: splits, tokenizes and cuts the text that a subclass's `read` returns.
 
     Args:
@@ -76,6 +73,7 @@ class LanguageData(lk.LightDataModule):
         chars_per_token: of the validation text; 1 for characters.
     """
 
+    sets: dict[str, Windows]
     text_tokenizer: Tokenizer
     chars_per_token: float
 
@@ -90,9 +88,9 @@ class LanguageData(lk.LightDataModule):
         val_fraction: float,
         num_workers: int,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers)
         self.where = type(self).__name__
-        for name, value in {"context": context, "batch_size": batch_size, "stride": stride or 1}.items():
+        for name, value in {"context": context, "stride": stride or 1}.items():
             if value < 1:
                 raise ConfigError(f"{self.where}({name}={value}): expected at least 1")
         for name, choice, known in (
@@ -101,20 +99,13 @@ class LanguageData(lk.LightDataModule):
         ):
             if choice not in known:
                 raise ConfigError(f"{self.where}({name}={choice!r}): expected {known[0]!r} or {known[1]!r}")
-        if not 0 < val_fraction < 1:
-            raise ConfigError(
-                f"{self.where}(val_fraction={val_fraction}): expected a share between 0 and 1, such as 0.1"
-            )
+        check_fraction(self.where, "val_fraction", val_fraction)
         self.context = context
-        self.batch_size = batch_size
         self.tokenizer = tokenizer
         self.vocab_size = vocab_size
         self.windows = windows
         self.stride = stride or context
         self.val_fraction = val_fraction
-        self.num_workers = num_workers
-        self.train_set: Windows | None = None
-        self.val_set: Windows | None = None
 
     def read(self) -> tuple[str, str]:
         """Return the whole text, and where it comes from, for messages."""
@@ -122,7 +113,7 @@ class LanguageData(lk.LightDataModule):
 
     def setup(self, stage: str) -> None:
         """Read, split and encode the text, once; the same for every stage."""
-        if self.val_set is not None:
+        if self.sets:
             return
         text, source = self.read()
         cut = int(len(text) * (1 - self.val_fraction))
@@ -141,43 +132,25 @@ class LanguageData(lk.LightDataModule):
                     f"{self.context} and the token after it; give more text, or a smaller data.context"
                 )
         self.chars_per_token = len(val) / len(val_tokens)
-        self.train_set = Windows(train_tokens, self.context, 1 if self.windows == "random" else self.stride)
-        self.val_set = Windows(val_tokens, self.context, self.context)
+        val_windows = Windows(val_tokens, self.context, self.context)
+        self.sets = {
+            "train": Windows(train_tokens, self.context, 1 if self.windows == "random" else self.stride),
+            "val": val_windows,
+            "test": val_windows,  # the text has two parts, so a test measures the best checkpoint on the validation's
+        }
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the training windows in random order."""
-        assert self.train_set is not None, "setup() comes before the loaders"
-        count = len(self.train_set.tokens) // self.context
-        is_random = self.windows == "random"
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part."""
+        if part != "train":
+            return super().loading(part)
+        windows, is_random = self.sets[part], self.windows == "random"
+        count = len(windows.tokens) // self.context
         sampler = RandomSampler(
-            self.train_set, replacement=is_random, num_samples=max(count, self.batch_size) if is_random else None
+            windows, replacement=is_random, num_samples=max(count, self.batch_size) if is_random else None
         )
         # a batch of another size would weigh its windows differently from all others
-        return self._loader(self.train_set, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation text once, in windows side by side."""
-        assert self.val_set is not None, "setup() comes before the loaders"
-        return self._loader(self.val_set)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation windows: the text has two parts, so a test measures the best checkpoint on it."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation windows, in order."""
-        return self.val_dataloader()
-
-    def _loader(self, windows: Windows, **arguments: Any) -> DataLoader[Batch]:
-        return DataLoader(
-            windows,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            **arguments,
-        )
+        is_full = len(sampler) >= self.batch_size
+        return {**super().loading(part), "shuffle": False, "sampler": sampler, "drop_last": is_full}
 
 
 class TextFileData(LanguageData):

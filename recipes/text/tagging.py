@@ -82,8 +82,7 @@ class SequenceTagger(TextModule):
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the confusion matrix of the test."""
-        charts = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}
-        return [Curves(charts), ClassificationReport()]
+        return [Curves(), ClassificationReport()]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens int64 (batch, tokens) to logits (batch, tokens, tags)."""

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.text.base import BucketedData
 from recipes.text.batches import CollateFields, Examples
 from recipes.text.fields import TextCodec, TextField, vocabulary_of
-from recipes.text.rows import BadRows, OnBadRow
+from recipes.text.rows import OnBadRow
 from recipes.text.stdlib import library_files, parts_of, tag_statements, tokens_of
-from recipes.text.vectors import vectors_for
 
 
 class Tagged(NamedTuple):
@@ -47,44 +44,30 @@ class TaggedData(BucketedData):
         on_bad_row: "error" or "skip" texts with a tag that the training texts lack.
 
     Attributes:
-        codec: vocabulary and names of the tags, known after `setup`.
         class_names: the tags, by number; known after `setup`.
-        vectors: pre-trained vectors, float (vocabulary, dimensions), or None; known after `setup("fit")`.
     """
 
+    parts: dict[str, list[Tagged]]
+
     def __init__(self, field: TextField | None, batch_size: int, num_workers: int, on_bad_row: OnBadRow) -> None:
-        super().__init__(batch_size, num_workers)
-        self.settings = field or TextField("split", lower=False)
+        super().__init__(field or TextField("split", lower=False), batch_size, num_workers, on_bad_row)
         if self.settings.ngrams > 1 or self.settings.fix_length is not None:
             raise ConfigError(f"{type(self).__name__}: ngrams and fix_length cannot be used where each token has a tag")
-        self.bad = BadRows(type(self).__name__, on_bad_row)
-        self.codec: TextCodec | None = None
-        self.vectors: torch.Tensor | None = None
-        self.parts: dict[str, list[Tagged]] = {}
-
-    @property
-    def class_names(self) -> list[str]:
-        """The tags, by number."""
-        return [] if self.codec is None else self.codec.class_names
 
     def read(self) -> dict[str, list[Tagged]]:
         """Return the texts to train, val and test with."""
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """Read the texts, build the vocabulary of the training texts; once, whatever the stage."""
-        if not self.parts:
-            self.parts = self.read()
-        if self.codec is None:
-            field, train = self.settings.build(), self.parts["train"]
-            tokens = [field.preprocess(text.tokens) for text in train]
-            field.build_vocab(tokens, min_freq=self.settings.min_freq, max_size=self.settings.max_size)
-            tags = sorted({tag for text in train for tag in text.tags})
-            self.use_codec(TextCodec(self.settings, field.vocab.itos, tags))
-        if stage == "fit" and self.settings.vectors is not None and self.vectors is None:
-            assert self.codec is not None
-            field, tokens = self.codec.field, self.codec.tokens
-            self.vectors = vectors_for(field, tokens, self.settings.vectors, self.settings.vectors_cache)
+    def read_parts(self) -> None:
+        """Read the texts."""
+        self.parts = self.read()
+
+    def build_codec(self) -> TextCodec:
+        """Return the vocabulary and the tags of the training texts, numbered."""
+        field, train = self.settings.build(), self.parts["train"]
+        tokens = [field.preprocess(text.tokens) for text in train]
+        field.build_vocab(tokens, min_freq=self.settings.min_freq, max_size=self.settings.max_size)
+        return TextCodec(self.settings, field.vocab.itos, sorted({tag for text in train for tag in text.tags}))
 
     def use_codec(self, codec: TextCodec) -> None:
         """Number tokens and tags as `codec` does; a checkpoint's takes the place of the data's own.

@@ -51,7 +51,7 @@ class TextModule(lk.LightModule):
 
     def setup(self, stage: str) -> None:
         """Build the network for the data's vocabulary and classes, or hand the data the vocabulary of the weights."""
-        data: Any = getattr(self.trainer, "datamodule", None)
+        data = self.trainer.datamodule
         codec: TextCodec | None = getattr(data, "codec", None)
         if codec is None and self.codec is None:
             raise DataError(
@@ -63,7 +63,7 @@ class TextModule(lk.LightModule):
             self._build(codec)
             self._take_vectors(getattr(data, "vectors", None))
         elif codec is not None and codec != self.codec:
-            data.use_codec(self.codec)
+            _number_by(self.codec, data)
 
     def _build(self, codec: TextCodec) -> None:
         self.codec = codec
@@ -101,9 +101,8 @@ class TextModule(lk.LightModule):
         if codec == self.codec:
             return
         self._build(codec)
-        data: Any = None if self._trainer is None else self._trainer.datamodule
-        if hasattr(data, "use_codec"):
-            data.use_codec(codec)
+        if self._trainer is not None:
+            _number_by(codec, self._trainer.datamodule)
 
     # ---------------------------------------------------------------- training
 
@@ -122,3 +121,10 @@ class TextModule(lk.LightModule):
             is_dropped = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
             tokens = tokens.masked_fill(is_dropped & (tokens != self.codec.pad_index), 0)
         return tokens
+
+
+def _number_by(codec: TextCodec, data: lk.LightDataModule | None) -> None:
+    """Have a data module of recipes.text number its texts as `codec` does; any other is left as it is."""
+    use_codec = getattr(data, "use_codec", None)
+    if use_codec is not None:
+        use_codec(codec)

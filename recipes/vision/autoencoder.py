@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import lightkit as lk
 from lightkit.errors import ConfigError
 from recipes.plots import Curves
+from recipes.vision.image_data import training_images
 from recipes.vision.pictures import PictureGrid, PixelRange, check_shape
 
 
@@ -79,7 +80,7 @@ class Autoencoder(lk.LightModule):
     def setup(self, stage: str) -> None:
         """Compare the data's shape with the network's, and measure the range of its pixels."""
         check_shape("Autoencoder", self.trainer, self.in_channels, self.image_size)
-        images = getattr(self.trainer.datamodule, "train_set", None)
+        images = training_images(self.trainer)
         if stage == "fit" and images is not None:
             self.pixels.measure(images)
 

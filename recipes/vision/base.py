@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import lightkit as lk
 from lightkit.errors import DataError
+from recipes.classes import accuracy, check_classes
 from recipes.plots import ClassificationReport, Curves
 from recipes.vision import raw
 
@@ -58,19 +59,15 @@ class BaseClassifier(lk.LightModule):
 
     def setup(self, stage: str) -> None:
         """Compare the data's classes and shape with the network's, before the first batch."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = self.trainer.datamodule
         self.check_data(getattr(data, "class_names", None), getattr(data, "image_shape", None))
         self.picture_input = getattr(data, "picture_input", self.picture_input)
 
     def check_data(self, names: list[str] | None, shape: tuple[int, int, int] | None) -> None:
         """Raise DataError where the classes or the channels are not the network's; None is not known."""
         owner = type(self).__name__
-        if names is not None and len(names) != self.num_classes:
-            raise DataError(
-                f"{owner}(num_classes={self.num_classes}): the data has {len(names)} classes "
-                f"({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}); "
-                f"set model.num_classes to {len(names)}"
-            )
+        if names is not None:
+            check_classes(owner, self.num_classes, names)
         if shape is not None and self.in_channels is not None and shape[0] != self.in_channels:
             raise DataError(
                 f"{owner}(in_channels={self.in_channels}): the data has {shape[0]} channels; "
@@ -87,10 +84,7 @@ class BaseClassifier(lk.LightModule):
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the report on the test."""
-        return [
-            Curves({"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}),
-            ClassificationReport(),
-        ]
+        return [Curves(), ClassificationReport()]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images (batch, channels, height, width) to logits (batch, classes)."""
@@ -167,15 +161,3 @@ class BaseClassifier(lk.LightModule):
     def _log_evaluation(self, logits: Tensor, labels: Tensor, stage: str) -> None:
         self.log(f"{stage}_loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
         self.log(f"{stage}_acc", accuracy(logits, labels), prog_bar=True, sync_dist=True)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of rows of `logits` (batch, classes) that are largest at `labels`.
-
-    Labels are numbers (batch,) or shares of the classes (batch, classes), of which the largest counts.
-    """
-    # lightkit's epoch means weigh batches by their size, so this equals torchmetrics' micro accuracy
-    # without the two seconds that importing torchmetrics takes
-    if labels.ndim == 2:
-        labels = labels.argmax(dim=1)
-    return (logits.argmax(dim=1) == labels).float().mean()

@@ -17,11 +17,9 @@ from typing import Any
 
 from lightkit.errors import DataError
 from recipes.schedules import Schedule, adamw
-from recipes.vision.base import BaseClassifier, Views, accuracy
+from recipes.vision.base import BaseClassifier, Views
 from recipes.vision.networks import TorchvisionNet, build_network
 from recipes.vision.pretrained import check_weights, copy_pretrained
-
-__all__ = ["ImageClassifier", "accuracy"]
 
 
 class ImageClassifier(BaseClassifier):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import lightkit as lk
 from lightkit.errors import ConfigError
 from recipes.plots import Curves
+from recipes.vision.image_data import training_images
 from recipes.vision.pictures import PictureGrid, PixelRange, check_shape
 
 
@@ -125,7 +126,7 @@ class DCGAN(lk.LightModule):
     def setup(self, stage: str) -> None:
         """Compare the data's shape with the networks', and measure the range of its pixels."""
         check_shape("DCGAN", self.trainer, self.in_channels, self.image_size)
-        images = getattr(self.trainer.datamodule, "train_set", None)
+        images = training_images(self.trainer)
         if stage == "fit" and images is not None:
             self.pixels.measure(images)
 
@@ -151,7 +152,9 @@ class DCGAN(lk.LightModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Step the discriminator on real and drawn images, then the generator on the discriminator's answer."""
-        g_optimizer, d_optimizer = self.optimizers()
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        g_optimizer, d_optimizer = optimizers
         real = self.pixels.to_pixels(batch[0]) * 2 - 1
         fake = self.generator(torch.randn(len(real), self.latent_dim, 1, 1, device=real.device))
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 import lightkit as lk
-from lightkit.errors import CheckpointError, ConfigError, DataError, did_you_mean, require
+from lightkit.errors import CheckpointError, ConfigError, did_you_mean, require
+from recipes.classes import check_classes
 from recipes.plots import Curves
 from recipes.schedules import Schedule, adamw
 from recipes.vision.files import open_picture, to_tensor
@@ -89,12 +90,9 @@ class Detector(lk.LightModule):
 
     def setup(self, stage: str) -> None:
         """Compare the data's classes with the network's, and read pretrained weights."""
-        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
-        if names is not None and len(names) != self.num_classes:
-            raise DataError(
-                f"Detector(num_classes={self.num_classes}): the data has {len(names)} classes "
-                f"({', '.join(names[:10])}); set model.num_classes to {len(names)}"
-            )
+        names = getattr(self.trainer.datamodule, "class_names", None)
+        if names is not None:
+            check_classes("Detector", self.num_classes, names)
         self.class_names = names or self.class_names
         if self._weights_to_read is not None:
             copy_pretrained(self.net, "Detector", self.net_name, self._weights_to_read)

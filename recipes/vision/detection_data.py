@@ -13,35 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError, MissingDataError
+from lightkit.errors import DataError, MissingDataError
+from recipes.splits import part_of
 from recipes.vision.coco import LabelledImage, read_coco
-from recipes.vision.files import OnBadFile, check_on_bad_file, keep_usable
-from recipes.vision.image_data import as_fetched, check_fraction
-from recipes.vision.images import part_of
+from recipes.vision.files import OnBadFile, keep_usable
+from recipes.vision.picture_data import LoadedPictures, PictureData
 from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of, write_detection
-from recipes.vision.transforms import build_transforms
 
 Target = dict[str, Tensor]
 Batch = tuple[list[Tensor], list[Target]]
 Labelled = tuple[Tensor, Tensor, Tensor]  # image, boxes, labels
 
 
-class BoxedImages(Dataset[tuple[Tensor, Target]]):
+class BoxedImages(LoadedPictures[tuple[Tensor, Target]]):
     """Serve pictures and boxes; `load` makes an image, uint8 (3, height, width), boxes and labels of an item."""
-
-    def __init__(
-        self, items: Sequence[Any], load: Callable[[Any], Labelled], transforms: Callable[..., Any] | None
-    ) -> None:
-        self.items = items
-        self.load = load
-        self.transforms = transforms
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """Return one picture, from 0 to 1, and its target."""
@@ -74,7 +61,7 @@ class BoxedImages(Dataset[tuple[Tensor, Target]]):
         return picture.as_subclass(Tensor), {name: value.as_subclass(Tensor) for name, value in changed.items()}
 
 
-class DetectionData(lk.LightDataModule):
+class DetectionData(PictureData):
     """Pictures with boxes in COCO's form, or synthetic ones.
 
     Layouts, seen from `root`:
@@ -131,12 +118,10 @@ class DetectionData(lk.LightDataModule):
         on_bad_file: OnBadFile = "error",
         split_seed: int = 42,
     ) -> None:
-        super().__init__()
-        owner = "DetectionData"
-        check_fraction(owner, "val_fraction", val_fraction)
-        check_on_bad_file(owner, on_bad_file)
-        if batch_size < 1:
-            raise ConfigError(f"{owner}(batch_size={batch_size}): expected at least 1")
+        fractions = {"val_fraction": val_fraction}
+        super().__init__(
+            image_size, generated, fractions, batch_size, num_workers, transforms, on_bad_file, split_seed
+        )
         folder = Path(root or "")
         named = {
             "train": (train_annotations, train_images),
@@ -153,26 +138,11 @@ class DetectionData(lk.LightDataModule):
         self.is_generated = root is None and train_annotations is None and test_annotations is None
         # a file that was named must be there; the usual one may be missing
         self.has_val = val_annotations is not None or (root is not None and self.files["val"][0].is_file())
-        self.image_size = image_size
-        self.generated = dict(zip(PARTS, generated, strict=True))
         self.val_fraction = val_fraction
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.transforms = build_transforms(transforms, owner) if transforms else None
-        self.on_bad_file: OnBadFile = on_bad_file
-        self.split_seed = split_seed
-        self.sets: dict[str, BoxedImages] = {}
         self.save_hyperparameters(logger=False)
 
-    def setup(self, stage: str) -> None:
-        """List the pictures and boxes of the parts that the stage needs; pictures are read batch by batch."""
-        parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
-        for part in parts:
-            if part not in self.sets:
-                self.sets[part] = self._set(part)
-
-    def _set(self, part: str) -> BoxedImages:
-        transforms = self.transforms if part == "train" else None
+    def make_set(self, part: str, transforms: Callable[..., Any] | None) -> BoxedImages:
+        """Return the pictures and boxes of a part."""
         if self.is_generated:
             self.class_names = list(SHAPES)
             drawn = [draw(number, self.image_size) for number in numbers_of(part, self.generated[part])]
@@ -206,33 +176,6 @@ class DetectionData(lk.LightDataModule):
         write_detection(root, (8, 4, 4), size=self.image_size, classes=int(getattr(model, "num_classes", 3)))
         self.files = {part: (root / part / "annotations.json", root / part / "images") for part in PARTS}
         self.has_val, self.is_generated = True, False
-
-    def _loader(self, part: str) -> DataLoader[Any]:
-        return DataLoader(
-            self.sets[part],
-            batch_size=self.batch_size,
-            shuffle=part == "train",
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training pictures, shuffled and changed at random."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation pictures, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test pictures, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test pictures, in order."""
-        return self._loader("test")
 
 
 def _of_drawing(drawing: Drawing) -> Labelled:

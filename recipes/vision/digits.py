@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightkit.errors import require
+from recipes.splits import stratified_split
 from recipes.vision.image_data import ImageData
-from recipes.vision.images import TensorImages, stratified_split
+from recipes.vision.images import TensorImages
 
 
 class DigitsData(ImageData):
@@ -38,10 +38,7 @@ class DigitsData(ImageData):
         self.class_names = [str(name) for name in digits.target_names]
         self.image_shape = (1, 8, 8)
         self.mean, self.std = [0.305], [0.376]
-
-        def images_at(where: Tensor, **changes: Any) -> TensorImages:
-            scale = {"mean": self.mean, "std": self.std, "full_scale": 16}
-            return TensorImages(images[where], labels[where], **scale, **changes)
-
-        self.train_set = images_at(train, **self.changes)
-        self.val_set, self.test_set = images_at(val), images_at(test)
+        self.sets = {
+            part: TensorImages(images[where], labels[where], **self.treatment(part, full_scale=16))
+            for part, where in (("train", train), ("val", val), ("test", test))
+        }

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lightkit.errors import DataError
 from recipes.schedules import total_steps
 from recipes.vision.base import BaseClassifier, Views
+from recipes.vision.image_data import training_images
 from recipes.vision.images import TensorImages
 
 _PATCH = 2  # pixels, height and width of what the first layer whitens
@@ -146,7 +147,7 @@ class FastClassifier(BaseClassifier):
         super().setup(stage)
         if stage != "fit":
             return
-        data = getattr(getattr(self.trainer, "datamodule", None), "train_set", None)
+        data = training_images(self.trainer)
         if not isinstance(data, TensorImages):
             raise DataError(
                 "FastClassifier: the training images must be in memory; use recipes.vision.data.TorchvisionData "

@@ -1,35 +1,23 @@
-"""What the data modules for `ImageClassifier` share: arguments, loaders, and the work on the device."""
+"""What the data modules for `ImageClassifier` share: arguments, and the work on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import DataError
+from recipes.datamodule import RecipeData
 from recipes.vision.augment import Mix, RandomAffine, RandomCrop
 from recipes.vision.images import Batch, ImageSet, StoredBatch
 from recipes.vision.raw import PictureInput
 from recipes.vision.transforms import build_transforms
 
 
-def as_fetched(batch: Any) -> Any:
-    """Return the batch: `__getitems__` has collated it already."""
-    return batch
-
-
-def check_fraction(owner: str, name: str, value: float) -> None:
-    """Raise ConfigError unless `value` is a share between 0 and 1."""
-    if not 0 < value < 1:
-        raise ConfigError(f"{owner}({name}={value}): expected a share between 0 and 1, such as 0.1")
-
-
-class ImageData(lk.LightDataModule):
-    """Base of the data modules: the loaders over the three sets, which `setup` of a subclass makes.
+class ImageData(RecipeData):
+    """Base of the data modules: what is done to the images of the sets, which `setup` of a subclass makes.
 
     Subclasses take these arguments too, and pass them on.
 
@@ -51,6 +39,7 @@ class ImageData(lk.LightDataModule):
         std: the standard deviation to the same scale.
     """
 
+    sets: dict[str, ImageSet]
     class_names: list[str]
     image_shape: tuple[int, int, int]
     mean: list[float]
@@ -67,26 +56,23 @@ class ImageData(lk.LightDataModule):
         drop_last: bool = False,
         split_seed: int = 42,
     ) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        if batch_size < 1:
-            raise ConfigError(f"{owner}(batch_size={batch_size}): expected at least 1")
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        super().__init__(batch_size, num_workers)
         self.augment = augment
-        self.transforms = build_transforms(transforms, owner) if transforms else None
+        self.transforms = build_transforms(transforms, type(self).__name__) if transforms else None
         self.mix = mix
         self.on_device = on_device or mix is not None
         self.drop_last = drop_last
         self.split_seed = split_seed
-        self.train_set: ImageSet | None = None
-        self.val_set: ImageSet | None = None
-        self.test_set: ImageSet | None = None
 
-    @property
-    def changes(self) -> dict[str, Any]:
-        """What a training set does to its images, as arguments of `ImageSet`."""
-        return {"augment": self.augment, "transforms": self.transforms}
+    def treatment(self, part: str, full_scale: int = 255) -> dict[str, Any]:
+        """Return what is done to the stored images of a part, as arguments of `ImageSet`."""
+        changes = {"augment": self.augment, "transforms": self.transforms} if part == "train" else {}
+        where = part if self.on_device else None
+        return {"mean": self.mean, "std": self.std, "full_scale": full_scale, "part": where, **changes}
+
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part."""
+        return {**super().loading(part), "drop_last": part == "train" and self.drop_last}
 
     @property
     def picture_input(self) -> PictureInput:
@@ -94,47 +80,21 @@ class ImageData(lk.LightDataModule):
         channels, image_size, _ = self.image_shape
         return PictureInput(list(self.class_names), list(self.mean), list(self.std), image_size, channels)
 
-    def _loader(self, part: str) -> DataLoader[Any]:
-        images: ImageSet | None = getattr(self, f"{part}_set")
-        assert images is not None, "setup() comes before the loaders"
-        images.part = part if self.on_device else None
-        is_training = part == "train"
-        return DataLoader(
-            images,
-            batch_size=self.batch_size,
-            shuffle=is_training,
-            drop_last=is_training and self.drop_last,
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training images, shuffled and changed at random."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation images, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test images, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test images, in order."""
-        return self.test_dataloader()
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise, augment and mix on the device what comes as `StoredBatch`; pass on all else."""
         if not isinstance(batch, StoredBatch):
             return batch
-        images: ImageSet = getattr(self, f"{batch.part}_set")
+        images = self.sets[batch.part]
         finished: Batch = (images.finish(batch.images), batch.labels)
         if self.mix is None or batch.part != "train":
             return finished
         return self.mix(*finished, num_classes=len(self.class_names))
+
+
+def training_images(trainer: lk.Trainer) -> ImageSet | None:
+    """Return the images that the data module of a run trains with; None where it is no `ImageData`."""
+    data = trainer.datamodule
+    return data.sets.get("train") if isinstance(data, ImageData) else None
 
 
 def check_labels(labels: Tensor, class_names: Sequence[str], where: str) -> None:

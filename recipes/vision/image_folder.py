@@ -9,9 +9,10 @@ import torch
 
 import lightkit as lk
 from lightkit.errors import DataError, MissingDataError, require
+from recipes.splits import check_fraction, stratified_split
 from recipes.vision.files import OnBadFile, check_on_bad_file, keep_usable, open_picture
-from recipes.vision.image_data import ImageData, check_fraction
-from recipes.vision.images import FileImages, stratified_split
+from recipes.vision.image_data import ImageData
+from recipes.vision.images import FileImages
 
 
 class ImageFolderData(ImageData):
@@ -80,7 +81,7 @@ class ImageFolderData(ImageData):
         self.class_names = self._classes()
         self.image_shape = (self.channels, self.image_size, self.image_size)
         if stage in ("test", "predict"):
-            self.test_set = self._images(self._files(self.test_dir))
+            self.sets["test"] = self._images("test", self._files(self.test_dir))
             return
         train = self._files(self.train_dir)
         if self.has_val:
@@ -89,11 +90,10 @@ class ImageFolderData(ImageData):
             labels = torch.tensor([label for _, label in train])
             kept, held_out = stratified_split(labels, self.val_fraction, self.split_seed)
             train, val = [train[i] for i in kept.tolist()], [train[i] for i in held_out.tolist()]
-        self.train_set, self.val_set = self._images(train, **self.changes), self._images(val)
+        self.sets |= {"train": self._images("train", train), "val": self._images("val", val)}
 
-    def _images(self, files: list[tuple[str, int]], **changes: Any) -> FileImages:
-        scale: dict[str, Any] = {"mean": self.mean, "std": self.std, "full_scale": 255}
-        return FileImages(files, self.image_size, self.channels, **scale, **changes)
+    def _images(self, part: str, files: list[tuple[str, int]]) -> FileImages:
+        return FileImages(files, self.image_size, self.channels, **self.treatment(part))
 
     def _classes(self) -> list[str]:
         """Return the names of the class folders of train, in alphabetical order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,43 +29,6 @@ class StoredBatch(NamedTuple):
     part: str
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split positions into a rest and a part in which every class has its share, up to one image.
-
-    Args:
-        labels: int64 (images,).
-        fraction: share of the part, between 0 and 1; it gets that many positions, rounded up.
-        seed: the only thing, beside `labels`, that the split depends on.
-
-    Returns:
-        The sorted positions of the rest and of the part, int64.
-    """
-    count = len(labels)
-    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
-    part_size = math.ceil(fraction * count - 1e-9)  # 0.07 * 100 is a little more than 7
-    # evenly spaced places in an order by class take from each class its share
-    places = ((torch.arange(part_size) + 0.5) * count / max(part_size, 1)).long()
-    in_part = torch.zeros(count, dtype=torch.bool)
-    in_part[by_class[places]] = True
-    return (~in_part).nonzero().flatten(), in_part.nonzero().flatten()
-
-
-def part_of(part: str, count: int, fractions: dict[str, float], seed: int) -> list[int]:
-    """Return the sorted positions, of `count`, that belong to "train", "val" or "test".
-
-    Args:
-        part: which part.
-        count: how many there are.
-        fractions: share of "val" and of "test", rounded up; the rest trains.
-        seed: the only other thing that the split depends on.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    tests, validates = (math.ceil(fractions[name] * count - 1e-9) for name in ("test", "val"))
-    begin, end = {"test": (0, tests), "val": (tests, tests + validates), "train": (tests + validates, count)}[part]
-    return sorted(order[begin:end])
-
-
 class ImageSet(Dataset[Any]):
     """Normalise, and on request change at random, batches of stored images; base of the sets below.
 
@@ -76,9 +38,7 @@ class ImageSet(Dataset[Any]):
         full_scale: the largest value that a stored image can have.
         augment: makes random changes to the float batch; None leaves it as it is.
         transforms: makes random changes to each stored image, uint8 (channels, height, width); None for none.
-
-    Attributes:
-        part: where it is set, batches come as `StoredBatch` of that part, to be finished on the device.
+        part: where it is given, batches come as `StoredBatch` of that part, to be finished on the device.
     """
 
     def __init__(
@@ -88,17 +48,22 @@ class ImageSet(Dataset[Any]):
         full_scale: int,
         augment: Callable[[Tensor], Tensor] | None = None,
         transforms: Callable[[Tensor], Tensor] | None = None,
+        part: str | None = None,
     ) -> None:
         mean_, std_ = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
         self.factor = 1 / (full_scale * std_)
         self.offset = -mean_ / std_
         self.augment = augment
         self.transforms = transforms
-        self.part: str | None = None
+        self.part = part
 
     def stored(self, indices: Sequence[int]) -> Batch:
         """Return the images as stored, uint8 (batch, channels, height, width), and labels (batch,)."""
         raise NotImplementedError
+
+    def unfinished(self, indices: Sequence[int]) -> Batch:
+        """Return what goes to the device to be finished there, and labels (batch,)."""
+        return self.stored(indices)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -117,9 +82,9 @@ class ImageSet(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch | StoredBatch:
         """Return the batch of these positions; torch's loader calls it once a batch."""
-        images, labels = self.stored(indices)
         if self.part is not None:
-            return StoredBatch(images, labels, self.part)
+            return StoredBatch(*self.unfinished(indices), self.part)
+        images, labels = self.stored(indices)
         return self.finish(images), labels
 
     def __getitem__(self, index: int) -> Batch:
@@ -160,25 +125,25 @@ class TensorImages(ImageSet):
         # worker processes have no use for the copy on the device
         return {**self.__dict__, "_on_device": None}
 
-    @property
-    def is_resident(self) -> bool:
-        """Whether batches come as positions; transforms of single images are made before, on the CPU."""
-        return self.part is not None and self.transforms is None
-
     def stored(self, indices: Sequence[int]) -> Batch:
         """Return the images as stored, uint8 (batch, channels, height, width), and labels (batch,)."""
         where = torch.as_tensor(indices)
-        if self.is_resident:
-            return where, self.labels[where]
         images = self.images[where]
         if self.transforms is not None:
             size = (images.shape[2], images.shape[3])
             images = torch.stack([self._changed(image, size) for image in images])
         return images, self.labels[where]
 
+    def unfinished(self, indices: Sequence[int]) -> Batch:
+        """Return positions (batch,) and labels (batch,); transforms of single images are made before, on the CPU."""
+        if self.transforms is not None:
+            return self.stored(indices)
+        where = torch.as_tensor(indices)
+        return where, self.labels[where]
+
     def finish(self, images: Tensor) -> Tensor:
         """Return images, or those at the positions given, normalised and changed at random."""
-        if self.is_resident and images.ndim == 1:
+        if images.ndim == 1:
             if self._on_device is None or self._on_device.device != images.device:
                 self._on_device = self.images.to(images.device)
             images = self._on_device[images]

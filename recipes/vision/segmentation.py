@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError, did_you_mean, require
+from lightkit.errors import ConfigError, did_you_mean, require
+from recipes.classes import check_classes
 from recipes.plots import Curves
 from recipes.schedules import Schedule, adamw
 from recipes.vision import raw
@@ -87,13 +88,10 @@ class Segmenter(lk.LightModule):
 
     def setup(self, stage: str) -> None:
         """Compare the data's classes with the network's, and read pretrained weights."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = self.trainer.datamodule
         names = getattr(data, "class_names", None)
-        if names is not None and len(names) != self.num_classes:
-            raise DataError(
-                f"Segmenter(num_classes={self.num_classes}): the data has {len(names)} classes "
-                f"({', '.join(names[:10])}); set model.num_classes to {len(names)}"
-            )
+        if names is not None:
+            check_classes("Segmenter", self.num_classes, names)
         self.picture_input = getattr(data, "picture_input", self.picture_input)
         if self._weights_to_read is not None:
             copy_pretrained(self.net, "Segmenter", self.net_name, self._weights_to_read)

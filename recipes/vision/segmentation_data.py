@@ -11,23 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, require
-from recipes.vision.files import (
-    OnBadFile,
-    check_on_bad_file,
-    fit_square,
-    keep_usable,
-    open_picture,
-    to_tensor,
-)
-from recipes.vision.image_data import as_fetched, check_fraction
-from recipes.vision.images import part_of
+from recipes.splits import part_of
+from recipes.vision.files import OnBadFile, fit_square, keep_usable, open_picture, to_tensor
+from recipes.vision.picture_data import LoadedPictures, PictureData
 from recipes.vision.raw import PictureInput
-from recipes.vision.shapes import PARTS, SHAPES, Drawing, draw, numbers_of, write_segmentation
-from recipes.vision.transforms import build_transforms
+from recipes.vision.shapes import SHAPES, Drawing, draw, numbers_of, write_segmentation
 
 Batch = tuple[Tensor, Tensor]
 Pair = tuple[str, str]  # an image file and its mask
@@ -35,7 +26,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, as torch
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # without loss; a JPEG would invent classes
 
 
-class MaskedImages(Dataset[Batch]):
+class MaskedImages(LoadedPictures[Batch]):
     """Serve pictures and masks; `load` makes uint8 (3, size, size) and (size, size) of an item."""
 
     def __init__(
@@ -45,14 +36,8 @@ class MaskedImages(Dataset[Batch]):
         image_size: int,
         transforms: Callable[..., Any] | None,
     ) -> None:
-        self.items = items
-        self.load = load
+        super().__init__(items, load, transforms)
         self.image_size = image_size
-        self.transforms = transforms
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.items)
 
     def __getitem__(self, index: int) -> Batch:
         """Return one picture, normalised, and its mask, int64."""
@@ -76,7 +61,7 @@ class MaskedImages(Dataset[Batch]):
         return torch.stack(images), torch.stack(masks)
 
 
-class SegmentationData(lk.LightDataModule):
+class SegmentationData(PictureData):
     """Pictures and masks in two folders, or synthetic ones, each brought to a square of `image_size` pixels.
 
     Layouts, seen from `root`; a mask has the name of its picture, its pixels hold class numbers (a grey or
@@ -122,27 +107,18 @@ class SegmentationData(lk.LightDataModule):
         on_bad_file: OnBadFile = "error",
         split_seed: int = 42,
     ) -> None:
-        super().__init__()
-        owner = "SegmentationData"
-        check_fraction(owner, "val_fraction", val_fraction)
-        check_fraction(owner, "test_fraction", test_fraction)
-        check_on_bad_file(owner, on_bad_file)
-        if batch_size < 1:
-            raise ConfigError(f"{owner}(batch_size={batch_size}): expected at least 1")
+        fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+        super().__init__(
+            image_size, generated, fractions, batch_size, num_workers, transforms, on_bad_file, split_seed
+        )
         if root is not None and not class_names:
-            raise ConfigError(f"{owner}(root={root!r}): set class_names, the names of the masks' classes 0, 1, ...")
+            raise ConfigError(
+                f"SegmentationData(root={root!r}): set class_names, the names of the masks' classes 0, 1, ..."
+            )
         self.root = None if root is None else Path(root)
         self.class_names = list(class_names or ["background", *SHAPES])
-        self.image_size = image_size
         self.ignore_index = ignore_index
-        self.generated = dict(zip(PARTS, generated, strict=True))
         self.fractions = {"val": val_fraction, "test": test_fraction}
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.transforms = build_transforms(transforms, owner) if transforms else None
-        self.on_bad_file: OnBadFile = on_bad_file
-        self.split_seed = split_seed
-        self.sets: dict[str, MaskedImages] = {}
         # not to the loggers: class_names and ignore_index are the module's too
         self.save_hyperparameters(logger=False)
 
@@ -151,15 +127,8 @@ class SegmentationData(lk.LightDataModule):
         """How an image file becomes an input like those of this data."""
         return PictureInput(self.class_names, MEAN, STD, self.image_size, 3)
 
-    def setup(self, stage: str) -> None:
-        """List the pictures of the parts that the stage needs; they are read batch by batch."""
-        parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
-        for part in parts:
-            if part not in self.sets:
-                self.sets[part] = self._set(part)
-
-    def _set(self, part: str) -> MaskedImages:
-        transforms = self.transforms if part == "train" else None
+    def make_set(self, part: str, transforms: Callable[..., Any] | None) -> MaskedImages:
+        """Return the pictures and masks of a part."""
         if self.root is None:
             drawn = [draw(number, self.image_size) for number in numbers_of(part, self.generated[part])]
             return MaskedImages(drawn, _image_and_mask, self.image_size, transforms)
@@ -218,33 +187,6 @@ class SegmentationData(lk.LightDataModule):
         """Write drawings with masks of the classes asked for, and read those; for `lightkit check`."""
         write_segmentation(root, (8, 4, 4), size=self.image_size, classes=len(self.class_names))
         self.root = root
-
-    def _loader(self, part: str) -> DataLoader[Batch]:
-        return DataLoader(
-            self.sets[part],
-            batch_size=self.batch_size,
-            shuffle=part == "train",
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the training pictures, shuffled and changed at random."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation pictures, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the test pictures, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the test pictures, in order."""
-        return self._loader("test")
 
 
 def _image_and_mask(drawing: Drawing) -> Batch:

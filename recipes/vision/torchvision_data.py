@@ -10,8 +10,9 @@ from torch import Tensor
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean, require
-from recipes.vision.image_data import ImageData, check_fraction, check_labels
-from recipes.vision.images import TensorImages, stratified_split
+from recipes.splits import check_fraction, stratified_split
+from recipes.vision.image_data import ImageData, check_labels
+from recipes.vision.images import TensorImages
 
 # per set: mean and standard deviation of each channel of the training images, from 0 to 1
 _TORCHVISION_SETS: dict[str, tuple[list[float], list[float]]] = {
@@ -73,15 +74,13 @@ class TorchvisionData(ImageData):
     def setup(self, stage: str) -> None:
         """Read the images that the stage needs, and split off the validation images."""
         self.mean, self.std = _TORCHVISION_SETS[self.dataset]
-        scale: dict[str, Any] = {"mean": self.mean, "std": self.std, "full_scale": 255}
-        if stage in ("fit", "validate") and self.train_set is None:
+        if stage in ("fit", "validate") and "train" not in self.sets:
             images, labels = self._read(train=True)
             train, val = stratified_split(labels, self.val_fraction, self.split_seed)
-            self.train_set = TensorImages(images[train], labels[train], **scale, **self.changes)
-            self.val_set = TensorImages(images[val], labels[val], **scale)
-        elif stage in ("test", "predict") and self.test_set is None:
-            images, labels = self._read(train=False)
-            self.test_set = TensorImages(images, labels, **scale)
+            for part, where in (("train", train), ("val", val)):
+                self.sets[part] = TensorImages(images[where], labels[where], **self.treatment(part))
+        elif stage in ("test", "predict") and "test" not in self.sets:
+            self.sets["test"] = TensorImages(*self._read(train=False), **self.treatment("test"))
 
     def _read(self, *, train: bool, download: bool = False) -> tuple[Tensor, Tensor]:
         """Return images, uint8 (images, channels, height, width), and labels; sets names and shape."""

@@ -337,8 +337,8 @@ def test_a_checkpoint_alone_names_the_class_of_a_file(
     run.fit(model, datamodule=data)
     run.save_checkpoint(tmp_path / "tones.ckpt")
     fresh = AudioClassifier.load_from_checkpoint(tmp_path / "tones.ckpt")
-    assert data.test_set is not None and fresh.raw_input == "audio"
-    wave = data.test_set.sounds[0]
+    assert fresh.raw_input == "audio"
+    wave = data.sets["test"].sounds[0]
     soundfile.write(tmp_path / "a.wav", wave.numpy(), 8000, subtype="FLOAT")
     found = fresh.predict_raw(str(tmp_path / "a.wav"))
     expected = model.eval()(wave[None], torch.tensor([len(wave)])).softmax(dim=1)[0]

@@ -77,7 +77,7 @@ def test_a_folder_of_classes_without_parts_is_split_by_class(tmp_path: Path, sou
     data = AudioFolderData(root=str(tmp_path), sample_rate=8000, clip_seconds=0.1)
     data.setup("fit")
     data.setup("test")
-    sets = [s for s in (data.train_set, data.val_set, data.test_set) if s is not None]
+    sets = list(data.sets.values())
     assert [len(s) for s in sets] == [14, 2, 4]
     paths = [path for s in sets for path in s.sounds.paths]
     assert len(set(paths)) == 20
@@ -92,7 +92,7 @@ def test_a_folder_with_parts_keeps_them(tmp_path: Path, sound: Sound) -> None:
     data = AudioFolderData(root=str(tmp_path), sample_rate=8000)
     data.setup("fit")
     data.setup("test")
-    assert [len(s or []) for s in (data.train_set, data.val_set, data.test_set)] == [10, 4, 6]
+    assert [len(data.sets[part]) for part in ("train", "val", "test")] == [10, 4, 6]
 
 
 def test_names_give_labels_and_the_split(tmp_path: Path, sound: Sound) -> None:
@@ -101,9 +101,8 @@ def test_names_give_labels_and_the_split(tmp_path: Path, sound: Sound) -> None:
     data.setup("fit")
     data.setup("test")
     assert data.class_names == ["7", "10"]  # by value, not by letters
-    assert [len(s or []) for s in (data.train_set, data.val_set, data.test_set)] == [13, 5, 12]
-    assert data.test_set is not None
-    assert {Path(path).stem.rpartition("_")[2] for path in data.test_set.sounds.paths} == {"0", "1"}
+    assert [len(data.sets[part]) for part in ("train", "val", "test")] == [13, 5, 12]
+    assert {Path(path).stem.rpartition("_")[2] for path in data.sets["test"].sounds.paths} == {"0", "1"}
 
 
 def test_a_speaker_is_held_out_by_one_override(tmp_path: Path, sound: Sound) -> None:
@@ -111,11 +110,7 @@ def test_a_speaker_is_held_out_by_one_override(tmp_path: Path, sound: Sound) -> 
     data = NamedAudioData(root=str(tmp_path), test_where="speaker=ann", val_where="speaker=bob,cyril")
     data.setup("fit")
     data.setup("test")
-    speakers = [
-        {Path(path).stem.split("_")[1] for path in s.sounds.paths}
-        for s in (data.train_set, data.val_set, data.test_set)
-        if s is not None
-    ]
+    speakers = [{Path(path).stem.split("_")[1] for path in s.sounds.paths} for s in data.sets.values()]
     assert speakers == [{"cy"}, {"bob"}, {"ann"}]
 
 
@@ -126,7 +121,7 @@ def test_a_regular_expression_names_the_fields_too(tmp_path: Path, sound: Sound)
     pattern = r"day\d/(?P<label>\w+)-(?P<take>\d+)\.flac"
     data = NamedAudioData(root=str(tmp_path), pattern=pattern, test_where="take=0,3", val_fraction=0.5)
     data.setup("test")
-    assert data.class_names == ["no", "yes"] and data.test_set is not None and len(data.test_set) == 4
+    assert data.class_names == ["no", "yes"] and len(data.sets["test"]) == 4
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -152,7 +147,7 @@ def test_tones_depend_on_the_seed_alone_and_every_part_has_all_kinds() -> None:
     for data in (first, again, other):
         torch.rand(1)
         data.setup("fit")
-    assert [len(s or []) for s in (first.train_set, first.val_set, first.test_set)] == [112, 16, 32]
+    assert [len(first.sets[part]) for part in ("train", "val", "test")] == [112, 16, 32]
     one, two, three = (next(iter(data.test_dataloader())) for data in (first, again, other))
     assert torch.equal(one[0], two[0]) and not torch.equal(one[0], three[0])
     assert torch.bincount(one[2]).tolist() == [4] * len(KINDS)
@@ -181,7 +176,7 @@ def test_speech_commands_are_split_by_the_set_s_own_lists(tmp_path: Path, sound:
     data.setup("fit")
     data.setup("test")
     assert data.class_names == ["down", "no", "up"]
-    assert [len(s or []) for s in (data.train_set, data.val_set, data.test_set)] == [6, 3, 3]
+    assert [len(data.sets[part]) for part in ("train", "val", "test")] == [6, 3, 3]
     assert next(iter(data.test_dataloader()))[0].shape == (3, 16000)
 
 
@@ -249,12 +244,11 @@ def test_yesno_is_unpacked_from_the_archive_that_lies_there(tmp_path: Path, soun
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
-    assert [len(s or []) for s in (data.train_set, data.val_set, data.test_set)] == [6, 2, 2]
+    assert [len(data.sets[part]) for part in ("train", "val", "test")] == [6, 2, 2]
     waveforms, lengths, targets, counts = next(iter(data.val_dataloader()))
     assert waveforms.shape == (2, int(lengths.max())) and counts.tolist() == [4, 4]
     assert set(targets.flatten().tolist()) <= {1, 2}
-    assert data.val_set is not None
-    stem = Path(data.val_set.sounds.paths[0]).stem
+    stem = Path(data.sets["val"].sounds.paths[0]).stem
     assert targets[0].tolist() == [int(word) + 1 for word in stem.split("_")]
 
 
@@ -320,8 +314,8 @@ def test_bad_files_are_left_out_and_counted(cache: bool, tmp_path: Path, sound: 
         f"{UNREADABLE}; {tmp_path}/{part}/low/empty.wav: holds no samples"
         for part in ("train", "val")
     ]
-    assert [len(s or []) for s in (data.train_set, data.val_set)] == [20, 20]
-    assert torch.bincount(data.train_set.labels).tolist() == [10, 10]  # type: ignore[union-attr]
+    assert [len(data.sets[part]) for part in ("train", "val")] == [20, 20]
+    assert torch.bincount(data.sets["train"].labels).tolist() == [10, 10]
 
 
 @pytest.mark.parametrize("on_bad_file", ["error", "skip"])

@@ -89,10 +89,9 @@ def test_windows_hold_the_tokens_and_their_successors() -> None:
 def test_the_first_90_percent_train_and_the_rest_validates(text_file: Path) -> None:
     data = data_of(text_file)
     data.setup("fit")
-    assert data.train_set is not None and data.val_set is not None
     cut = int(len(TEXT) * 0.9)
-    assert data.text_tokenizer.decode(data.train_set.tokens.tolist()) == TEXT[:cut]
-    assert data.text_tokenizer.decode(data.val_set.tokens.tolist()) == TEXT[cut:]
+    assert data.text_tokenizer.decode(data.sets["train"].tokens.tolist()) == TEXT[:cut]
+    assert data.text_tokenizer.decode(data.sets["val"].tokens.tolist()) == TEXT[cut:]
     (tokens, _), *_ = data.val_dataloader()
     assert data.text_tokenizer.decode(tokens[0].tolist()) == TEXT[cut : cut + 16]
 
@@ -103,7 +102,7 @@ def test_random_windows_begin_anywhere_and_strided_ones_at_multiples(text_file: 
         data = data_of(text_file, windows=windows, stride=8)
         data.setup("fit")
         sampler = data.train_dataloader().sampler
-        step = data.train_set.stride  # type: ignore[union-attr]
+        step = data.sets["train"].stride
         begins[windows] = [i * step for i in sampler]
     tokens = int(len(TEXT) * 0.9)
     assert len(begins["random"]) == tokens // 16 and len({b % 8 for b in begins["random"]}) == 8

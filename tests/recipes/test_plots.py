@@ -67,8 +67,7 @@ def test_report_counts_every_test_image_and_keeps_the_worst_mistakes(make_traine
     assert report.counts is not None
     assert report.counts.sum() == 360
     assert report.counts.diagonal().sum() / 360 == pytest.approx(metrics["test_acc"])
-    assert data.test_set is not None
-    images, labels = data.test_set.__getitems__(range(360))
+    images, labels = data.sets["test"].__getitems__(range(360))
     with torch.no_grad():
         logits = model.eval()(images)
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")

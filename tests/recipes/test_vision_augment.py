@@ -112,18 +112,18 @@ def test_on_the_device_batches_are_what_they_are_from_the_loader() -> None:
 def test_transforms_change_each_image_by_itself_and_leave_validation_alone() -> None:
     data = DigitsData(transforms=["RandomHorizontalFlip", {"RandomRotation": {"degrees": 5}}])
     data.setup("fit")
-    assert isinstance(data.train_set, TensorImages) and isinstance(data.val_set, TensorImages)
-    assert data.val_set.transforms is None
+    assert isinstance(data.sets["train"], TensorImages) and isinstance(data.sets["val"], TensorImages)
+    assert data.sets["val"].transforms is None
     flipped = TensorImages(
-        data.train_set.images,
-        data.train_set.labels,
+        data.sets["train"].images,
+        data.sets["train"].labels,
         mean=[0.0],
         std=[1.0],
         full_scale=1,
         transforms=build_transforms(["RandomHorizontalFlip"], "Test"),
     )
     changed, _ = flipped.__getitems__(range(64))
-    images = data.train_set.images[:64].float()
+    images = data.sets["train"].images[:64].float()
     mirrored = [torch.equal(one, image.flip(-1)) for one, image in zip(changed, images, strict=True)]
     assert 10 < sum(mirrored) < 54
 

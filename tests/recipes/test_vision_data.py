@@ -10,9 +10,9 @@ import torch
 
 import lightkit as lk
 from lightkit.errors import DataError, MissingDataError
+from recipes.splits import stratified_split
 from recipes.vision.augment import RandomAffine
 from recipes.vision.data import DigitsData, ImageFolderData, TorchvisionData
-from recipes.vision.images import stratified_split
 
 Write = Callable[..., None]
 MakeTrainer = Callable[..., lk.Trainer]
@@ -31,7 +31,7 @@ def test_split_gives_each_class_its_share_and_depends_on_the_seed_alone() -> Non
 def test_digits_are_split_into_70_10_20_without_overlap() -> None:
     data = DigitsData()
     data.setup("fit")
-    sets = [data.train_set, data.val_set, data.test_set]
+    sets = list(data.sets.values())
     assert [len(s) for s in sets if s is not None] == [1257, 180, 360]
     from sklearn.datasets import load_digits
 
@@ -43,14 +43,13 @@ def test_digits_are_split_into_70_10_20_without_overlap() -> None:
 def test_batches_are_normalised_and_augmented_from_torchs_generator() -> None:
     data = DigitsData(augment=RandomAffine(rotate=10, shift=0.1))
     data.setup("fit")
-    assert data.train_set is not None and data.val_set is not None
-    plain, _ = data.val_set.__getitems__(range(180))
+    plain, _ = data.sets["val"].__getitems__(range(180))
     assert abs(float(plain.mean())) < 0.05 and abs(float(plain.std()) - 1) < 0.05
     torch.manual_seed(0)
-    first, labels = data.train_set.__getitems__([0, 1, 2])
-    again, _ = data.train_set.__getitems__([0, 1, 2])
+    first, labels = data.sets["train"].__getitems__([0, 1, 2])
+    again, _ = data.sets["train"].__getitems__([0, 1, 2])
     torch.manual_seed(0)
-    replayed, _ = data.train_set.__getitems__([0, 1, 2])
+    replayed, _ = data.sets["train"].__getitems__([0, 1, 2])
     assert first.shape == (3, 1, 8, 8) and labels.shape == (3,) and labels.dtype == torch.int64
     assert torch.equal(first, replayed) and not torch.equal(first, again)
 
@@ -78,9 +77,8 @@ def test_image_folder_splits_validation_off_where_it_has_none(tmp_path: Path, im
     image_folders(tmp_path, {"train": 10, "test": 2})
     data = ImageFolderData(root=str(tmp_path), image_size=16, val_fraction=0.2)
     data.setup("fit")
-    assert data.train_set is not None and data.val_set is not None
-    assert (len(data.train_set), len(data.val_set)) == (24, 6)
-    train, val = ({path for path, _ in s.files} for s in (data.train_set, data.val_set))  # type: ignore[attr-defined]
+    assert (len(data.sets["train"]), len(data.sets["val"])) == (24, 6)
+    train, val = ({path for path, _ in s.files} for s in (data.sets["train"], data.sets["val"]))
     assert not train & val
     images, labels = next(iter(data.val_dataloader()))
     assert images.shape == (6, 3, 16, 16) and sorted(labels.tolist()) == [0, 0, 1, 1, 2, 2]
@@ -92,7 +90,7 @@ def test_image_folder_with_validation_uses_it_and_cannot_test_without_test_image
     image_folders(tmp_path, {"train": 4, "val": 2})
     data = ImageFolderData(root=str(tmp_path), image_size=16, channels=1)
     data.setup("fit")
-    assert (len(data.train_set or []), len(data.val_set or [])) == (12, 6)
+    assert (len(data.sets["train"]), len(data.sets["val"])) == (12, 6)
     assert data.class_names == ["ant", "bee", "cat"] and data.image_shape == (1, 16, 16)
     with pytest.raises(DataError) as caught:
         data.setup("test")
@@ -171,7 +169,7 @@ def test_broken_images_are_skipped_and_counted_on_request(tmp_path: Path, image_
     assert [str(warning.message) for warning in caught] == [
         f"ImageFolderData(on_bad_file='skip'): skipped 4 of 15 files: {'; '.join(problems[:3])}; and 1 more"
     ]
-    assert data.train_set is not None and len(data.train_set) == 11
+    assert len(data.sets["train"]) == 11
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 11
 
 
@@ -275,7 +273,7 @@ def test_made_up_folders_have_the_model_s_classes(tmp_path: Path) -> None:
     for stage in ("fit", "test"):
         data.setup(stage)
     assert data.class_names == ["class0000", "class0001", "class0002"]
-    assert [len(s) for s in (data.train_set, data.val_set, data.test_set) if s is not None] == [12, 12, 12]
+    assert [len(data.sets[part]) for part in ("train", "val", "test")] == [12, 12, 12]
 
 
 def test_made_up_masks_and_boxes_have_the_classes_asked_for(tmp_path: Path) -> None:

@@ -107,11 +107,10 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_bit_for_bit_the_same(
 def test_pixels_run_from_black_to_white_whatever_the_normalisation() -> None:
     data = DigitsData()
     data.setup("fit")
-    assert data.train_set is not None
     pixels = PixelRange(1)
-    pixels.measure(data.train_set)
-    stored, _ = data.train_set.stored(range(5))
-    images, _ = data.train_set.__getitems__(range(5))
+    pixels.measure(data.sets["train"])
+    stored, _ = data.sets["train"].stored(range(5))
+    images, _ = data.sets["train"].__getitems__(range(5))
     torch.testing.assert_close(pixels.to_pixels(images), stored / 16)
 
 

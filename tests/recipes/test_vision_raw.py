@@ -43,7 +43,7 @@ def test_a_file_is_predicted_as_the_data_module_would_have_it(trained: tuple[Pat
     images, _ = next(iter(data.test_dataloader()))
     with torch.no_grad():
         expected = model(images).softmax(dim=1)[0]
-    ranked = model.predict_raw(data.test_set.files[0][0])  # type: ignore[union-attr, attr-defined]
+    ranked = model.predict_raw(data.sets["test"].files[0][0])
     assert [name for name, _ in ranked] == [["ant", "bee", "cat"][i] for i in expected.argsort(descending=True)]
     probabilities = dict(ranked)
     assert [probabilities[name] for name in ("ant", "bee", "cat")] == pytest.approx(expected.tolist(), abs=1e-6)
@@ -108,8 +108,7 @@ def test_the_fast_network_starts_with_whitened_patches(tmp_path: Path, cifar10_f
     data = TorchvisionData(name="CIFAR10", root=str(tmp_path), download=False, batch_size=10, on_device=True)
     data.setup("fit")
     model = FastClassifier(width=4)
-    assert data.train_set is not None
-    images = data.train_set.normalised(data.train_set.images)  # type: ignore[attr-defined]
+    images = data.sets["train"].normalised(data.sets["train"].images)
     model.net.whiten_from(images)  # type: ignore[operator]
     responses = torch.nn.functional.conv2d(images, model.net.whiten.weight)  # type: ignore[union-attr, arg-type]
     flat = responses.transpose(0, 1).flatten(1)
@@ -124,7 +123,7 @@ class LargeDigits(DigitsData):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.image_shape = (1, 16, 16)
-        for images in (self.train_set, self.val_set, self.test_set):
+        for images in self.sets.values():
             images.images = images.images.repeat_interleave(2, -1).repeat_interleave(2, -2)  # type: ignore[union-attr, attr-defined]
 
 

@@ -99,8 +99,8 @@ def test_a_picture_is_named_from_the_checkpoint_alone(
     assert sum(probability for _, probability in ranked) == pytest.approx(1)
     assert ranked[0][1] >= ranked[1][1]
     module.eval()
-    files = [Path(file).relative_to(pictures / "val") for file, _ in data.val_set.files]  # type: ignore[union-attr, attr-defined]
-    images, _ = data.val_set.__getitems__([files.index(path.relative_to(pictures / "val"))])  # type: ignore[union-attr, misc]
+    files = [Path(file).relative_to(pictures / "val") for file, _ in data.sets["val"].files]
+    images, _ = data.sets["val"].__getitems__([files.index(path.relative_to(pictures / "val"))])
     expected = module(images).softmax(1)[0]
     assert dict(ranked) == pytest.approx({"ant": expected[0].item(), "bee": expected[1].item()})
 
