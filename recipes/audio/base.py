@@ -10,25 +10,30 @@ import lightkit as lk
 from lightkit.errors import ConfigError, DataError
 from recipes.audio.augment import SpecAugment, WaveAugment
 from recipes.audio.clips import cut_or_pad
-from recipes.audio.features import FrontEnd
+from recipes.audio.features import Cmn, FrontEnd, Kind
 from recipes.audio.files import read_mono
 from recipes.schedules import Schedule, adamw
 
 
 class AudioModule(lk.LightModule):
-    """Base of the modules on sound.
+    """Base of the modules on sound: they take these arguments too, and pass them on.
 
     Args:
-        front_end: makes the features.
-        sample_rate: Hz that the front end was built for; must be the data's.
-        augment: random changes to the training waveforms, made after they were moved to the device.
-        masks: random changes to the training features.
+        features: "mel", "spectrogram", "mfcc", "waveform" or "mu_law"; see `FrontEnd`, also for the next five.
+        sample_rate: Hz; it must be the data's.
+        window_ms: length of the analysis window.
+        hop_ms: from one frame to the next.
+        bins: numbers a frame.
+        cmn: what is taken off every bin: "none", "utterance" or "sliding".
+        augment: random changes to the training waveforms, made after they were moved to the device; None for none.
+        masks: random changes to the training features; None for none.
         lr: peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay (Loshchilov, Hutter 2019).
         schedule: "one_cycle" rises to `lr` and falls to nearly 0 over the whole fit (Smith, Topin 2018);
             "constant" stays at `lr`.
 
     Attributes:
+        front_end: makes the features.
         names: the classes, or the tokens without CTC's blank, by number; of the data, or of the checkpoint.
         clip_seconds: length that a sound is brought to; None keeps it. Likewise.
     """
@@ -39,35 +44,42 @@ class AudioModule(lk.LightModule):
 
     def __init__(
         self,
-        front_end: FrontEnd,
-        sample_rate: int,
-        augment: WaveAugment | None,
-        masks: SpecAugment | None,
-        lr: float,
-        weight_decay: float,
-        schedule: Schedule,
+        features: Kind = "mel",
+        sample_rate: int = 16000,
+        window_ms: float = 32.0,
+        hop_ms: float = 16.0,
+        bins: int = 32,
+        cmn: Cmn = "utterance",
+        augment: WaveAugment | None = None,
+        masks: SpecAugment | None = None,
+        lr: float = 0.01,
+        weight_decay: float = 0.05,
+        schedule: Schedule = "one_cycle",
     ) -> None:
         super().__init__()
-        self.front_end = front_end
+        # with those of the subclass, whose __init__ is running
+        self.save_hyperparameters(ignore=["augment", "masks"])
+        self.front_end = FrontEnd(features, sample_rate, window_ms, hop_ms, bins, cmn)
         self.sample_rate = sample_rate
         self.augment = augment
         self.masks = masks
         self.lr = lr
         self.weight_decay = weight_decay
-        self.schedule = schedule
+        self.schedule: Schedule = schedule
         self.names: list[str] = []
         self.clip_seconds: float | None = None
 
     def take_from_data(self, names: list[str]) -> None:
         """Keep what `predict_raw` needs of the data; DataError where its sample rate is not the module's."""
         data = self.trainer.datamodule
-        if data.sample_rate != self.sample_rate:
+        sample_rate = getattr(data, "sample_rate", None)
+        if sample_rate != self.sample_rate:
             raise DataError(
-                f"{type(self).__name__}(sample_rate={self.sample_rate}): the data is at {data.sample_rate} Hz; "
-                f"set model.sample_rate to {data.sample_rate}"
+                f"{type(self).__name__}(sample_rate={self.sample_rate}): the data is at {sample_rate} Hz; "
+                f"set model.sample_rate to {sample_rate}"
             )
         self.names = list(names)
-        self.clip_seconds = data.clip_seconds
+        self.clip_seconds = getattr(data, "clip_seconds", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names and the clips' length into the checkpoint."""

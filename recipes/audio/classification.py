@@ -16,14 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError
-from recipes.audio.augment import SpecAugment, WaveAugment
-from recipes.audio.base import AudioModule, Schedule
+from lightkit.errors import ConfigError
+from recipes.audio.base import AudioModule
 from recipes.audio.clips import ClipBatch
-from recipes.audio.features import Cmn, FrontEnd, Kind
 from recipes.audio.networks import M5, FrameEncoder, SequenceClassifier, SpectrogramCNN
 from recipes.audio.report import SoundReport
-from recipes.classes import accuracy
+from recipes.classes import accuracy, check_classes
 from recipes.plots import Curves
 
 
@@ -33,21 +31,11 @@ class AudioClassifier(AudioModule):
     Args:
         net: "cnn" on spectral features, "m5" on "waveform" or "mu_law", "lstm" or "conformer" on spectral ones.
         num_classes: number of classes; it must be the data's.
-        features: "mel", "spectrogram", "mfcc", "waveform" or "mu_law"; see `FrontEnd`, also for the next five.
-        sample_rate: Hz; it must be the data's.
-        window_ms: length of the analysis window.
-        hop_ms: from one frame to the next.
-        bins: numbers a frame.
-        cmn: what is taken off every bin: "none", "utterance" or "sliding".
         width: channels of the first stage of "cnn" and "m5", numbers a frame in "lstm" and "conformer".
         layers: of "lstm" and "conformer".
         dropout: share of features that are dropped before the last layer, and between layers.
-        augment: random changes to the training waveforms; None for none.
-        masks: random changes to the training features; None for none.
-        lr: peak of the learning rate.
-        weight_decay: AdamW's decoupled weight decay.
-        schedule: "one_cycle" or "constant".
         label_smoothing: share of the target that is spread over all classes, in training only.
+        **sound: the arguments of `AudioModule`: `features`, `sample_rate`, ..., `augment`, `lr`, ...
 
     Raises:
         ConfigError: a network on features that it cannot read, a one-cycle schedule for a fit without an end.
@@ -58,56 +46,38 @@ class AudioClassifier(AudioModule):
         self,
         net: Literal["cnn", "m5", "lstm", "conformer"] = "cnn",
         num_classes: int = 10,
-        features: Kind = "mel",
-        sample_rate: int = 16000,
-        window_ms: float = 32.0,
-        hop_ms: float = 16.0,
-        bins: int = 32,
-        cmn: Cmn = "utterance",
         width: int = 16,
         layers: int = 2,
         dropout: float = 0.2,
-        augment: WaveAugment | None = None,
-        masks: SpecAugment | None = None,
-        lr: float = 0.01,
-        weight_decay: float = 0.05,
-        schedule: Schedule = "one_cycle",
         label_smoothing: float = 0.0,
+        **sound: Any,
     ) -> None:
-        front_end = FrontEnd(features, sample_rate, window_ms, hop_ms, bins, cmn)
-        super().__init__(front_end, sample_rate, augment, masks, lr, weight_decay, schedule)
-        self.save_hyperparameters(ignore=["augment", "masks"])
+        super().__init__(**sound)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
-        if (net == "m5") == front_end.is_spectral:
+        kind, bins = self.front_end.kind, self.front_end.bins
+        if (net == "m5") == self.front_end.is_spectral:
             expected = "'waveform' or 'mu_law'" if net == "m5" else "'mel', 'spectrogram' or 'mfcc'"
-            raise ConfigError(f"AudioClassifier(net={net!r}, features={features!r}): expected features {expected}")
+            raise ConfigError(f"AudioClassifier(net={net!r}, features={kind!r}): expected features {expected}")
         self.net: nn.Module
         if net == "cnn":
             self.net = SpectrogramCNN(num_classes, width, dropout)
         elif net == "m5":
-            self.net = M5(num_classes, front_end.bins, sample_rate, width, dropout)
+            self.net = M5(num_classes, bins, self.sample_rate, width, dropout)
         else:
-            encoder = FrameEncoder(net, front_end.bins, width, layers, dropout, stride=2)
+            encoder = FrameEncoder(net, bins, width, layers, dropout, stride=2)
             self.net = SequenceClassifier(encoder, num_classes, width, dropout)
 
     def setup(self, stage: str) -> None:
         """Compare the data's classes and sample rate with the network's, before the first batch."""
-        names: list[str] | None = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
-        if names is None:
-            return
-        if len(names) != self.num_classes:
-            raise DataError(
-                f"AudioClassifier(num_classes={self.num_classes}): the data has {len(names)} classes "
-                f"({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}); "
-                f"set model.num_classes to {len(names)}"
-            )
-        self.take_from_data(names)
+        names: list[str] | None = getattr(self.trainer.datamodule, "class_names", None)
+        if names is not None:
+            check_classes("AudioClassifier", self.num_classes, names)
+            self.take_from_data(names)
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the report on the test."""
-        charts = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_acc", "val_acc")}
-        return [Curves(charts), SoundReport(self.sample_rate)]
+        return [Curves(), SoundReport(self.sample_rate)]
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Map waveforms (batch, samples), of which `lengths` (batch,) are sound, to logits (batch, classes)."""

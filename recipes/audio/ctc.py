@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, require
-from recipes.audio.augment import SpecAugment, WaveAugment
-from recipes.audio.base import AudioModule, Schedule
+from recipes.audio.base import AudioModule
 from recipes.audio.clips import UtteranceBatch
-from recipes.audio.features import Cmn, FrontEnd, Kind
 from recipes.audio.networks import EncoderKind, FrameEncoder
 from recipes.plots import Curves
 
@@ -51,21 +49,14 @@ class CTCRecognizer(AudioModule):
     Args:
         encoder: "lstm" or "conformer".
         num_tokens: number of different words, without CTC's blank; it must be the data's.
-        features: "mel", "spectrogram" or "mfcc"; see `FrontEnd`, also for the next five.
         sample_rate: Hz; it must be the data's.
-        window_ms: length of the analysis window.
-        hop_ms: from one frame to the next.
-        bins: numbers a frame.
-        cmn: what is taken off every bin: "none", "utterance" or "sliding".
         width: numbers a frame inside the encoder.
         layers: of the encoder.
         stride: frames that become one before the encoder; the tokens of an utterance must be fewer.
         dropout: share of activations that are dropped between layers.
-        augment: random changes to the training waveforms; None for none.
-        masks: random changes to the training features; None for none.
         lr: peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay.
-        schedule: "one_cycle" or "constant".
+        **sound: the other arguments of `AudioModule`: `features`, `window_ms`, ..., `augment`, `masks`, `schedule`.
 
     Raises:
         ConfigError: features that are no frames, a one-cycle schedule for a fit without an end.
@@ -78,34 +69,27 @@ class CTCRecognizer(AudioModule):
         self,
         encoder: EncoderKind = "lstm",
         num_tokens: int = 2,
-        features: Kind = "mel",
         sample_rate: int = 8000,
-        window_ms: float = 32.0,
-        hop_ms: float = 16.0,
-        bins: int = 32,
-        cmn: Cmn = "utterance",
         width: int = 64,
         layers: int = 2,
         stride: int = 2,
         dropout: float = 0.1,
-        augment: WaveAugment | None = None,
-        masks: SpecAugment | None = None,
         lr: float = 0.003,
         weight_decay: float = 0.01,
-        schedule: Schedule = "one_cycle",
+        **sound: Any,
     ) -> None:
-        front_end = FrontEnd(features, sample_rate, window_ms, hop_ms, bins, cmn)
-        super().__init__(front_end, sample_rate, augment, masks, lr, weight_decay, schedule)
-        self.save_hyperparameters(ignore=["augment", "masks"])
-        if not front_end.is_spectral:
-            raise ConfigError(f"CTCRecognizer(features={features!r}): expected 'mel', 'spectrogram' or 'mfcc'")
+        super().__init__(sample_rate=sample_rate, lr=lr, weight_decay=weight_decay, **sound)
+        if not self.front_end.is_spectral:
+            raise ConfigError(
+                f"CTCRecognizer(features={self.front_end.kind!r}): expected 'mel', 'spectrogram' or 'mfcc'"
+            )
         self.num_tokens = num_tokens
-        self.encoder = FrameEncoder(encoder, front_end.bins, width, layers, dropout, stride)
+        self.encoder = FrameEncoder(encoder, self.front_end.bins, width, layers, dropout, stride)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, 1 + num_tokens))
 
     def setup(self, stage: str) -> None:
         """Compare the data's tokens and sample rate with the network's, before the first batch."""
-        tokens: Sequence[str] | None = getattr(getattr(self.trainer, "datamodule", None), "tokens", None)
+        tokens: Sequence[str] | None = getattr(self.trainer.datamodule, "tokens", None)
         if tokens is None:
             return
         if len(tokens) != self.num_tokens:

@@ -7,10 +7,14 @@ import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lightkit as lk
+from recipes.audio.base import AudioModule
+from recipes.audio.classification import AudioClassifier
+from recipes.audio.ctc import CTCRecognizer
 from recipes.datamodule import RecipeData
 from recipes.vision.autoencoder import Autoencoder
 from recipes.vision.data import TorchvisionData
@@ -46,6 +50,27 @@ def test_what_constructors_take_is_known_at_run_time() -> None:
         named = [p.name for p in inspect.signature(cls).parameters.values()]
         hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
         assert set(named) <= set(hints), cls
+
+
+@pytest.mark.parametrize(("build", "differs"), [
+    (AudioClassifier, {}),
+    (CTCRecognizer, {"sample_rate": 8000, "lr": 0.003, "weight_decay": 0.01}),
+])  # fmt: skip
+def test_the_modules_on_sound_take_and_keep_the_arguments_of_their_base(
+    build: Callable[..., AudioModule], differs: dict[str, Any]
+) -> None:
+    parameters = list(inspect.signature(AudioModule.__init__).parameters.values())[1:]
+    expected = {p.name: p.default for p in parameters if p.name not in ("augment", "masks")} | differs
+    assert len(expected) == 9
+    hparams = build(width=8).hparams
+    assert {name: hparams[name] for name in expected} == expected and "masks" not in hparams
+    given = {"features": "mfcc", "sample_rate": 11025, "window_ms": 40.0, "hop_ms": 20.0, "bins": 13, "cmn": "sliding"}
+    model = build(width=8, schedule="constant", **given)
+    assert (model.front_end.kind, model.front_end.cmn, model.front_end.bins) == ("mfcc", "sliding", 13)
+    assert (model.front_end.hop, model.sample_rate, model.schedule) == (220, 11025, "constant")
+    # flat, as every checkpoint has them
+    assert {**given, "schedule": "constant"}.items() <= model.hparams.items()
+    assert build(**model.hparams).hparams == model.hparams
 
 
 def test_a_second_fit_measures_the_same_pixels_of_images_on_the_device(
