@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,16 +11,21 @@ from torch import Tensor
 from lightkit.results import Results, Taken
 
 
-def to_host(values: list[Any]) -> list[float]:
+def to_host(values: Sequence[object]) -> list[float]:
     """Read numbers and one-element tensors as python floats, with one device read for all of them."""
     tensors = [v for v in values if isinstance(v, Tensor)]
     if not tensors:
-        return [float(v) for v in values]
+        return [_number(v) for v in values]
     device = tensors[0].device
     dtype = torch.float32 if device.type == "mps" else torch.float64
     same = [t.detach().reshape(()).to(device=device, dtype=dtype) for t in tensors]
     read = iter(torch.stack(same).tolist())
-    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
+    return [next(read) if isinstance(v, Tensor) else _number(v) for v in values]
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, (int, float))
+    return float(value)
 
 
 class MetricBoard:
@@ -59,6 +65,10 @@ class MetricBoard:
     def clear(self) -> None:
         """Forget everything shown so far; what somebody still holds stays as it is."""
         self.callback, self.logged, self.progress_bar, self.posted = {}, {}, {}, None
+
+    def note_logged(self, metrics: Mapping[str, float]) -> None:
+        """These went to the loggers."""
+        self.logged.update(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """What is shown now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 
 from lightkit.errors import ConfigError
@@ -15,7 +16,7 @@ _UNITS_S = {
 }  # fmt: skip
 
 
-def parse_duration(duration: str | timedelta | dict[str, float], who: str = "Timer(duration={!r})") -> timedelta:
+def parse_duration(duration: str | timedelta | Mapping[str, float], who: str = "Timer(duration={!r})") -> timedelta:
     """Return a duration given as "DD:HH:MM:SS", "10min", "1.5 h", a timedelta, or `dict(days=1, hours=2)`.
 
     Raises:
@@ -25,7 +26,7 @@ def parse_duration(duration: str | timedelta | dict[str, float], who: str = "Tim
         return duration
     problem = "expected 'DD:HH:MM:SS', a number with a unit ('10min', '1.5h'), a timedelta or a dict for one."
     try:
-        if isinstance(duration, dict):
+        if isinstance(duration, Mapping):
             return timedelta(**duration)
         if match := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", duration.strip()):
             days, hours, minutes, seconds = map(int, match.groups())

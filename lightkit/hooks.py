@@ -12,9 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
-from lightkit.errors import HookError
+from lightkit.contracts import HookFn
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def document(cls: type) -> None:
             own.__doc__ = f"{hook.doc[0].upper()}{hook.doc[1:]}."
 
 
-def overrides(obj: Any, base: type, name: str) -> bool:
+def overrides(obj: object, base: type, name: str) -> bool:
     """Whether `obj` has its own `name`, from a subclass of `base` or set on the object itself."""
     if name in getattr(obj, "__dict__", ()):
         return True
@@ -176,38 +175,26 @@ def overrides(obj: Any, base: type, name: str) -> bool:
     return mine is not None and mine is not getattr(base, name, None)
 
 
-def take_aliases(model: Any, base: type) -> None:
-    """Let the earlier names of the test hooks be the hooks; defining both is an error."""
-    for alias, name in LEGACY_ALIASES.items():
-        if not callable(getattr(model, alias, None)):
-            continue
-        if overrides(model, base, name):
-            if model.__dict__.get(name) == getattr(model, alias):
-                continue
-            raise HookError(f"{type(model).__name__} defines {alias} and {name}; they are the same hook, keep one")
-        model.__dict__[name] = getattr(model, alias)
-
-
-def accepts_positional(fn: Callable[..., Any], count: int) -> bool:
+def accepts_positional(fn: Callable[..., object], count: int) -> bool:
     """Whether `fn` can be called with `count` positional arguments (a bound method without its self)."""
     own = getattr(fn, "__func__", None)
     return _positional(fn) >= count if own is None else _positional(own) - 1 >= count
 
 
-def parameter_names(fn: Callable[..., Any]) -> frozenset[str]:
+def parameter_names(fn: Callable[..., object]) -> frozenset[str]:
     """The names of the arguments of `fn`."""
     return _names(getattr(fn, "__func__", fn))
 
 
 @lru_cache(maxsize=1024)
-def _names(fn: Callable[..., Any]) -> frozenset[str]:
+def _names(fn: Callable[..., object]) -> frozenset[str]:
     import inspect
 
     return frozenset(inspect.signature(fn).parameters)
 
 
 @lru_cache(maxsize=1024)  # asked anew for every epoch and validation, and an inspection costs 50 microseconds
-def _positional(fn: Callable[..., Any]) -> float:
+def _positional(fn: Callable[..., object]) -> float:
     import inspect
 
     try:
@@ -226,16 +213,20 @@ class Dispatcher:
     has changed.
 
     `bases` are the classes whose own do-nothing hooks do not count: those of the data module, the callbacks
-    and the module; last, the class of the callbacks that save checkpoints.
+    and the module; last, the class of the callbacks that save checkpoints. `timed` gives back a hook as a section of a
+    profiler's.
     """
 
-    def __init__(self, trainer: Any, module: Any, datamodule: Any, callbacks: Iterable[Any], bases: tuple[type, ...]):
-        self.trainer, self.module, self.datamodule = trainer, module, datamodule
+    def __init__(
+        self, trainer: object, module: object, datamodule: object, callbacks: Iterable[object], bases: tuple[type, ...],
+        timed: Callable[[str, HookFn], HookFn] | None = None,
+    ):  # fmt: skip
+        self.trainer, self.module, self.datamodule, self.timed = trainer, module, datamodule, timed
         self.callbacks = list(callbacks)
         self.datamodule_base, self.callback_base, self.module_base, self.checkpoint_base = bases
         self.owners = [owner for owner in (module, datamodule, *self.callbacks) if owner is not None]
         self.sizes: list[int] = []  # of the owners' attributes, when the hooks were looked for
-        self.bound: dict[tuple[str, str], list[Callable[..., Any]]] = {}
+        self.bound: dict[tuple[str, str], list[HookFn]] = {}
 
     def refresh(self) -> None:
         """Look for the hooks anew where an owner has got or lost attributes, which may be hooks."""
@@ -244,21 +235,11 @@ class Dispatcher:
             self.sizes = sizes
             self.bound.clear()
 
-    def of_callbacks(self, name: str, keep: Callable[[Any], bool] = lambda callback: True) -> list[Callable[..., Any]]:
-        """The callbacks' own `name`, those that `keep` keeps, with trainer and module filled in."""
-        found = [c for c in self.callbacks if keep(c) and overrides(c, self.callback_base, name)]
-        return [partial(getattr(c, name), self.trainer, self.module) for c in found]
+    def _of(self, owner: object, base: type, name: str) -> list[HookFn]:
+        """The owner's own `name`, in a list of one or none."""
+        return [getattr(owner, name)] if owner is not None and overrides(owner, base, name) else []
 
-    def of_module(self, name: str) -> list[Callable[..., Any]]:
-        """The module's own `name`, in a list of one or none."""
-        return [getattr(self.module, name)] if overrides(self.module, self.module_base, name) else []
-
-    def of_datamodule(self, name: str) -> list[Callable[..., Any]]:
-        """The data module's own `name`, in a list of one or none."""
-        data = self.datamodule
-        return [getattr(data, name)] if data is not None and overrides(data, self.datamodule_base, name) else []
-
-    def bind(self, name: str, owners: str = "CM") -> list[Callable[..., Any]]:
+    def bind(self, name: str, owners: str = "CM") -> list[HookFn]:
         """Everyone's own `name` in the order of `owners`.
 
         D data module, M module, C callbacks without those that save checkpoints, S those that save, W callbacks that
@@ -271,25 +252,22 @@ class Dispatcher:
                 self.bound[name, owners] = found
         return found
 
-    def _find(self, name: str, owners: str) -> list[Callable[..., Any]]:
-        found: list[Callable[..., Any]] = []
-        for owner in owners:
-            if owner == "M":
-                found += self.of_module(name)
-            elif owner == "D":
-                found += self.of_datamodule(name)
+    def _find(self, name: str, owners: str) -> list[HookFn]:
+        found: list[HookFn] = []
+        for kind in owners:
+            if kind == "M":
+                found += self._of(self.module, self.module_base, name)
+            elif kind == "D":
+                found += self._of(self.datamodule, self.datamodule_base, name)
             else:
-                found += self.of_callbacks(name, keep=getattr(self, f"_is_{owner}"))
-        return found
+                for callback in self.callbacks:
+                    if self._is(kind, callback):
+                        hooks = self._of(callback, self.callback_base, name)
+                        found += [partial(hook, self.trainer, self.module) for hook in hooks]
+        return found if self.timed is None else [self.timed(name, hook) for hook in found]
 
-    def _is_S(self, callback: Any) -> bool:
-        return isinstance(callback, self.checkpoint_base)
-
-    def _is_C(self, callback: Any) -> bool:
-        return not self._is_S(callback)
-
-    def _is_W(self, callback: Any) -> bool:
-        return not self._is_S(callback) and getattr(callback, "monitor", None) is not None
-
-    def _is_N(self, callback: Any) -> bool:
-        return not self._is_S(callback) and not self._is_W(callback)
+    def _is(self, kind: str, callback: object) -> bool:
+        if isinstance(callback, self.checkpoint_base):
+            return kind == "S"
+        watches = getattr(callback, "monitor", None) is not None
+        return kind == "C" or kind == ("W" if watches else "N")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit import hparams as hyper
 from lightkit.errors import CheckpointError, ConfigError, HookError
 from lightkit.module_hooks import HookedModule
+
+if TYPE_CHECKING:
+    from lightkit.loggers.base import Logger
+    from lightkit.loops.steps.manual import ManualOptimization
+    from lightkit.results import Options, Results
+    from lightkit.trainer import Trainer
 
 T = TypeVar("T", bound="LightModule")
 
@@ -29,14 +38,28 @@ class LightModule(HookedModule):
     automatic_optimization: bool = True
     strict_loading: bool = True
     example_input_array: Any = None
-    _trainer: Any
-    _results: Any
+    _trainer: Trainer | None
+    _results: Results | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._hyperparameters = hyper.Hyperparameters()
         # plain attributes, set past nn.Module.__setattr__: that costs microseconds and would register modules
         self.__dict__.update(_trainer=None, _results=None)
+
+    def _attach(self, trainer: Trainer) -> None:
+        """This trainer runs the module from now on."""
+        self.__dict__["_trainer"] = trainer
+
+    def _collect_into(self, results: Results | None) -> Results | None:
+        """Let `self.log` collect into these results; -> those before."""
+        before = self._results
+        self.__dict__["_results"] = results
+        return before
+
+    def _take_hook(self, name: str, hook: Any) -> None:
+        """Let something be the hook of that name, on this module alone."""
+        self.__dict__[name] = hook
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle of the module is the module alone, not the run that it is in
@@ -45,7 +68,7 @@ class LightModule(HookedModule):
     # ---------------------------------------------------------------- the run that the module is in
 
     @property
-    def trainer(self) -> Any:
+    def trainer(self) -> Trainer:
         """The Trainer that runs this module; RuntimeError where none does."""
         if self._trainer is None:
             raise HookError(
@@ -54,16 +77,16 @@ class LightModule(HookedModule):
         return self._trainer
 
     @trainer.setter
-    def trainer(self, trainer: Any) -> None:
-        self.__dict__["_trainer"] = trainer
+    def trainer(self, trainer: Trainer) -> None:
+        self._attach(trainer)
 
     @property
-    def logger(self) -> Any:
+    def logger(self) -> Logger | None:
         """The first logger of the trainer, or None."""
         return self._trainer.logger if self._trainer is not None else None
 
     @property
-    def loggers(self) -> list[Any]:
+    def loggers(self) -> list[Logger]:
         """All loggers of the trainer."""
         return self._trainer.loggers if self._trainer is not None else []
 
@@ -107,17 +130,23 @@ class LightModule(HookedModule):
         """Whether the parameters are on a CUDA device."""
         return self.device.type == "cuda"
 
-    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+    @property
+    def _manual(self) -> ManualOptimization | None:
+        """What this module optimizes with by itself; None with automatic optimization, and before a fit."""
+        return None if self._trainer is None else self._trainer._manual
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Optimizer | list[Optimizer]:
         """The optimizer, or the list of them where there are several.
 
         With manual optimization their `step` counts `global_step`, minds the precision and calls
         `on_before_optimizer_step`; use_pl_optimizer=False gives the bare ones.
         """
-        manual = self.trainer.fit_loop.manual
-        found = self.trainer.optimizers if manual is None or not use_pl_optimizer else manual.optimizers
+        found, manual = self.trainer.optimizers, self._manual
+        if manual is not None and use_pl_optimizer:
+            found = manual.optimizers
         return found[0] if len(found) == 1 else found
 
-    def lr_schedulers(self) -> Any:
+    def lr_schedulers(self) -> LRScheduler | list[LRScheduler] | None:
         """The scheduler, the list of them where there are several, or None."""
         found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return (found[0] if len(found) == 1 else found) if found else None
@@ -140,7 +169,7 @@ class LightModule(HookedModule):
 
         Further arguments are `Tensor.backward`'s.
         """
-        manual = self.trainer.fit_loop.manual
+        manual = self._manual
         if manual is None:
             raise ConfigError(
                 f"{type(self).__name__}.manual_backward: automatic optimization calls backward itself; set "
@@ -148,7 +177,7 @@ class LightModule(HookedModule):
             )
         manual.backward(loss, *args, **kwargs)
 
-    def toggle_optimizer(self, optimizer: Any) -> None:
+    def toggle_optimizer(self, optimizer: Optimizer) -> None:
         """Let only this optimizer's parameters get gradients, until `untoggle_optimizer`."""
         before: dict[Tensor, bool] = {}
         for other in self.trainer.optimizers:
@@ -160,7 +189,7 @@ class LightModule(HookedModule):
             parameter.requires_grad = before[parameter]
         self.__dict__["_param_requires_grad_state"] = before
 
-    def untoggle_optimizer(self, optimizer: Any) -> None:
+    def untoggle_optimizer(self, optimizer: Optimizer) -> None:
         """Let the other optimizers' parameters get gradients again, those that did before."""
         before = self.__dict__.pop("_param_requires_grad_state", {})
         own = set(_parameters_of(optimizer))
@@ -169,7 +198,7 @@ class LightModule(HookedModule):
                 parameter.requires_grad = requires_grad
 
     @contextmanager
-    def toggled_optimizer(self, optimizer: Any) -> Iterator[None]:
+    def toggled_optimizer(self, optimizer: Optimizer) -> Iterator[None]:
         """Inside, only this optimizer's parameters get gradients."""
         self.toggle_optimizer(optimizer)
         try:
@@ -181,9 +210,8 @@ class LightModule(HookedModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
-        manual = self._trainer.fit_loop.manual if self._trainer is not None else None
-        if manual is not None:
-            manual.unscale(optimizer)
+        if self._manual is not None:
+            self._manual.unscale(optimizer)
         super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---------------------------------------------------------------- logging
@@ -233,7 +261,7 @@ class LightModule(HookedModule):
                 f"self.log({name!r}, ...): not possible here; log in a hook between on_train_start and on_train_end "
                 "or in an evaluation hook"
             )
-        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
+        options: Options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         results.log(name, value, options, batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
@@ -245,10 +273,12 @@ class LightModule(HookedModule):
 
     # ---------------------------------------------------------------- hyperparameters and checkpoints
 
-    def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: Any = None, logger: bool = True) -> None:
+    def save_hyperparameters(
+        self, *args: object, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:  # fmt: skip
         """Keep the constructor's arguments in `hparams` and in every checkpoint; call it in `__init__`."""
-        frame = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
-        self._hyperparameters = hyper.collect(self, args, ignore, frame, logger)
+        self._hyperparameters = hyper.collect(self, args, ignore, frame or sys._getframe(1), logger)
 
     @property
     def hparams(self) -> hyper.AttributeDict:
@@ -315,5 +345,5 @@ class LightModule(HookedModule):
         self.train()
 
 
-def _parameters_of(optimizer: Any) -> list[Tensor]:
+def _parameters_of(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -248,7 +248,13 @@ def step_schedulers(
             step(config.scheduler, metric)
 
 
-class SteppedOptimizer:
+if TYPE_CHECKING:
+    _Delegating = Optimizer  # for type checkers: whatever is not defined below is the optimizer's own
+else:
+    _Delegating = object
+
+
+class SteppedOptimizer(_Delegating):
     """The optimizer that an overridden `optimizer_step` gets: its `step` also scales, clips and calls the hooks.
 
     Everything else is the optimizer's own.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, SupportsFloat, SupportsIndex, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightkit.errors import ConfigError, did_you_mean
+
+Options = tuple[bool, bool | None, bool | None, bool | None, object, bool]
+"""(prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx) of `LightModule.log`"""
 
 WINDOW = 128  # values kept one by one before they are added up: one reduction in 128 steps, memory stays flat
 REDUCTIONS = ("mean", "sum", "min", "max")
@@ -17,12 +21,32 @@ REDUCTIONS = ("mean", "sum", "min", "max")
 STEP_HOOKS = frozenset(
     ("training_step", "on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward")
     + ("on_after_backward", "on_before_optimizer_step", "optimizer_step", "configure_gradient_clipping", "backward")
-    + ("lr_scheduler_step", "training_step_end", "optimizer_zero_grad")
+    + ("lr_scheduler_step", "optimizer_zero_grad")
 )
 # hooks in which a value would be lost, and what to do instead
 NO_LOGGING = {f"on_{name}_end": f"log in on_{name}_epoch_end" for name in ("train", "validation", "test")}
 for _hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
     NO_LOGGING[_hook] = "log in the step"
+
+
+class Metric(Protocol):
+    """What lightkit asks of a torchmetrics Metric."""
+
+    metric_state: dict[str, Tensor | list[Tensor]]
+    _forward_cache: object
+    _computed: object
+    _update_count: int
+
+    def compute(self) -> object:
+        """The value of everything it has seen."""
+
+    def reset(self) -> None:
+        """Forget it."""
+
+
+Key = tuple[str, int | None]  # a name, and the evaluation loader that it belongs to
+State = dict[str, Any]  # of a slot, of a metric, by its attributes
+ResultsState = dict[str, list[list[Any]]]  # by hook: name, loader, state of the slot, place of the metric in the module
 
 
 class Slot:
@@ -32,35 +56,49 @@ class Slot:
     exact to the last bit that matters); numbers stay on the host. Nothing is read from the device before `final`.
     """
 
-    def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduce: str, suffixed: bool):
+    def __init__(self, name: str, options: Options, on_step: bool, on_epoch: bool, reduce: str, suffixed: bool):
         self.name, self.options, self.reduce, self.has_suffix = name, options, reduce, suffixed
         self.on_step, self.on_epoch = on_step, on_epoch
         self.prog_bar: bool = options[0]
         self.logger: bool = options[1] is not False
-        self.metric: Any = None
+        self.metric: Metric | None = None
         self.rows: list[Tensor] = []
         self.buffer: Tensor | None = None
+        self.latest: object = None
         self.clear()
 
-    def suits(self, value: Any, options: tuple[Any, ...]) -> bool:
+    def suits(self, value: object, options: Options) -> bool:
         """Whether a later validation logs the name as the one did for which the slot was made."""
         return self.options == options and _is_metric(value) == (self.metric is not None)
+
+    def takes_metric(self, value: object) -> bool:
+        """Take a torchmetrics object in the place of the last one; False: it is none."""
+        if not _is_metric(value):
+            return False
+        self.metric = value
+        return True
+
+    def see_metric(self) -> None:
+        """The metric was logged: its newest value is that of the batch it saw last."""
+        assert self.metric is not None
+        self.used = True
+        self.latest = self.metric._forward_cache
 
     def clear(self) -> None:
         """Forget all values; the name and its options stay."""
         self.used = False
-        self.latest: Any = None
+        self.latest = None
         self.count = 0  # rows of the buffer in use
         self.weights: list[float] = []
-        self.total: Any = None  # reduction of everything that left the buffer: Tensor, or a number
+        self.total: Tensor | None = None  # reduction of everything that left the buffer
         self.host_total: float | None = None
         self.weight = 0.0
-        self.frozen: Any = None  # the metric's value when its loader was done
+        self.frozen: object = None  # the metric's value when its loader was done
         self.loaders: set[int | None] = set()  # with add_dataloader_idx=False: those that logged it
         if self.metric is not None:
             self.metric.reset()
 
-    def update(self, value: Any, weight: float) -> None:
+    def update(self, value: Tensor | float, weight: float) -> None:
         """Take one value, a number or a tensor with one element."""
         self.used = True
         if isinstance(value, Tensor):
@@ -98,7 +136,7 @@ class Slot:
             pick = max if self.reduce == "max" else min
             self.host_total = value if total is None else pick(total, value)
 
-    def _reduced(self) -> tuple[Any, float]:
+    def _reduced(self) -> tuple[Tensor | None, float]:
         """The reduction of everything so far, on the device, and its weight; changes nothing."""
         total, weight = self.total, self.weight
         if self.count and self.buffer is not None:
@@ -112,7 +150,7 @@ class Slot:
             total = part if total is None else self._combine(total, part)
         return total, weight
 
-    def _combine(self, a: Any, b: Any) -> Any:
+    def _combine(self, a: Tensor, b: Tensor | float) -> Tensor:
         if self.reduce in ("mean", "sum"):
             return a + b
         return (torch.minimum if self.reduce == "min" else torch.maximum)(torch.as_tensor(a), torch.as_tensor(b))
@@ -122,18 +160,22 @@ class Slot:
             self.total, self.weight = self._reduced()
         self.count, self.weights = 0, []
 
-    def final(self) -> Any:
+    def final(self) -> object:
         """The value of the epoch: a tensor on its device or a number."""
         if self.metric is not None:
             return self.metric.compute() if self.frozen is None else self.frozen
-        total, weight = self._reduced()
+        reduced, weight = self._reduced()
+        total: Tensor | float | None = reduced
         if self.host_total is not None:
-            total = self.host_total if total is None else self._combine(total, self.host_total)
-        return total / weight if self.reduce == "mean" else total
+            total = self.host_total if reduced is None else self._combine(reduced, self.host_total)
+        return total / weight if self.reduce == "mean" and total is not None else total
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Everything, so that a run resumed in the middle of the epoch has the same mean to the last bit."""
-        latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
+        latest = self.latest
+        if isinstance(latest, Tensor):
+            latest = latest.clone()
+        assert latest is None or isinstance(latest, (Tensor, int, float))
         rows = None if self.buffer is None else self.buffer[: self.count].clone()
         return {
             "options": list(self.options), "used": self.used, "latest": latest, "rows": rows,
@@ -141,7 +183,7 @@ class Slot:
             "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce, "has_suffix": self.has_suffix,
         }  # fmt: skip
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: State, device: torch.device) -> None:
         """Take back what `state_dict` gave."""
         self.used, self.weights = state["used"], list(state["weights"])
         self.host_total, self.weight = state["host_total"], state["weight"]
@@ -163,7 +205,7 @@ class Entry(NamedTuple):
     forked: str
     slot: Slot
     loader_idx: int | None
-    value: Any
+    value: object
 
     def concerns(self, loader_idx: int) -> bool:
         """Whether the value is one of this loader's, or of all."""
@@ -179,14 +221,14 @@ Taken = list[tuple[Entry, float]]
 class Results:
     """The values logged in one loop's run, by hook and name."""
 
-    def __init__(self, size_of: Callable[[Any], int], is_training: bool):
-        self.size_of, self.is_training = size_of, is_training
-        self.slots: dict[str, dict[tuple[str, int | None], Slot]] = {}
+    def __init__(self, size_of: Callable[[object], int], is_training: bool, has_several_loaders: bool = False):
+        self.size_of, self.is_training, self.has_several_loaders = size_of, is_training, has_several_loaders
+        self.slots: dict[str, dict[Key, Slot]] = {}
         self.hook = ""
-        self.current: dict[tuple[str, int | None], Slot] = {}
-        self.batch: Any = None
+        self.current: dict[Key, Slot] = {}
+        # set by the loops: what `self.log` belongs to
+        self.batch: object = None
         self.dataloader_idx: int | None = None  # None where no evaluation batch is running
-        self.has_several_loaders = False
         self.has_step_values = False
         self.read: dict[bool, Taken] = {}  # what was read last, of the step and of the epoch, and is still true
 
@@ -196,7 +238,7 @@ class Results:
         current = self.slots.get(hook)
         self.current = self.slots.setdefault(hook, {}) if current is None else current
 
-    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
+    def log(self, name: str, value: object, options: Options, batch_size: int | None) -> None:
         """Take one value; see LightModule.log."""
         if self.read:
             self.read.clear()
@@ -212,9 +254,9 @@ class Results:
         if not options[5]:
             slot.loaders.add(self.dataloader_idx)
         if slot.metric is not None:
-            if value is not slot.metric and (slot.used or not _is_metric(value)):
+            if value is not slot.metric and (slot.used or not slot.takes_metric(value)):
                 raise ConfigError(f"self.log({name!r}, ...) in {self.hook}: another Metric has this name; rename one")
-            slot.metric, slot.used, slot.latest = value, True, value._forward_cache
+            slot.see_metric()
             return
         if isinstance(value, Tensor):
             if value.numel() != 1:
@@ -228,17 +270,17 @@ class Results:
             weight = batch_size
         slot.update(value, weight)
 
-    def _as_number(self, name: str, value: Any) -> float:
-        try:
-            return float(value)  # numpy scalars and the like
-        except (TypeError, ValueError):
-            hint = "; use self.log_dict for several" if isinstance(value, dict) else ""
-            raise ConfigError(
-                f"self.log({name!r}, ...): expected a number, a tensor with one element or a torchmetrics Metric, "
-                f"got {type(value).__name__}{hint}"
-            ) from None
+    def _as_number(self, name: str, value: object) -> float:
+        if isinstance(value, (str, SupportsFloat, SupportsIndex)):  # numpy scalars and the like
+            with suppress(TypeError, ValueError):
+                return float(value)
+        hint = "; use self.log_dict for several" if isinstance(value, dict) else ""
+        raise ConfigError(
+            f"self.log({name!r}, ...): expected a number, a tensor with one element or a torchmetrics Metric, "
+            f"got {type(value).__name__}{hint}"
+        )
 
-    def _new_slot(self, name: str, value: Any, options: tuple[Any, ...], index: int | None) -> Slot:
+    def _new_slot(self, name: str, value: object, options: Options, index: int | None) -> Slot:
         _, _, on_step, on_epoch, reduce_fx, _ = options
         if not isinstance(name, str) or not name:
             raise ConfigError(f"self.log({name!r}, ...): the name must be a string")
@@ -297,7 +339,7 @@ class Results:
             for slot in slots.values():
                 slot.clear()
 
-    def state_dict(self, module: Any) -> dict[str, Any]:
+    def state_dict(self, module: nn.Module) -> ResultsState:
         """Plain state; a logged torchmetrics object is named by its place in the module."""
         places = {id(part): name for name, part in module.named_modules()}
         return {
@@ -308,20 +350,20 @@ class Results:
             for hook, slots in self.slots.items()
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device, module: Any) -> None:
+    def load_state_dict(self, state: ResultsState, device: torch.device, module: nn.Module) -> None:
         """Take back what `state_dict` gave."""
         parts = dict(module.named_modules())
         for hook, entries in state.items():
             slots = self.slots.setdefault(hook, {})
             for name, index, saved, place in entries:
-                options = tuple(saved["options"])
+                options: Options = tuple(saved["options"])
                 slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])
                 slot.load_state_dict(saved, device)
                 slot.metric = parts.get(place) if place is not None else None
                 slots[name, index] = slot
 
 
-def metric_states(module: Any) -> dict[str, Any]:
+def metric_states(module: nn.Module) -> dict[str, State]:
     """The running state of every torchmetrics object in the module; their own state_dict leaves it out."""
     return {
         name: {"state": dict(part.metric_state), "updates": part._update_count}
@@ -330,7 +372,7 @@ def metric_states(module: Any) -> dict[str, Any]:
     }
 
 
-def restore_metric_states(module: Any, states: dict[str, Any], device: torch.device) -> None:
+def restore_metric_states(module: nn.Module, states: Mapping[str, State], device: torch.device) -> None:
     """Take back what `metric_states` gave."""
     parts = dict(module.named_modules())
     for name, saved in states.items():
@@ -343,7 +385,7 @@ def restore_metric_states(module: Any, states: dict[str, Any], device: torch.dev
         metric._update_count, metric._computed = saved["updates"], None
 
 
-def _check_single(slot: Slot, value: Any) -> None:
+def _check_single(slot: Slot, value: object) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1:
         what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ConfigError(
@@ -352,11 +394,11 @@ def _check_single(slot: Slot, value: Any) -> None:
         )
 
 
-def _is_metric(value: Any) -> bool:
+def _is_metric(value: object) -> TypeGuard[Metric]:
     # torchmetrics is not imported for this: a Metric is told by what it can do
     return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
 
 
-def _options(options: tuple[Any, ...]) -> str:
+def _options(options: Options) -> str:
     names = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
     return ", ".join(f"{n}={v!r}" for n, v in zip(names, options, strict=True))

@@ -1,49 +1,61 @@
-"""Trainer: checks its arguments, assembles the parts, and starts fit, validate, test and predict. No loop is here."""
+"""Trainer: its settings, the parts that they ask for, and the runs that it opens. No loop is here."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from lightkit import arguments as arg
-from lightkit import profilers, rundir
-from lightkit.board import MetricBoard
-from lightkit.callbacks import ModelCheckpoint, ModelSummary, Timer
 from lightkit.callbacks.base import Callback, Checkpoint
-from lightkit.callbacks.default_bar import default_progress_bar
-from lightkit.callbacks.early_stopping import EarlyStopping
-from lightkit.callbacks.progress import ProgressBar
-from lightkit.checkpoint.async_write import AsyncWriter
 from lightkit.checkpoint.writer import Writer
+from lightkit.contracts import Fn, Stage, TrainerState
+from lightkit.data import sources
+from lightkit.datamodule import LightDataModule
 from lightkit.devices.accelerators import choose
 from lightkit.devices.compute import choose_compute
 from lightkit.devices.precision import choose_precision
-from lightkit.devices.strategies import choose_strategy
+from lightkit.devices.strategies import Strategy, choose_strategy
+from lightkit.devices.switches import apply_torch_switches
 from lightkit.errors import ConfigError
-from lightkit.hooks import Dispatcher
-from lightkit.loggers import CSVLogger, TensorBoardLogger
 from lightkit.loggers.base import Logger
-from lightkit.loops.evaluation import EvaluationLoop
-from lightkit.loops.training import TrainingLoop
+from lightkit.loops.position import Position
+from lightkit.module import LightModule
+from lightkit.optimizers import LRSchedulerConfig
+from lightkit.profilers import choose as choose_profiler
 from lightkit.profilers.base import Profiler
-from lightkit.results import Results
-from lightkit.runs import Run
-from lightkit.seeding import Snapshot, seed_everything
+from lightkit.run.base import Loaders, Run
+from lightkit.run.directory import RunDirectory
+from lightkit.run.fit import FitRun
+from lightkit.seeding import seed_everything
+from lightkit.settings import (
+    ClipAlgorithm,
+    Controls,
+    Limit,
+    NanCheck,
+    Settings,
+    parse_validation_interval,
+    refuse_unknown,
+)
 from lightkit.version import __version__
 
-Limit = int | float | None
+if TYPE_CHECKING:
+    from lightkit.callbacks import EarlyStopping, ProgressBar
+    from lightkit.loops.evaluation import EvaluationLoop
+    from lightkit.loops.steps.manual import ManualOptimization
+    from lightkit.loops.training import TrainingLoop
+    from lightkit.run.evaluation import EvaluationRun
+
+R = TypeVar("R", bound=Run)
 
 
-class Trainer:
+class Trainer(Controls):
     """Trains and evaluates a LightModule: devices, precision, data, schedules, checkpoints, logging.
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
@@ -60,7 +72,7 @@ class Trainer:
     """
 
     def __init__(
-        self, *, accelerator: str = "auto", strategy: str = "auto", devices: list[int] | str | int = "auto",
+        self, *, accelerator: str = "auto", strategy: str | Strategy = "auto", devices: list[int] | str | int = "auto",
         num_nodes: int = 1, precision: str | int | None = None, logger: Logger | list[Logger] | bool | None = None,
         callbacks: list[Callback] | Callback | None = None, fast_dev_run: int | bool = False,
         max_epochs: int | None = None, min_epochs: int | None = None, max_steps: int = -1, min_steps: int | None = None,
@@ -71,129 +83,75 @@ class Trainer:
         log_every_n_steps: int | None = None, enable_checkpointing: bool | None = None,
         enable_progress_bar: bool | None = None, enable_model_summary: bool | None = None,
         accumulate_grad_batches: int = 1, gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
+        gradient_clip_algorithm: ClipAlgorithm | None = None,
         deterministic: bool | Literal["warn"] | None = None, benchmark: bool | None = None, inference_mode: bool = True,
         use_distributed_sampler: bool = True, detect_anomaly: bool = False, barebones: bool = False,
         sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: str | Path | None = None, seed: int | None = None, run_dir: str | Path | None = None,
-        run_name: str | None = None, nan_check: Literal["read", "step", "off"] = "read",
+        run_name: str | None = None, nan_check: NanCheck = "read",
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
         **unknown: Any,
     ) -> None:  # fmt: skip
-        given = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        arg.refuse_unknown(unknown, list(given))
-        arg.check_all(given)
-        arg.apply_dev_run(given)
-        arg.apply_barebones(given)
+        refuse_unknown(unknown, Settings.names())
+        asked = Settings(
+            accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
+            logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs,
+            min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps, max_time=max_time,
+            limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches, val_check_interval=val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch, num_sanity_val_steps=num_sanity_val_steps,
+            log_every_n_steps=log_every_n_steps, enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar, enable_model_summary=enable_model_summary,
+            accumulate_grad_batches=accumulate_grad_batches, gradient_clip_val=gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm, deterministic=deterministic, benchmark=benchmark,
+            inference_mode=inference_mode, use_distributed_sampler=use_distributed_sampler,
+            detect_anomaly=detect_anomaly, barebones=barebones, sync_batchnorm=sync_batchnorm,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs, default_root_dir=default_root_dir,
+            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check, profiler=profiler,
+            async_checkpoint=async_checkpoint, channels_last=channels_last, optimizer_kernel=optimizer_kernel,
+            tf32=tf32, compile=compile, cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
+        )  # fmt: skip
+        settings = asked.in_effect()
         if seed is not None:
             seed_everything(seed, workers=True)
-        self.accelerator, self.devices = choose(accelerator, devices)
-        self.strategy = choose_strategy(strategy)
-        self.strategy.root_device = self.devices[0]
-        self.precision = choose_precision(precision, self.devices[0])
-        settings: Any = SimpleNamespace(**given)
+        self._assemble(settings)
+        super().__init__(settings)
+        self.loggers: list[Logger] = _make_loggers(settings)
+        self.checkpoint_writer: Writer = _make_writer(async_checkpoint)
+        self._callbacks = _make_callbacks(settings)
+        self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
+        self._last: Run | None = None
+        self._last_fit: FitRun | None = None
+        self._has_fitted = False
+        apply_torch_switches(deterministic, benchmark, self.accelerator.name)
+
+    def _assemble(self, settings: Settings) -> None:
+        """Choose the parts that the settings ask for; they stay the same."""
+        self.settings, self.version = settings, __version__
+        self.accelerator, self.devices = choose(settings.accelerator, settings.devices)
+        self.num_devices = len(self.devices)
+        self.strategy = choose_strategy(settings.strategy)
+        self.strategy.use(self.devices[0])
+        self.is_global_zero, self.world_size = self.strategy.is_global_zero, self.strategy.world_size
+        self.global_rank, self.local_rank = self.strategy.global_rank, self.strategy.local_rank
+        self.precision = choose_precision(settings.precision, self.devices[0])
         self.compute = choose_compute(settings, self.devices[0], self.precision)
-        self.profiler = profilers.choose(given["profiler"])
-        self.checkpoint_writer = AsyncWriter() if async_checkpoint else Writer()
-        self._take_numbers(given)
-        self.default_root_dir = str(default_root_dir) if default_root_dir is not None else os.getcwd()
-        self._explicit_run_dir = Path(run_dir) if run_dir is not None else None
-        self._run_name = run_name
-        self._run_dir: Path | None = None
-        self.loggers = self._make_loggers(given["logger"])
-        self.callbacks = self._make_callbacks(given)
-        self._reset_state()
-        arg.apply_torch_switches(deterministic, benchmark, self.accelerator.name)
-
-    def _take_numbers(self, given: dict[str, Any]) -> None:
-        names = (
-            "fast_dev_run min_epochs min_steps max_steps check_val_every_n_epoch accumulate_grad_batches nan_check "
-            "gradient_clip_val inference_mode detect_anomaly barebones reload_dataloaders_every_n_epochs "
-            "overfit_batches num_nodes use_distributed_sampler"
-        )
-        for name in names.split():
-            setattr(self, name, given[name])
-        self.max_epochs = arg.settle_max_epochs(given)
-        self.gradient_clip_algorithm = given["gradient_clip_algorithm"] or "norm"
-        every = given["log_every_n_steps"]
-        self.log_every_n_steps: int = 50 if every is None else every
-        self.log_interval: float = self.log_every_n_steps or math.inf
-        sanity = given["num_sanity_val_steps"]
-        self.num_sanity_val_steps: float = 2 if sanity is None else (math.inf if sanity == -1 else sanity)
-        for stage in ("train", "val", "test", "predict"):
-            limit = given[f"limit_{stage}_batches"]
-            setattr(self, f"limit_{stage}_batches", 1.0 if limit is None else limit)
-        if given["overfit_batches"]:
-            self.limit_train_batches = self.limit_val_batches = given["overfit_batches"]
-            self.num_sanity_val_steps = 0
-        self.val_check_interval = 1.0 if given["val_check_interval"] is None else given["val_check_interval"]
-        self.validation_interval = arg.parse_validation_interval(given["val_check_interval"])
-
-    def _make_loggers(self, logger: Any) -> list[Logger]:
-        if logger is None or logger is True:
-            return [TensorBoardLogger(), CSVLogger()]
-        if not logger:
-            return []
-        loggers = list(logger) if isinstance(logger, (list, tuple)) else [logger]
-        for item in loggers:
-            if not isinstance(item, Logger):
-                raise ConfigError(f"Trainer(logger=...): {type(item).__name__} is not a Logger")
-        return loggers
-
-    def _make_callbacks(self, given: dict[str, Any]) -> list[Callback]:
-        """The user's callbacks with the default ones; those that save come last."""
-        callbacks = given["callbacks"]
-        found = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-        for item in found:
-            if not isinstance(item, Callback):
-                raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")
-        arg.check_callbacks(given, has_checkpoint=_has(found, Checkpoint), has_bar=_has(found, ProgressBar))
-        if given["max_time"] is not None and not _has(found, Timer):
-            found.append(Timer(given["max_time"]))
-        if given["enable_model_summary"] is not False and not _has(found, ModelSummary):
-            found.append(ModelSummary())
-        if given["enable_progress_bar"] is not False and not _has(found, ProgressBar):
-            bar = default_progress_bar()
-            found += [bar] if bar is not None else []
-        if given["enable_checkpointing"] is not False and not _has(found, Checkpoint):
-            found.append(ModelCheckpoint())
-        return sorted(found, key=lambda c: isinstance(c, Checkpoint))
-
-    def _reset_state(self) -> None:
-        self.version = __version__
-        self.lightning_module: Any = None
-        self.datamodule: Any = None
-        self.state_fn: str | None = None
-        self.status = "initializing"
-        self.sanity_checking = self.shows_steps = self.should_stop = self.fitting = False
-        self.training_rng: Snapshot | None = None
-        self.optimizers: list[torch.optim.Optimizer] = []
-        self.lr_scheduler_configs: list[Any] = []
-        self.board = MetricBoard()
-        self._results: Results | None = None
-        self.ckpt_path: str | None = None
-        self.has_fitted = False
-        self.train_dataloader: Any = None
-        self.loaders: dict[str, Any] = {"val": None, "test": None, "predict": None}
-        self.num_training_batches: float = math.inf
-        self.num_sanity_val_batches: list[float] = []
-        self.num_val_batches: list[float] = []
-        self.num_test_batches: list[float] = []
-        self.num_predict_batches: list[float] = []
-        self.enable_validation = False
-        self.validate_loop = EvaluationLoop(self, "validation")
-        self.test_loop = EvaluationLoop(self, "test")
-        self.fit_loop = TrainingLoop(self, self.validate_loop)
-        self.predict_loop: Any = None
-        self.run = Run(self)
+        self.profiler = choose_profiler(settings.profiler)
+        parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
+        root = Path(os.getcwd() if settings.default_root_dir is None else settings.default_root_dir)
+        explicit = None if settings.run_dir is None else Path(settings.run_dir)
+        self.default_root_dir = str(root)
+        self._directory = RunDirectory(root, explicit, settings.run_name, __version__)
+        self._position = Position()
 
     # ---------------------------------------------------------------- what users start
 
     def fit(
-        self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None,
-        ckpt_path: str | Path | None = None,
+        self, model: LightModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
+        datamodule: LightDataModule | None = None, ckpt_path: str | Path | None = None,
     ) -> None:  # fmt: skip
         """Train the module, from the start or from a checkpoint.
 
@@ -203,35 +161,65 @@ class Trainer:
         Raises:
             LightkitError: bad arguments, hooks, data or checkpoint; nothing that was saved is lost.
         """
-        self.run.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+        train, datamodule = sources.data_of(train_dataloaders, datamodule, "train_dataloaders", val_dataloaders)
+        with self._run(FitRun, model, datamodule) as run:
+            self._last_fit = run
+            run.fit(train, val_dataloaders, ckpt_path)
+        self._has_fitted = True
 
     def validate(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: str | Path | None = None, verbose: bool = True,
-        datamodule: Any = None,
+        self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
+        verbose: bool = True, datamodule: LightDataModule | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the validation once; -> one dict of metrics for each loader."""
-        return self.run.evaluate("validate", model, dataloaders, ckpt_path, verbose, datamodule)
+        from lightkit.run.evaluation import ValidationRun
+
+        return self._evaluate(ValidationRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: str | Path | None = None, verbose: bool = True,
-        datamodule: Any = None,
+        self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
+        verbose: bool = True, datamodule: LightDataModule | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the test once; -> one dict of metrics for each loader.
 
         Without a model, the one fitted last is tested: its best checkpoint where one was monitored.
         """
-        return self.run.evaluate("test", model, dataloaders, ckpt_path, verbose, datamodule)
+        from lightkit.run.evaluation import TestRun
+
+        return self._evaluate(TestRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
-        self, model: Any = None, dataloaders: Any = None, datamodule: Any = None,
+        self, model: LightModule | None = None, dataloaders: Any = None, datamodule: LightDataModule | None = None,
         return_predictions: bool | None = None, ckpt_path: str | Path | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> list[Any] | None:  # fmt: skip
         """Run `predict_step` over the data; -> a list of its outputs (a list of lists with several loaders)."""
-        return self.run.predict(model, dataloaders, datamodule, return_predictions, ckpt_path)
+        from lightkit.run.evaluation import PredictionRun
+
+        loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
+        takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
+        with self._run(PredictionRun, model, datamodule) as run:
+            return run.predict(loaders, ckpt_path, fit, takes_best=takes_best, keeps=return_predictions is not False)
+
+    def _evaluate(
+        self, kind: type[EvaluationRun], model: LightModule | None, dataloaders: object, ckpt_path: str | Path | None,
+        verbose: bool, datamodule: LightDataModule | None,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
+        takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
+        with self._run(kind, model, datamodule) as run:
+            metrics = run.evaluate(loaders, ckpt_path, fit, takes_best=takes_best)
+        if verbose and self.is_global_zero:
+            from lightkit.run.report import table
+
+            self.print(table(run.fn, metrics))
+        return metrics
 
     def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
         """Save the run as it is between two steps, atomically; weights_only leaves out all but the weights."""
-        self.run.save_checkpoint(filepath, weights_only)
+        run = next((run for run in reversed(self._runs) if isinstance(run, FitRun)), self._newest)
+        if run is None:
+            raise ConfigError("trainer.save_checkpoint(): nothing to save yet; fit a module first")
+        run.timing.timed("checkpoint", run.save_checkpoint)(filepath, weights_only=weights_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print once, above the progress bar."""
@@ -241,135 +229,283 @@ class Trainer:
         elif self.is_global_zero:
             print(*args, **kwargs)
 
-    # ---------------------------------------------------------------- what loops and hooks use
-
-    def bind_hooks(self, bases: tuple[type, ...]) -> None:
-        """Make the dispatcher for the module, data module and callbacks that take part now."""
-        self.dispatcher = Dispatcher(self, self.lightning_module, self.datamodule, self.callbacks, bases)
-
-    def call(self, name: str, *args: Any, owners: str = "CSM") -> None:
-        """Call a hook outside of the hot loop."""
-        if self._results is not None:
-            self._results.enter(name)
-        for fn in self.dispatcher.bind(name, owners):
-            fn(*args)
-
-    @contextmanager
-    def collect_into(self, results: Results) -> Iterator[None]:
-        """Let `self.log` collect into these results."""
-        module, before = self.lightning_module, self._results
-        self._results = module.__dict__["_results"] = results
-        try:
-            yield
-        finally:
-            self._results = module.__dict__["_results"] = before
-
-    def log_to_loggers(self, metrics: dict[str, float], step: int) -> None:
-        """Write metrics, with the epoch, to every logger."""
-        if not metrics:
-            return
-        self.board.logged.update(metrics)
-        if self.is_global_zero:
-            metrics = {**metrics, "epoch": self.current_epoch}
-            for logger in self.loggers:
-                logger.log_metrics(metrics, step)
-
-    def reload_train_loader_if_due(self) -> None:
-        """Ask for the training loader again where `reload_dataloaders_every_n_epochs` says so."""
-        self.run.reload_train_loader_if_due()
-
-    # ---------------------------------------------------------------- what users read
+    # ---------------------------------------------------------------- runs
 
     @property
-    def train_source(self) -> Any:
-        """The training loader as the loop reads it."""
-        return self.run.train_source
+    def _newest(self) -> Run | None:
+        """The run that is open, the innermost of several; else the last one."""
+        return self._runs[-1] if self._runs else self._last
+
+    @contextmanager
+    def _run(self, kind: type[R], model: LightModule | None, datamodule: LightDataModule | None) -> Iterator[R]:
+        """Open a run: until it ends, it is what is read here."""
+        is_nested = bool(self._runs)
+        module, datamodule = self._subject(kind.fn, model, datamodule)
+        run = kind(
+            self, self._position, self._directory, module, datamodule, self.callbacks, self._newest,
+            is_nested=is_nested,
+        )  # fmt: skip
+        self._runs.append(run)
+        try:
+            run.attach()
+            yield run
+        finally:
+            self._runs.pop()
+            self._last = run
+            if is_nested:
+                self._runs[-1].attach_again()
+            else:
+                self._callbacks = run.callbacks
+
+    def _subject(
+        self, fn: Fn, model: LightModule | None, datamodule: LightDataModule | None
+    ) -> tuple[LightModule, LightDataModule | None]:
+        """The module and the data module of a call: those given, else the last ones."""
+        if model is None:
+            if self._newest is None:
+                raise ConfigError(f"trainer.{fn}(): no model; pass one, or fit one first")
+            model = self._newest.module
+            datamodule = datamodule if datamodule is not None else self._newest.datamodule
+        model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        if not isinstance(model, LightModule):
+            raise ConfigError(
+                f"trainer.{fn}(model): expected a LightModule, got {type(model).__name__}; "
+                "subclass lightkit.LightModule"
+            )
+        if datamodule is not None and not isinstance(datamodule, LightDataModule):
+            raise ConfigError(f"trainer.{fn}(datamodule): expected a LightDataModule, got {type(datamodule).__name__}")
+        return model, datamodule
+
+    def _fit_run(self, what: str) -> FitRun:
+        found = next((run for run in reversed(self._runs) if isinstance(run, FitRun)), self._last_fit)
+        if found is None:
+            raise ConfigError(
+                f"trainer.{what}: there was no fit yet; read it in a hook of trainer.fit(model), or after it"
+            )
+        return found
+
+    @property
+    def _manual(self) -> ManualOptimization | None:
+        """What a module with manual optimization steps with."""
+        return None if self._last_fit is None else self._fit_run("optimizers").manual
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy is one on which no run is open, and which can go on
+        return {**self.__dict__, "_runs": [], "_last": self._newest, "_last_fit": None}
+
+    # ---------------------------------------------------------------- parts
+
+    @property
+    def logger(self) -> Logger | None:
+        """The first logger, or None; set, it is the only one."""
+        return self.loggers[0] if self.loggers else None
+
+    @logger.setter
+    def logger(self, value: Logger | None) -> None:
+        self.loggers = [] if value is None else [value]
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The callbacks in effect, those of the module included; what is added before a run takes part in it."""
+        return self._runs[-1].callbacks if self._runs else self._callbacks
+
+    @callbacks.setter
+    def callbacks(self, value: list[Callback]) -> None:
+        self._callbacks = value
+
+    # ---------------------------------------------------------------- what a run shows
 
     @property
     def callback_metrics(self) -> dict[str, Tensor]:
         """The newest value of every logged metric, 0-dim tensors on the CPU; reading costs a device read."""
-        self._refresh()
-        return self.board.callback
+        return {} if self._newest is None else self._newest.callback_metrics()
 
     @property
     def logged_metrics(self) -> dict[str, float]:
         """What the loggers may get, the newest value by name; reading costs a device read."""
-        self._refresh()
-        return self.board.logged
+        if self._newest is None:
+            return {}
+        self._newest.refresh()
+        return self._newest.board.logged
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """What was logged with `prog_bar=True`; reading costs a device read."""
-        self._refresh()
-        return self.board.progress_bar
-
-    def _refresh(self) -> None:
-        results = self._results
-        if results is not None and (self.shows_steps if results.is_training else results.has_step_values):
-            self.board.take(results, of_step=True)
+        if self._newest is None:
+            return {}
+        self._newest.refresh()
+        return self._newest.board.progress_bar
 
     @property
     def current_epoch(self) -> int:
         """The running epoch, from 0."""
-        return self.fit_loop.progress.epoch
+        return self._position.counters.epoch
 
     @property
     def global_step(self) -> int:
         """Optimizer steps taken over all epochs."""
-        return self.fit_loop.progress.global_step
+        return self._position.counters.global_step
 
     @property
     def estimated_stepping_batches(self) -> float:
-        """Optimizer steps of the whole fit, for OneCycleLR; inf where nothing limits it."""
-        return self.run.estimated_stepping_batches()
+        """Optimizer steps of the whole fit, for OneCycleLR; inf where nothing limits it.
+
+        Raises:
+            ConfigError: there was no fit yet, whose data says it.
+        """
+        return self._fit_run("estimated_stepping_batches").data.estimated_stepping_batches()
 
     @property
-    def validation_plan(self) -> Any:
-        """When validation runs."""
-        return self.run.validation_plan
+    def state(self) -> TrainerState:
+        """What runs: `fn` ("fit", ...), `stage` ("train", "validate", "sanity_check", ...) and `status`."""
+        return TrainerState(None, None, "initializing") if self._newest is None else self._newest.state
 
     @property
-    def model(self) -> Any:
-        """The module."""
+    def _stage(self) -> Stage | None:
+        return None if self._newest is None else self._newest.stage
+
+    @property
+    def sanity_checking(self) -> bool:
+        """Whether the sanity check before the training is going on."""
+        return self._stage == "sanity_check"
+
+    @property
+    def training(self) -> bool:
+        """Whether a training is going on, and no evaluation in it."""
+        return self._stage == "train"
+
+    @property
+    def validating(self) -> bool:
+        """Whether a validation is going on, also inside of a fit."""
+        return self._stage == "validate"
+
+    @property
+    def testing(self) -> bool:
+        """Whether a test is going on."""
+        return self._stage == "test"
+
+    @property
+    def predicting(self) -> bool:
+        """Whether a prediction is going on."""
+        return self._stage == "predict"
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether a validation or a test is going on."""
+        return self._stage in ("validate", "test")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last run was ended by Ctrl-C."""
+        return self.state.status == "interrupted"
+
+    @property
+    def lightning_module(self) -> LightModule | None:
+        """The module of the run, or of the last one."""
+        return None if self._newest is None else self._newest.module
+
+    @property
+    def model(self) -> LightModule | None:
+        """As `lightning_module`."""
         return self.lightning_module
 
     @property
-    def state(self) -> arg.TrainerState:
-        """What runs: `fn` ("fit", ...), `stage` ("train", "validate", "sanity_check", ...) and `status`."""
-        return arg.TrainerState(self.state_fn, self.stage, self.status)
+    def datamodule(self) -> LightDataModule | None:
+        """The data module of the run, or of the last one."""
+        return None if self._newest is None else self._newest.datamodule
 
     @property
-    def stage(self) -> str | None:
-        """The stage that runs now."""
-        if self.sanity_checking:
-            return "sanity_check"
-        if self.state_fn != "fit":
-            return self.state_fn
-        return "validate" if self.training_rng is not None else "train"
+    def ckpt_path(self) -> str | None:
+        """The file that the weights of the run were loaded from."""
+        return None if self._newest is None else self._newest.ckpt_path
 
-    training = property(lambda self: self.stage == "train")
-    validating = property(lambda self: self.stage == "validate")
-    testing = property(lambda self: self.stage == "test")
-    predicting = property(lambda self: self.stage == "predict")
-    evaluating = property(lambda self: self.stage in ("validate", "test"))
-    is_global_zero = property(lambda self: self.strategy.is_global_zero)
-    world_size = property(lambda self: self.strategy.world_size)
-    global_rank = property(lambda self: self.strategy.global_rank)
-    local_rank = property(lambda self: self.strategy.local_rank)
-    num_devices = property(lambda self: len(self.devices))
-    is_last_batch = property(lambda self: self.fit_loop.batches_done + 1 >= self.num_training_batches)
-    val_dataloaders = property(lambda self: self.loaders["val"])
-    test_dataloaders = property(lambda self: self.loaders["test"])
-    predict_dataloaders = property(lambda self: self.loaders["predict"])
-    interrupted = property(lambda self: self.status == "interrupted")
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """What `configure_optimizers` returned in the fit that runs, or in the last one."""
+        return [] if self._newest is None else self._newest.optimization.optimizers
+
+    @property
+    def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
+        """The schedulers that `configure_optimizers` returned, and when they move."""
+        return [] if self._newest is None else self._newest.optimization.schedulers
+
+    @property
+    def fit_loop(self) -> TrainingLoop:
+        """The training loop of the fit that runs, or of the last one."""
+        return self._fit_run("fit_loop").loop
+
+    @property
+    def validate_loop(self) -> EvaluationLoop:
+        """The validation of the fit that runs, or of the last one."""
+        return self._fit_run("validate_loop").data.validation
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether the training batch that runs is the epoch's last."""
+        return self._position.counters.batches_done + 1 >= self.num_training_batches
+
+    @property
+    def _loaders(self) -> Loaders:
+        return Loaders() if self._newest is None else self._newest.loaders
+
+    @property
+    def train_dataloader(self) -> Iterable[Any] | None:
+        """The training loader, as it was given or made."""
+        return self._loaders.found.get("train")
+
+    @property
+    def val_dataloaders(self) -> Iterable[Any] | None:
+        """The validation loader or loaders, as they were given or made."""
+        return self._loaders.found.get("val")
+
+    @property
+    def test_dataloaders(self) -> Iterable[Any] | None:
+        """The test loader or loaders, as they were given or made."""
+        return self._loaders.found.get("test")
+
+    @property
+    def predict_dataloaders(self) -> Iterable[Any] | None:
+        """The loader or loaders of a prediction, as they were given or made."""
+        return self._loaders.found.get("predict")
+
+    @property
+    def num_training_batches(self) -> float:
+        """Batches of a training epoch; inf where the loader has no length."""
+        return self._loaders.counts.get("train", [math.inf])[0]
+
+    @property
+    def num_val_batches(self) -> list[float]:
+        """Batches of each validation loader."""
+        return self._loaders.counts.get("val", [])
+
+    @property
+    def num_sanity_val_batches(self) -> list[float]:
+        """Batches of each validation loader in the sanity check."""
+        return self._loaders.counts.get("sanity", [])
+
+    @property
+    def num_test_batches(self) -> list[float]:
+        """Batches of each test loader."""
+        return self._loaders.counts.get("test", [])
+
+    @property
+    def num_predict_batches(self) -> list[float]:
+        """Batches of each loader of a prediction."""
+        return self._loaders.counts.get("predict", [])
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether the fit validates: there is a validation_step, and there are batches for it."""
+        return self._last_fit is not None and self._last_fit.data.enable_validation
 
     @property
     def run_dir(self) -> Path:
-        """The directory of this run; made when first asked for."""
-        if self._run_dir is None:
-            name = self._run_name or (type(self.lightning_module).__name__ if self.lightning_module else "run")
-            self._run_dir = rundir.make(Path(self.default_root_dir), name, self._explicit_run_dir, self.version)
-        return self._run_dir
+        """The directory of this run; reading it makes none.
+
+        Raises:
+            ConfigError: no run has begun, and `Trainer(run_dir=...)` was not given.
+        """
+        return self._directory.look(None if self._newest is None else self._newest.name)
 
     @property
     def log_dir(self) -> str | None:
@@ -378,24 +514,98 @@ class Trainer:
         return found or str(self.run_dir)
 
     @property
-    def logger(self) -> Logger | None:
-        """The first logger, or None."""
-        return self.loggers[0] if self.loggers else None
-
-    @property
-    def checkpoint_callbacks(self) -> list[Any]:
+    def checkpoint_callbacks(self) -> list[Checkpoint]:
         """All callbacks that save."""
         return [c for c in self.callbacks if isinstance(c, Checkpoint)]
 
     @property
-    def early_stopping_callbacks(self) -> list[Any]:
+    def checkpoint_callback(self) -> Checkpoint | None:
+        """The first callback that saves, or None."""
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def early_stopping_callbacks(self) -> list[EarlyStopping]:
         """All EarlyStopping callbacks."""
+        if not self.callbacks:  # and its file need not be read
+            return []
+        from lightkit.callbacks.early_stopping import EarlyStopping
+
         return [c for c in self.callbacks if isinstance(c, EarlyStopping)]
 
-    checkpoint_callback = property(lambda self: next(iter(self.checkpoint_callbacks), None))
-    early_stopping_callback = property(lambda self: next(iter(self.early_stopping_callbacks), None))
-    progress_bar_callback = property(lambda self: next((c for c in self.callbacks if isinstance(c, ProgressBar)), None))
+    @property
+    def early_stopping_callback(self) -> EarlyStopping | None:
+        """The first EarlyStopping callback, or None."""
+        return next(iter(self.early_stopping_callbacks), None)
+
+    @property
+    def progress_bar_callback(self) -> ProgressBar | None:
+        """The progress bar, or None."""
+        if not self.callbacks:
+            return None
+        from lightkit.callbacks.progress import ProgressBar
+
+        return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
 
 
-def _has(callbacks: list[Any], kind: type | Callable[..., Any]) -> bool:
-    return any(isinstance(c, kind) for c in callbacks)  # type: ignore[arg-type]
+def _make_writer(in_thread: bool) -> Writer:
+    if not in_thread:
+        return Writer()
+    from lightkit.checkpoint.async_write import AsyncWriter
+
+    return AsyncWriter()
+
+
+def _make_loggers(settings: Settings) -> list[Logger]:
+    given = settings.logger
+    if given is False or (given is not None and given is not True and not isinstance(given, Logger) and not given):
+        return []
+    if settings.fast_dev_run:
+        from lightkit.loggers.dummy import DummyLogger
+
+        return [DummyLogger()]
+    if given is None or given is True:
+        from lightkit.loggers import CSVLogger, TensorBoardLogger
+
+        return [TensorBoardLogger(), CSVLogger()]
+    loggers = list(given) if isinstance(given, (list, tuple)) else [given]
+    for item in loggers:
+        if not isinstance(item, Logger):
+            raise ConfigError(f"Trainer(logger=...): {type(item).__name__} is not a Logger")
+    return loggers
+
+
+def _make_callbacks(settings: Settings) -> list[Callback]:
+    """The user's callbacks with the default ones; those that save come last. Those that are off are not imported."""
+    given = settings.callbacks
+    found = list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
+    for item in found:
+        if not isinstance(item, Callback):
+            raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")
+    has_bar = False
+    if found or settings.enable_progress_bar is not False:
+        from lightkit.callbacks.progress import ProgressBar
+
+        has_bar = any(isinstance(c, ProgressBar) for c in found)
+    has_checkpoint = any(isinstance(c, Checkpoint) for c in found)
+    settings.refuse_callbacks(has_checkpoint=has_checkpoint, has_bar=has_bar)
+    if settings.max_time is not None:
+        from lightkit.callbacks.timer import Timer
+        from lightkit.durations import parse_duration
+
+        if not any(isinstance(c, Timer) for c in found):
+            found.append(Timer(parse_duration(settings.max_time)))
+    if settings.enable_model_summary is not False:
+        from lightkit.callbacks.model_summary import ModelSummary
+
+        if not any(isinstance(c, ModelSummary) for c in found):
+            found.append(ModelSummary())
+    if settings.enable_progress_bar is not False and not has_bar:
+        from lightkit.callbacks.default_bar import default_progress_bar
+
+        bar = default_progress_bar()
+        found += [bar] if bar is not None else []
+    if settings.enable_checkpointing is not False and not has_checkpoint:
+        from lightkit.callbacks.model_checkpoint import ModelCheckpoint
+
+        found.append(ModelCheckpoint())
+    return sorted(found, key=lambda c: isinstance(c, Checkpoint))

@@ -40,7 +40,7 @@ def new_figure(width_inch: float, height_inch: float) -> Figure:
 
 def should_publish(trainer: lk.Trainer) -> bool:
     """Whether a run leaves pictures behind: its first process does, but not under `fast_dev_run`."""
-    return trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False)
+    return trainer.is_global_zero and not trainer.fast_dev_run
 
 
 def publish(trainer: lk.Trainer, name: str, figure: Figure) -> None:

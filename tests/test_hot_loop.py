@@ -129,12 +129,19 @@ def test_hooks_nobody_overrides_are_not_called(tmp_path: Path) -> None:
         max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
+    found: list[Any] = []
+
+    class Looks(lk.Callback):
+        def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            found.append(trainer.fit_loop.parts)
+
+    trainer.callbacks.append(Looks())
     trainer.fit(Net(), data())
-    loop = trainer.fit_loop
-    bound = (loop.on_batch_start, loop.on_batch_end, loop.save_on_batch_end, loop.on_before_zero_grad)
+    [parts] = found
+    bound = (parts.on_batch_start, parts.on_batch_end, parts.save_on_batch_end, parts.on_before_zero_grad)
     assert bound == ([], [], [], [])
-    assert (loop.on_before_backward, loop.on_after_backward, loop.on_before_step) == ([], [], [])
-    assert loop.prepare is None and loop.training_step.__func__ is Net.training_step
+    assert (parts.on_before_backward, parts.on_after_backward, parts.on_before_step) == ([], [], [])
+    assert parts.prepare is None and parts.training_step.__func__ is Net.training_step
 
 
 class Counting(torch.optim.SGD):

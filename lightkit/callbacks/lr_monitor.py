@@ -107,7 +107,7 @@ def _named_groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str |
         unnamed = [f"pg{i}" if len(groups) > 1 else None for i in range(1, len(groups) + 1)]
         labels = [group.get("name", other) for group, other in zip(groups, unnamed, strict=True)]
         if len(set(labels)) < len(labels):
-            repeated = sorted({label for label in labels if labels.count(label) > 1})
+            repeated = sorted({str(label) for label in labels if labels.count(label) > 1})
             raise ConfigError(f"LearningRateMonitor: {name} has several parameter groups named {repeated}.")
         for label, group in zip(labels, groups, strict=True):
             yield (name if label is None else f"{name}/{label}"), group, interval

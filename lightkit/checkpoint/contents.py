@@ -1,4 +1,4 @@
-"""What a checkpoint holds: gathered from a run, and given back to one.
+"""What a checkpoint holds: gathered from parts that have a state, and given back to them.
 
 Keys are Lightning's where the concept is: `epoch`, `global_step`, `state_dict`, `optimizer_states`, `lr_schedulers`,
 `callbacks`, `hyper_parameters`, `datamodule_hyper_parameters`. lightkit's own: `loop` (position, running metrics,
@@ -10,119 +10,111 @@ one of lightkit's recipes).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
-from lightkit.checkpoint.groups import add_missing_groups, names_of_groups
-from lightkit.devices.kernels import load_optimizer_state
+from torch import nn
+from torch.optim import Optimizer
+
+from lightkit.checkpoint.groups import Groups, add_missing_groups, names_of_groups
+from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
-from lightkit.seeding import Snapshot
 
 FORMAT = 1
+S = TypeVar("S", bound=Stateful)
 
 
-def gather(trainer: Any, *, weights_only: bool = False) -> dict[str, Any]:
-    """Everything a run can be resumed from (`files.save` makes it plain); or the weights and hyperparameters alone."""
-    module, datamodule = trainer.lightning_module, trainer.datamodule
-    checkpoint: dict[str, Any] = {
-        "lightkit_version": trainer.version,
-        "lightkit_format": FORMAT,
-        "epoch": trainer.current_epoch,
-        "global_step": trainer.global_step,
-        "state_dict": module.state_dict(),
-        "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
-    }
-    if module.hparams:
-        checkpoint["hyper_parameters"] = dict(module.hparams)
-    if datamodule is not None and getattr(datamodule, "hparams", None):
-        checkpoint["datamodule_hyper_parameters"] = dict(datamodule.hparams)
-    if not weights_only:
-        checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        checkpoint["optimizer_groups"] = names_of_groups(trainer.optimizers, module)
-        checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
-        checkpoint["callbacks"] = {key: state for key, c in _by_key(trainer.callbacks) if (state := c.state_dict())}
-        checkpoint["precision"] = trainer.precision.state_dict()
-        checkpoint["loop"] = trainer.fit_loop.state_dict()
-        checkpoint["loggers"] = [logger.state_dict() for logger in trainer.loggers]
-        checkpoint["rng"] = (trainer.training_rng or Snapshot()).plain()
-        if datamodule is not None and (state := datamodule.state_dict()):
-            checkpoint[type(datamodule).__qualname__] = state
-        for callback in trainer.callbacks:
-            callback.on_save_checkpoint(trainer, module, checkpoint)
-    module.on_save_checkpoint(checkpoint)
-    return checkpoint
+def gather(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """The state of each part under its key."""
+    return {key: part.state_dict() for key, part in parts.items()}
 
 
-def _by_key(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Callbacks by their state key; the second of the same key is `key#2`, so that none takes another's state."""
-    seen: dict[str, int] = {}
-    for callback in callbacks:
-        key = callback.state_key
-        seen[key] = seen.get(key, 0) + 1
-        yield (key if seen[key] == 1 else f"{key}#{seen[key]}"), callback
-
-
-def give_weights(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
-    """Give the module its weights; its on_load_checkpoint is called before."""
-    trainer.lightning_module.on_load_checkpoint(checkpoint)
-    trainer.lightning_module._load_weights(checkpoint.get("state_dict", checkpoint), where)
-
-
-def give_callbacks(trainer: Any, checkpoint: dict[str, Any]) -> None:
-    """Give callbacks and the data module their states; states nobody takes are named in a warning."""
-    for callback in trainer.callbacks:
-        callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
-    states = dict(checkpoint.get("callbacks", {}))
-    for key, callback in _by_key(trainer.callbacks):
-        state = states.pop(key, None)
-        if state is not None:
-            callback.load_state_dict(state)
-    if states:
-        warnings.warn(
-            f"the checkpoint has states of callbacks that this Trainer lacks: {', '.join(sorted(states))}; "
-            "add them to go on exactly",
-            stacklevel=2,
-        )
-    datamodule = trainer.datamodule
-    if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
-        datamodule.load_state_dict(state)
-
-
-def can_train(checkpoint: dict[str, Any]) -> bool:
-    """Whether it holds what training needs to go on, beside the weights."""
-    return "loop" in checkpoint and "optimizer_states" in checkpoint
-
-
-def give_training(trainer: Any, checkpoint: dict[str, Any], where: str) -> None:
-    """Give optimizers, schedulers, scaler, loggers and the loop what they had.
+def give(parts: Mapping[str, Stateful], checkpoint: Mapping[str, Any], where: str) -> None:
+    """Give each part what it had, in the order of the mapping.
 
     Raises:
-        CheckpointError: the checkpoint holds weights alone, or other optimizers than the module configures.
+        CheckpointError: a state that does not fit; where: the file, for the message.
     """
-    if not can_train(checkpoint):
-        raise CheckpointError(
-            f"{where}: holds weights alone, training cannot go on from it; load them with "
-            f"{type(trainer.lightning_module).__name__}.load_from_checkpoint and fit without ckpt_path"
-        )
-    for optimizer, groups in zip(trainer.optimizers, checkpoint.get("optimizer_groups", []), strict=False):
-        add_missing_groups(optimizer, groups, trainer.lightning_module)
-    kinds = (
-        ("optimizer_states", trainer.optimizers, "optimizers"),
-        ("lr_schedulers", [config.scheduler for config in trainer.lr_scheduler_configs], "schedulers"),
-    )
-    for key, targets, what in kinds:
-        states = checkpoint[key]
-        if len(states) != len(targets):
-            raise CheckpointError(
-                f"{where}: has {len(states)} {what}, configure_optimizers gives {len(targets)}; "
+    for key, part in parts.items():
+        try:
+            part.load_state_dict(checkpoint[key])
+        except StateError as error:
+            raise CheckpointError(f"{where}: {error}") from error.__cause__
+
+
+class StateError(Exception):
+    """A state that is none of this part."""
+
+
+class Each(Generic[S]):
+    """Parts of one kind whose states are a list.
+
+    what: their name where their number must be the saved one; "": those that are there take theirs.
+    """
+
+    def __init__(self, parts: Sequence[S], what: str = "", load: Callable[[S, Any], object] | None = None):
+        self.parts, self.what, self.load = parts, what, load
+
+    def state_dict(self) -> list[Any]:
+        """The state of each."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: Sequence[Any]) -> None:
+        """Give each its own."""
+        if self.what and len(states) != len(self.parts):
+            raise StateError(
+                f"has {len(states)} {self.what}, configure_optimizers gives {len(self.parts)}; "
                 "resume with the module that was trained"
             )
-        for target, state in zip(targets, states, strict=True):
+        for part, state in zip(self.parts, states, strict=False):
             try:
-                load_optimizer_state(target, state) if key == "optimizer_states" else target.load_state_dict(state)
+                part.load_state_dict(state) if self.load is None else self.load(part, state)
             except (ValueError, KeyError) as error:
-                raise CheckpointError(f"{where}: the state of {type(target).__name__} does not fit: {error}") from error
-    trainer.precision.load_state_dict(checkpoint["precision"])
-    for logger, state in zip(trainer.loggers, checkpoint["loggers"], strict=False):
-        logger.load_state_dict(state)
-    trainer.fit_loop.load_state_dict(checkpoint["loop"], checkpoint["rng"])
+                if not self.what:
+                    raise
+                raise StateError(f"the state of {type(part).__name__} does not fit: {error}") from error
+
+
+class ByKey:
+    """Callbacks by their key; only those that have a state are kept."""
+
+    def __init__(self, parts: Mapping[str, Stateful]):
+        self.parts = parts
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states that there are."""
+        return {key: state for key, part in self.parts.items() if (state := part.state_dict())}
+
+    def load_state_dict(self, states: Mapping[str, Any]) -> None:
+        """Give each its own; states nobody takes are named in a warning."""
+        for key, part in self.parts.items():
+            if states.get(key) is not None:
+                part.load_state_dict(states[key])
+        left = states.keys() - self.parts.keys()
+        if left:
+            warnings.warn(
+                f"the checkpoint has states of callbacks that this Trainer lacks: {', '.join(sorted(left))}; "
+                "add them to go on exactly",
+                stacklevel=2,
+            )
+
+
+class ParameterGroups:
+    """The names of the parameters in each optimizer's groups: those added during training are made again."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], module: nn.Module):
+        self.optimizers, self.module = optimizers, module
+
+    def state_dict(self) -> list[Groups]:
+        """The groups of each optimizer."""
+        return names_of_groups(self.optimizers, self.module)
+
+    def load_state_dict(self, states: Sequence[Groups]) -> None:
+        """Add those that the optimizers lack."""
+        for optimizer, groups in zip(self.optimizers, states, strict=False):
+            add_missing_groups(optimizer, groups, self.module)
+
+
+def can_train(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether it holds what training needs to go on, beside the weights."""
+    return "loop" in checkpoint and "optimizer_states" in checkpoint

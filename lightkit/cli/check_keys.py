@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lightkit.arguments import REMOVED, refuse_unknown
 from lightkit.cli import classes
 from lightkit.cli.sections import SECTIONS, Kinds
 from lightkit.errors import ConfigError, did_you_mean
+from lightkit.settings import REMOVED, refuse_unknown
 
 MERGE = "tag:yaml.org,2002:merge"
 CLASS_SPEC_KEYS = ("class_path", "init_args", "dict_kwargs")

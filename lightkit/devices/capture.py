@@ -15,7 +15,7 @@ from lightkit.devices.precision import Precision
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lightkit.devices.compute import ComputeSettings
+    from lightkit.settings import Settings
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class CudaRecorder:
         return result, graph.replay
 
 
-def check_graph(asked: ComputeSettings, device: torch.device, precision: Precision, options: dict[str, Any]) -> None:
+def check_graph(asked: Settings, device: torch.device, precision: Precision, options: dict[str, Any]) -> None:
     """Raise ConfigError where a step on this device, with these arguments, cannot be captured."""
     where = "Trainer(cuda_graph=True"
     if device.type != "cuda":
@@ -87,7 +87,7 @@ def check_graph(asked: ComputeSettings, device: torch.device, precision: Precisi
         raise ConfigError(f"{where}, {problem}, or leave cuda_graph out")
 
 
-def graph_problem(asked: ComputeSettings, precision: Precision, options: dict[str, Any]) -> str | None:
+def graph_problem(asked: Settings, precision: Precision, options: dict[str, Any]) -> str | None:
     """Why a step with these arguments cannot be captured, and what to do instead; None where it can."""
     if asked.accumulate_grad_batches != 1:
         return (

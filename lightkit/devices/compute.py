@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lightkit.devices.kernels import KERNELS, choose_kernel, make_capturable
 from lightkit.devices.precision import Precision
 from lightkit.devices.strategies import Strategy
 from lightkit.devices.transfer import move_data_to_device
@@ -22,29 +21,7 @@ from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from lightkit.devices.capture import Recorder
-
-
-class ComputeSettings(Protocol):
-    """The arguments of the Trainer that decide here; those that are `object` may be anything, and are checked here."""
-
-    @property
-    def channels_last(self) -> object: ...
-    @property
-    def cuda_graph(self) -> object: ...
-    @property
-    def overlap_transfer(self) -> object: ...
-    @property
-    def optimizer_kernel(self) -> object: ...
-    @property
-    def compile(self) -> object: ...
-    @property
-    def tf32(self) -> object: ...
-    @property
-    def accumulate_grad_batches(self) -> int: ...
-    @property
-    def detect_anomaly(self) -> bool: ...
-    @property
-    def nan_check(self) -> str: ...
+    from lightkit.settings import Settings
 
 
 @dataclass
@@ -83,6 +60,10 @@ class Compute:
         Raises:
             ConfigError: one of them has no such kernels.
         """
+        if self.kernel is None and self.recorder is None:
+            return
+        from lightkit.devices.kernels import choose_kernel, make_capturable
+
         for optimizer in optimizers:
             if self.kernel is not None:
                 choose_kernel(optimizer, self.kernel)
@@ -96,7 +77,7 @@ def release(compiled: list[nn.Module]) -> None:
         compiled.pop()._compiled_call_impl = None
 
 
-def choose_compute(asked: ComputeSettings, device: torch.device, precision: Precision) -> Compute:
+def choose_compute(asked: Settings, device: torch.device, precision: Precision) -> Compute:
     """What the Trainer's arguments ask for; sets TF32 at once, as a switch of the process.
 
     Raises:
@@ -131,7 +112,11 @@ def choose_compute(asked: ComputeSettings, device: torch.device, precision: Prec
 
 
 def _checked_kernel(kernel: object) -> str | None:
-    if kernel is not None and (not isinstance(kernel, str) or kernel not in KERNELS):
+    if kernel is None:
+        return None
+    from lightkit.devices.kernels import KERNELS
+
+    if not isinstance(kernel, str) or kernel not in KERNELS:
         raise ConfigError(
             f"Trainer(optimizer_kernel={kernel!r}): expected one of {', '.join(map(repr, KERNELS))}, or None for what "
             f"configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"

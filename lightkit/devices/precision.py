@@ -1,4 +1,4 @@
-"""Number formats of a run. Full precision does nothing; each other one overrides what differs.
+"""The number format of a run: full precision, which does nothing; reduced_precision.py has what others do.
 
 The loop wraps a step once before an epoch (`wrap`), and calls `backward`, `unscale` before clipping, `step`.
 """
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, did_you_mean
 
 P = ParamSpec("P")
@@ -64,119 +63,7 @@ class Precision:
         """Go on from a saved state; one saved under another precision is left alone."""
 
 
-class TruePrecision(Precision):
-    """Parameters, buffers and floating-point batches in one dtype, also torch's default during a step."""
-
-    converts_batch = True
-    dtype: torch.dtype
-
-    def convert_module(self, module: nn.Module) -> None:
-        module.to(dtype=self.dtype)
-
-    def convert_batch(self, batch: Any) -> Any:
-        return map_tensors(batch, self._convert)
-
-    def _convert(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-
-    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
-        dtype = self.dtype
-
-        def step_with_default_dtype(*args: P.args, **kwargs: P.kwargs) -> R:
-            before = torch.get_default_dtype()
-            torch.set_default_dtype(dtype)
-            try:
-                return step_fn(*args, **kwargs)
-            finally:
-                torch.set_default_dtype(before)
-
-        return step_with_default_dtype
-
-
-class DoublePrecision(TruePrecision):
-    """64-true: everything in float64."""
-
-    name = "64-true"
-    dtype = torch.float64
-
-
-class BFloat16Precision(TruePrecision):
-    """bf16-true: everything in bfloat16, optimizer state included."""
-
-    name = "bf16-true"
-    dtype = torch.bfloat16
-
-
-class HalfPrecision(TruePrecision):
-    """16-true: everything in float16; without a scaler, small gradients vanish."""
-
-    name = "16-true"
-    dtype = torch.float16
-
-
-class BFloat16Mixed(Precision):
-    """bf16-mixed: float32 parameters, bfloat16 where autocast finds it safe.
-
-    bfloat16 has the range of float32, so no loss scale is needed.
-    """
-
-    name = "bf16-mixed"
-    dtype = torch.bfloat16
-
-    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
-        device_type, dtype = self.device.type, self.dtype
-
-        def step_in_autocast(*args: P.args, **kwargs: P.kwargs) -> R:
-            # No cache: within one step it would go on with weights from before an update made in that step
-            # (manual optimization, GANs). It saves a cast only where a step uses a weight twice.
-            with torch.autocast(device_type, dtype=dtype, cache_enabled=False):
-                return step_fn(*args, **kwargs)
-
-        return step_in_autocast
-
-
-class HalfMixed(BFloat16Mixed):
-    """16-mixed: float32 parameters, float16 where autocast finds it safe, and a loss scale.
-
-    float16 ends at 6e-8: the loss is multiplied so that gradients do not vanish, and a step whose gradients
-    overflow is left out (Micikevicius et al. 2018). On the CPU too.
-    """
-
-    name = "16-mixed"
-    dtype = torch.float16
-    supports_closure = False  # the scaler must look at the gradients between the closure and the update
-    scaler: torch.amp.GradScaler
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__(device)
-        self.scaler = torch.amp.GradScaler(device.type)
-
-    def scale(self, loss: Tensor) -> Tensor:
-        return self.scaler.scale(loss)
-
-    def backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()
-
-    def unscale(self, optimizer: Optimizer) -> None:
-        self.scaler.unscale_(optimizer)
-
-    def step(self, optimizer: Optimizer) -> None:
-        """Update the parameters unless a gradient overflowed, and adapt the scale; reads the device."""
-        self.scaler.step(optimizer)
-        self.scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.scaler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state:
-            self.scaler.load_state_dict(state)
-
-
-_KINDS: dict[str, type[Precision]] = {
-    kind.name: kind
-    for kind in (Precision, HalfMixed, BFloat16Mixed, HalfPrecision, BFloat16Precision, DoublePrecision)
-}
+_NAMES = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
 _ALIASES = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
 
 
@@ -189,10 +76,14 @@ def choose_precision(value: str | int | Precision | None, device: torch.device) 
     if isinstance(value, Precision):
         return value
     name = _ALIASES.get(str(value), str(value))
-    if name not in _KINDS or isinstance(value, (bool, float)):
-        expected = ", ".join(map(repr, _KINDS))
-        hint = did_you_mean(value, [*_KINDS, *_ALIASES]) if isinstance(value, str) else ""
+    if name not in _NAMES or isinstance(value, (bool, float)):
+        expected = ", ".join(map(repr, _NAMES))
+        hint = did_you_mean(value, [*_NAMES, *_ALIASES]) if isinstance(value, str) else ""
         raise ConfigError(f"Trainer(precision={value!r}): expected one of {expected}{hint}")
     if name == "64-true" and device.type == "mps":
         raise ConfigError(f"Trainer(precision={value!r}): an Apple GPU (mps) has no float64; use accelerator='cpu'")
-    return _KINDS[name](device)
+    if name == Precision.name:
+        return Precision(device)
+    from lightkit.devices.reduced_precision import KINDS
+
+    return KINDS[name](device)

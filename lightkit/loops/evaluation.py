@@ -7,74 +7,112 @@ with every random generator saved and restored, without gradients, in evaluation
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
+from lightkit.contracts import HookFn, Stage
 from lightkit.data.order import Source
-from lightkit.data.sources import batch_preparer
 from lightkit.devices.transfer import batch_size_of
 from lightkit.errors import HookError
 from lightkit.hooks import accepts_positional, overrides, parameter_names
 from lightkit.loops.modes import Modes, modes_of, put_back, switch_to_eval
-from lightkit.loops.outputs import KeptOutputs, step_of
 from lightkit.module import LightModule
 from lightkit.results import Results
 from lightkit.seeding import Snapshot
 
+if TYPE_CHECKING:
+    from lightkit.contracts import EpochOutputs
+    from lightkit.loops.training import TrainingLoop
+    from lightkit.run.base import Run
+    from lightkit.run.evaluation import EvaluationRun
+
 _END = object()
+
+Prepare = Callable[[object, int], object]
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a pass stands in its run: on its own, in a fit, or as a fit's sanity check.
+
+    begin: before the first hook. decided: after the callbacks that watch a metric. frees_gradients: of a training that
+    waits. step: what epoch metrics are written at. next_step: the same for those of a step, one more each time. writes:
+    metrics go to the loggers.
+    """
+
+    stage: Stage
+    begin: Callable[[], object]
+    decided: Callable[[], object]
+    step: Callable[[], int]
+    next_step: Callable[[], int]
+    frees_gradients: bool = False
+    writes: bool = True
+
+
+def fit_context(loop: TrainingLoop) -> Context:
+    """Of a validation in a fit."""
+    p = loop.progress
+    return Context(
+        "validate", loop.show_step, p.end_validation, lambda: max(p.global_step - 1, 0), p.next_logged_step,
+        frees_gradients=True,
+    )  # fmt: skip
+
+
+def sanity_context() -> Context:
+    """Of a fit's sanity check."""
+    return Context("sanity_check", _nothing, _nothing, int, int, writes=False)
+
+
+def own_context(run: EvaluationRun) -> Context:
+    """Of a pass on its own."""
+    p = run.position.counters
+    return Context(
+        run.main_stage, run.board.clear, _nothing, lambda: p.global_step, itertools.count().__next__,
+        writes=run.fn != "predict",
+    )  # fmt: skip
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 class EvaluationLoop:
     """Runs `<name>_step` over loaders; name is "validation", "test" or "predict"."""
 
-    logs = True
-
-    def __init__(self, trainer: Any, name: str):
-        self.trainer, self.name = trainer, name
-        self.sources: list[Source] = []
-        self.limits: list[float] = []
+    def __init__(self, run: Run, name: str, sources: list[Source], limits: list[float]):
+        self.run, self.name, self.sources, self.limits = run, name, sources, limits
         self.batch_idx = 0
-        self.steps_logged = 0
-        self.results: Results | None = None  # kept from one validation to the next, emptied
+        # kept from one validation to the next, emptied
+        self.results = Results(batch_size_of, is_training=False, has_several_loaders=len(sources) > 1)
+        self.outputs: EpochOutputs | None = None
 
     # ------------------------------------------------------------ the pass
 
-    def run(self, limits: list[float] | None = None) -> list[dict[str, float]]:
-        """Evaluate; returns one dict of epoch metrics for each loader. limits: batches of each loader."""
-        trainer = self.trainer
-        if not trainer.fitting:
-            trainer.board.clear()
-            self.steps_logged = 0
-        elif trainer.shows_steps:  # hooks in here find the last training step's values
-            trainer.board.take(trainer.fit_loop.results, of_step=True)
-        if self.results is None:
-            self.results = Results(batch_size_of, is_training=False)
-        self.results.clear()  # a pass that failed may have left values
-        self.results.has_several_loaders = len(self.sources) > 1
-        module, hook = trainer.lightning_module, f"{self.name}_epoch_end"
-        self.kept = KeptOutputs(module, hook, is_training=False, loaders=len(self.sources))
-        with self._quiet(), trainer.collect_into(self.results):
-            metrics = self._pass(self.limits if limits is None else limits)
-        if self.name == "validation" and not trainer.sanity_checking:
-            # the generators, modes and gradients are the training's again: what is saved here can be resumed
-            if trainer.fitting:
-                trainer.fit_loop.schedules.move_validated()
-            trainer.call("on_validation_end", owners="S")
-        return metrics
+    def evaluate(self, context: Context, limits: list[float] | None = None) -> list[dict[str, float]]:
+        """Evaluate; returns one dict of epoch metrics for each loader. limits: batches of each loader.
 
-    def _pass(self, limits: list[float]) -> list[dict[str, float]]:
-        call, name, results = self.trainer.call, self.name, self.results
-        assert results is not None
+        After a validation the hooks of callbacks that save are still to be called: they come when the caller has taken
+        up again what the pass interrupted.
+        """
+        context.begin()
+        self.results.clear()  # a pass that failed may have left values
+        self.outputs = self.run.outputs_of(f"{self.name}_epoch_end", self.results, loaders=len(self.sources))
+        with self._quiet(context), self.run.collect_into(self.results):
+            return self._pass(context, self.limits if limits is None else limits)
+
+    def _pass(self, context: Context, limits: list[float]) -> list[dict[str, float]]:
+        call, name, results, dispatcher = self.run.call, self.name, self.results, self.run.dispatcher
         call(f"on_{name}_start")
         call(f"on_{name}_epoch_start")
-        self.trainer.dispatcher.refresh()
-        prepare = self._prepare()
-        step = self._step()
-        starts, ends = (self.trainer.dispatcher.bind(f"on_{name}_batch_{when}", "CSM") for when in ("start", "end"))
+        dispatcher.refresh()
+        prepare, step, timing = self._prepare(), self._step(), self.run.evaluation_timing
+        starts, ends = (dispatcher.bind(f"on_{name}_batch_{when}", "CSM") for when in ("start", "end"))
         if len(self.sources) > 1:
             for fn in starts:
                 self._check_takes_index(fn, 3)
@@ -83,35 +121,34 @@ class EvaluationLoop:
         for loader_idx, (source, limit) in enumerate(zip(self.sources, limits, strict=True)):
             results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
-            self._batches(source, limit, loader_idx, where, prepare, step, starts, ends)
+            batches = timing.batches(timing.timed("open data", source.open)(remember=False))
+            self._batches(context, batches, limit, loader_idx, where, prepare, step, starts, ends)
+            source.close()
             if where:
                 results.end_loader(loader_idx)
         results.dataloader_idx = results.batch = None
-        if self.kept.wanted:
-            self.kept.finish(results)
-            self.kept.forget()
-        self.trainer.board.take(results, of_step=False)  # callbacks and the module read them in the next hook
+        if self.outputs is not None:
+            self.outputs.finish()
+            self.outputs.forget()
+        self.run.board.take(results, of_step=False)  # callbacks and the module read them in the next hook
         call(f"on_{name}_epoch_end")
-        metrics = self._publish()
+        metrics = self._publish(context)
         if name != "validation":
             call(f"on_{name}_end")
             return metrics
         # those that watch a metric come first: saved before them, the validation is repeated after a resume, saved
-        # after them it is not. Checkpoint callbacks come after the pass, see run
+        # after them it is not. Checkpoint callbacks come after the pass, see evaluate
         call("on_validation_end", owners="W")
-        if self.trainer.fitting and not self.trainer.sanity_checking:
-            self.trainer.fit_loop.progress.end_validation()
+        context.decided()
         call("on_validation_end", owners="NM")
         return metrics
 
     def _batches(
-        self, source: Source, limit: float, loader_idx: int, where: tuple[int, ...], prepare: Callable[..., Any] | None,
-        step: Callable[..., Any], starts: list[Callable[..., Any]], ends: list[Callable[..., Any]],
+        self, context: Context, batches: Iterator[object], limit: float, loader_idx: int, where: tuple[int, ...],
+        prepare: Prepare | None, step: Callable[[object, int, int], object], starts: list[HookFn], ends: list[HookFn],
     ) -> None:  # fmt: skip
         results, name = self.results, self.name
-        assert results is not None
         on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
-        batches = source.open(remember=False)
         index = 0
         while index < limit and (batch := next(batches, _END)) is not _END:
             self.batch_idx = index
@@ -125,29 +162,28 @@ class EvaluationLoop:
                     fn(batch, index, *where)
             results.enter(on_step)
             output = step(batch, index, loader_idx)
-            if self.kept.wanted:
-                self.kept.add(output, loader_idx)
-            self._take_output(output, loader_idx, batch)
+            if self.outputs is not None:
+                self.outputs.keep(output, loader_idx)
+            self._take_output(output, loader_idx)
             if ends:
                 results.enter(on_end)
                 for fn in ends:
                     fn(output, batch, index, *where)
             if results.has_step_values:
-                self._write_step()
+                self._write_step(context)
             index += 1
-        source.close()
 
     # ------------------------------------------------------------ what prediction does otherwise
 
-    def _take_output(self, output: Any, loader_idx: int, batch: Any) -> None:
+    def _take_output(self, output: object, loader_idx: int) -> None:
         """Nothing is kept here."""
 
-    def _step(self) -> Callable[[Any, int, int], Any]:
+    def _step(self) -> Callable[[object, int, int], object]:
         """The module's step as `(batch, batch_idx, loader_idx)`, whatever it takes, in the trainer's precision."""
-        module, several = self.trainer.lightning_module, len(self.sources) > 1
+        run, several = self.run, len(self.sources) > 1
         method = f"{self.name}_step"
-        fn = self.trainer.precision.wrap(step_of(module, method))
-        own = getattr(module, method)
+        fn = run.evaluation_timing.timed("forward", run.precision.wrap(run.step_of(method)))
+        own = getattr(run.module, method)
         if several:
             self._check_takes_index(own, 3)
         if (several or "dataloader_idx" in parameter_names(own)) and accepts_positional(own, 3):
@@ -156,11 +192,11 @@ class EvaluationLoop:
             return lambda batch, index, loader: fn(batch, index)
         return lambda batch, index, loader: fn(batch)
 
-    def _check_takes_index(self, fn: Callable[..., Any], count: int) -> None:
+    def _check_takes_index(self, fn: HookFn, count: int) -> None:
         """Raise HookError where a step or batch hook cannot be told which of several loaders its batch is from."""
         if accepts_positional(fn, count):
             return
-        hook: Any = getattr(fn, "func", fn)  # a callback's hook has its first arguments filled in
+        hook: HookFn = getattr(fn, "func", fn)  # a callback's hook has its first arguments filled in
         owner, name = getattr(hook, "__self__", None), getattr(hook, "__name__", "the hook")
         names = [*([] if owner is None else ["self"]), *inspect.signature(hook).parameters]
         raise HookError(
@@ -171,23 +207,22 @@ class EvaluationLoop:
     # ------------------------------------------------------------ around the pass
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
+    def _quiet(self, context: Context) -> Iterator[None]:
         """Leave generators, modes and gradient mode as they were found, whatever the pass does."""
-        trainer, module = self.trainer, self.trainer.lightning_module
+        run, module = self.run, self.run.module
         saved, own = Snapshot(), [source.own_generators() for source in self.sources]
-        trainer.training_rng = saved  # what a checkpoint taken inside the pass must hold
-        if trainer.fitting and not trainer.sanity_checking:
-            module.on_validation_model_zero_grad()
-        modes = self._to_eval(module)
-        try:
-            with torch.inference_mode() if trainer.inference_mode else torch.no_grad():
-                yield
-        finally:
-            self._to_train(module, modes)
-            trainer.training_rng = None
-            saved.restore()
-            for source, states in zip(self.sources, own, strict=True):
-                source.restore_own_generators(states)
+        with run.evaluating(context.stage, saved):
+            if context.frees_gradients:
+                module.on_validation_model_zero_grad()
+            modes = self._to_eval(module)
+            try:
+                with torch.inference_mode() if run.settings.inference_mode else torch.no_grad():
+                    yield
+            finally:
+                self._to_train(module, modes)
+                saved.restore()
+                for source, states in zip(self.sources, own, strict=True):
+                    source.restore_own_generators(states)
 
     def _to_eval(self, module: LightModule) -> Modes:
         modes = modes_of(module)
@@ -203,20 +238,19 @@ class EvaluationLoop:
         else:
             put_back(modes)
 
-    def _prepare(self) -> Callable[[Any, int], Any] | None:
-        t = self.trainer
-        return batch_preparer(t.lightning_module, t.datamodule, t.strategy.root_device, t.precision, t.compute)
+    def _prepare(self) -> Prepare | None:
+        prepare = self.run.preparer()
+        return None if prepare is None else self.run.evaluation_timing.timed("transfer", prepare)
 
     # ------------------------------------------------------------ metrics
 
-    def _publish(self) -> list[dict[str, float]]:
+    def _publish(self, context: Context) -> list[dict[str, float]]:
         """Reduce, show to callbacks, and write to the loggers."""
-        trainer, results = self.trainer, self.results
-        assert results is not None
+        run, results = self.run, self.results
         if results.has_step_values:
-            trainer.board.take(results, of_step=True)
-        taken = trainer.board.take(results, of_step=False)
-        if not taken and not self.kept.wanted and trainer.state_fn in ("validate", "test") and self.name != "predict":
+            run.board.take(results, of_step=True)
+        taken = run.board.take(results, of_step=False)
+        if not taken and self.outputs is None and run.fn in ("validate", "test"):
             warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)
         metrics: list[dict[str, float]] = [{} for _ in self.sources]
         for entry, number in taken:
@@ -224,25 +258,17 @@ class EvaluationLoop:
                 if entry.concerns(loader_idx):
                     target[entry.forked] = number
         results.clear()
-        if self.logs and not trainer.sanity_checking:
-            step = max(trainer.global_step - 1, 0) if trainer.fitting else trainer.global_step
-            trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, step)
+        if context.writes:
+            run.write(taken, context.step())
         return metrics
 
-    def _write_step(self) -> None:
-        trainer = self.trainer
-        if trainer.sanity_checking or not trainer.loggers:
-            return
-        taken = trainer.board.take(self.results, of_step=True)
-        progress = trainer.fit_loop.progress if trainer.fitting else self  # a resumed fit goes on counting
-        trainer.log_to_loggers({e.forked: n for e, n in taken if e.slot.logger}, progress.steps_logged)
-        progress.steps_logged += 1
+    def _write_step(self, context: Context) -> None:
+        if context.writes and self.run.loggers:
+            self.run.write(self.run.board.take(self.results, of_step=True), context.next_step())
 
-
-def sanity_check(loop: EvaluationLoop, limits: list[float]) -> None:
-    """Run a few validation batches before training; what they log is thrown away."""
-    trainer = loop.trainer
-    trainer.call("on_sanity_check_start")
-    loop.run(limits)
-    trainer.call("on_sanity_check_end")
-    trainer.board.clear()
+    def release(self, *, has_failed: bool) -> None:
+        """The run is over: let go of the last batch, and of processes."""
+        self.results.batch = None
+        self.outputs = None
+        for source in self.sources:
+            source.release(has_failed=has_failed)

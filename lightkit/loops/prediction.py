@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+from lightkit.data.order import Source
 from lightkit.devices.transfer import to_cpu
-from lightkit.loops.evaluation import EvaluationLoop
+from lightkit.loops.evaluation import Context, EvaluationLoop
+
+if TYPE_CHECKING:
+    from lightkit.run.base import Run
 
 
 class PredictionLoop(EvaluationLoop):
     """Runs `predict_step` over loaders and collects its outputs on the CPU."""
 
-    logs = False
-
-    def __init__(self, trainer: Any, *, keeps: bool = True):
-        super().__init__(trainer, "predict")
+    def __init__(self, run: Run, sources: list[Source], limits: list[float], *, keeps: bool = True):
+        super().__init__(run, "predict", sources, limits)
         self.keeps = keeps
-        self.predictions: list[list[Any]] = []
+        self.predictions: list[list[object]] = []
 
-    def run(self, limits: list[float] | None = None) -> Any:
+    def predict(self, context: Context) -> list[object] | None:
         """-> a list of outputs, one a batch; with several loaders a list of such lists; None where not kept."""
         self.predictions = [[] for _ in self.sources]
-        super().run(limits)
+        self.evaluate(context)
+        predictions, self.predictions = self.predictions, []
         if not self.keeps:
             return None
-        return self.predictions[0] if len(self.predictions) == 1 else self.predictions
+        return predictions[0] if len(predictions) == 1 else [*predictions]
 
-    def _take_output(self, output: Any, loader_idx: int, batch: Any) -> None:
+    def _take_output(self, output: object, loader_idx: int) -> None:
         if self.keeps:
             self.predictions[loader_idx].append(to_cpu(output))

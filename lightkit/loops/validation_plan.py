@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
-from lightkit.loops.progress import Progress
+from lightkit.errors import ConfigError
+from lightkit.loops.position import Counters
+from lightkit.settings import Controls, ValidationInterval
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Steps:
     accumulate: int
     num_batches: float
 
-    def next(self, p: Progress, *, over_epochs: bool) -> float:
+    def next(self, p: Counters, *, over_epochs: bool) -> float:
         """The count of batches in this epoch after which it is complete; inf: not in this epoch."""
         done = p.batches_done // self.accumulate
         goal = done + self.count - (p.global_step if over_epochs else done) % self.count
@@ -26,7 +27,7 @@ class Steps:
         is_short = self.num_batches < batches < self.num_batches + self.accumulate
         return self.num_batches if is_short else batches
 
-    def is_complete(self, p: Progress, *, over_epochs: bool) -> bool:
+    def is_complete(self, p: Counters, *, over_epochs: bool) -> bool:
         """Whether the step that was just taken completes it."""
         return (p.global_step if over_epochs else math.ceil(p.batches_done / self.accumulate)) % self.count == 0
 
@@ -46,7 +47,7 @@ class ValidationPlan:
         """Whether an epoch has validations at all."""
         return self.enabled and (self.check_every is None or (epoch + 1) % self.check_every == 0)
 
-    def next(self, p: Progress) -> float:
+    def next(self, p: Counters) -> float:
         """The count of batches in this epoch at which to ask `is_due` next; inf: not in this epoch."""
         if not self.validates_in(p.epoch) or self.every == math.inf:
             return math.inf
@@ -57,7 +58,7 @@ class ValidationPlan:
         done = p.total_batches if self.check_every is None else p.batches_done
         return p.batches_done + self.every - done % self.every
 
-    def is_due(self, p: Progress) -> bool:
+    def is_due(self, p: Counters) -> bool:
         """Whether the batch that was just finished is followed by a validation."""
         if not self.validates_in(p.epoch) or p.validated_at == p.total_batches or p.batches_done == 0:
             return False
@@ -75,16 +76,56 @@ class ValidationPlan:
         return self.every != math.inf and done // self.every > (done - window) // self.every
 
 
-def make_plan(trainer: Any, every: float) -> ValidationPlan:
-    """The plan of a trainer, for `every` batches."""
-    interval, check_every = trainer.validation_interval, trainer.check_val_every_n_epoch
+def batches_between(
+    interval: ValidationInterval, num_batches: float, accumulate: int, check_every_epoch: bool
+) -> float:
+    """Training batches between two validations; inf: only at the end of epochs.
+
+    Raises:
+        ConfigError: more batches than an epoch has, where the count begins anew with each epoch.
+    """
+    if interval.seconds is not None:
+        return 1
+    if interval.epochs is not None:
+        return num_batches
+    count, unit, available = interval.batches, "batches", num_batches
+    if interval.steps is not None:
+        count, unit, available = interval.steps, "steps", -(-num_batches // accumulate)
+    if count is not None:
+        if check_every_epoch and count > available > 0:
+            value = count if interval.steps is None else f"{count}step"
+            raise ConfigError(
+                f"Trainer(val_check_interval={value!r}): an epoch has only {int(available)} {unit}; use at most that, "
+                "or check_val_every_n_epoch=None to count over epochs"
+            )
+        return count * (accumulate if interval.steps is not None else 1)
+    fraction = interval.fraction or 1.0
+    if num_batches == math.inf:
+        if fraction != 1.0:
+            raise ConfigError(
+                f"Trainer(val_check_interval={fraction}): the training loader has no length, so no share of it; "
+                "give a count of batches"
+            )
+        return math.inf
+    return max(1, int(num_batches * fraction))
+
+
+def make_plan(
+    interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool
+) -> ValidationPlan:
+    """The plan of a fit whose epochs have `num_batches` training batches.
+
+    Raises:
+        ConfigError: an interval that such an epoch cannot have.
+    """
+    check_every, accumulate, every = controls.check_val_every_n_epoch, controls.accumulate_grad_batches, math.inf
+    if enabled:
+        every = batches_between(interval, num_batches, accumulate, check_every is not None)
     if interval.epochs is not None:
         check_every = interval.epochs
-    accumulate, num_batches = trainer.accumulate_grad_batches, trainer.num_training_batches
     steps = None
     if interval.steps is not None and accumulate > 1:  # else a step is a batch
         steps = Steps(interval.steps, accumulate, num_batches)
     return ValidationPlan(
-        every, check_every, interval.seconds, steps,
-        enabled=trainer.enable_validation, accumulate=accumulate, num_batches=num_batches,
-    )  # fmt: skip
+        every, check_every, interval.seconds, steps, enabled=enabled, accumulate=accumulate, num_batches=num_batches
+    )

@@ -1,24 +1,38 @@
-"""Profilers: where the time of a run goes; one file each on top of `base.py` and `instrument.py`."""
+"""Profilers: where the time of a run goes; one file each on top of `base.py`, imported when first used."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lightkit.errors import ConfigError, did_you_mean
-from lightkit.profilers.advanced import AdvancedProfiler
 from lightkit.profilers.base import Profiler
 from lightkit.profilers.passthrough import PassThroughProfiler
-from lightkit.profilers.pytorch import PyTorchProfiler
-from lightkit.profilers.simple import SimpleProfiler
+
+if TYPE_CHECKING:
+    from lightkit.profilers.advanced import AdvancedProfiler
+    from lightkit.profilers.pytorch import PyTorchProfiler
+    from lightkit.profilers.simple import SimpleProfiler
 
 __all__ = ["AdvancedProfiler", "PassThroughProfiler", "Profiler", "PyTorchProfiler", "SimpleProfiler", "choose"]
 
-_NAMED: dict[str, type[Profiler]] = {
-    "simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler,
-}  # fmt: skip
+_FILES = {"SimpleProfiler": "simple", "AdvancedProfiler": "advanced", "PyTorchProfiler": "pytorch"}
+_NAMES = tuple(_FILES.values())
 
 
-def choose(value: Any) -> Profiler:
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def choose(value: str | Profiler | None) -> Profiler:
     """Return the profiler that `Trainer(profiler=value)` asks for; None: one that does nothing.
 
     Raises:
@@ -28,9 +42,19 @@ def choose(value: Any) -> Profiler:
         return PassThroughProfiler()
     if isinstance(value, Profiler):
         return value
-    kind = _NAMED.get(value.lower()) if isinstance(value, str) else None
-    if kind is None:
-        expected = ", ".join(map(repr, _NAMED))
-        hint = did_you_mean(value, _NAMED) if isinstance(value, str) else ""
-        raise ConfigError(f"Trainer(profiler={value!r}): expected None, {expected} or a Profiler{hint}")
-    return kind()
+    name = value.lower() if isinstance(value, str) else ""
+    if name == "simple":
+        from lightkit.profilers.simple import SimpleProfiler
+
+        return SimpleProfiler()
+    if name == "advanced":
+        from lightkit.profilers.advanced import AdvancedProfiler
+
+        return AdvancedProfiler()
+    if name == "pytorch":
+        from lightkit.profilers.pytorch import PyTorchProfiler
+
+        return PyTorchProfiler()
+    expected = ", ".join(map(repr, _NAMES))
+    hint = did_you_mean(value, _NAMES) if isinstance(value, str) else ""
+    raise ConfigError(f"Trainer(profiler={value!r}): expected None, {expected} or a Profiler{hint}")

@@ -6,11 +6,15 @@ import cProfile
 import io
 import pstats
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 __all__ = ["AdvancedProfiler"]
 
@@ -38,40 +42,40 @@ class AdvancedProfiler(Profiler):
         self.line_count_restriction = line_count_restriction
         self.dump_stats = dump_stats
         self.profiled_actions: dict[str, cProfile.Profile] = {}
-        self._open: list[str] = []
+        self._running: list[str] = []
         self._thread = threading.get_ident()
 
-    def begin(self, trainer: Any, stage: str) -> None:
-        """As Profiler.begin; what was recorded of the run before is forgotten."""
-        self.profiled_actions, self._open, self._thread = {}, [], threading.get_ident()
-        super().begin(trainer, stage)
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """As Profiler._begin; what was recorded of the run before is forgotten."""
+        self.profiled_actions, self._running, self._thread = {}, [], threading.get_ident()
+        super()._begin(trainer, stage)
 
     def start(self, action_name: str) -> None:
         """As Profiler.start: from here on calls count for this section."""
         if threading.get_ident() != self._thread:
             return
-        if self._open:
-            self.profiled_actions[self._open[-1]].disable()
-        self._open.append(action_name)
+        if self._running:
+            self.profiled_actions[self._running[-1]].disable()
+        self._running.append(action_name)
         self.profiled_actions.setdefault(action_name, cProfile.Profile()).enable()
 
     def stop(self, action_name: str) -> None:
         """As Profiler.stop: calls count again for the section around it."""
         if threading.get_ident() != self._thread:
             return
-        if action_name not in self._open:
-            running = ", ".join(map(repr, self._open)) or "none"
+        if action_name not in self._running:
+            running = ", ".join(map(repr, self._running)) or "none"
             raise ConfigError(f"profiler.stop({action_name!r}): no such section was started; those that run: {running}")
-        self.profiled_actions[self._open[-1]].disable()
-        del self._open[len(self._open) - 1 - self._open[::-1].index(action_name)]
-        if self._open:
-            self.profiled_actions[self._open[-1]].enable()
+        self.profiled_actions[self._running[-1]].disable()
+        del self._running[len(self._running) - 1 - self._running[::-1].index(action_name)]
+        if self._running:
+            self.profiled_actions[self._running[-1]].enable()
 
     def summary(self) -> str:
         """Return one report for each section, the one that took longest first, the set-up last."""
         return self._reports(self.line_count_restriction)
 
-    def describe(self, say: Any = print) -> None:
+    def describe(self, say: Callable[[str], object] = print) -> None:
         """Write the report to its file, and print the beginning of each section's."""
         if self.dump_stats:
             for name, profile in self.profiled_actions.items():

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from lightkit.contracts import HookFn, P, R, Timing
 from lightkit.errors import RunDirError
-from lightkit.profilers import instrument
 
-__all__ = ["Profiler"]
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
+
+__all__ = ["UNTIMED", "Profiler"]
+
+
+class _Untimed:
+    """A Timing that is off: everything is given back as it is."""
+
+    def timed(self, section: str, fn: Callable[P, R], *, is_counted: bool = True) -> Callable[P, R]:
+        """As Timing.timed."""
+        return fn
+
+    def hook(self, name: str, fn: HookFn) -> HookFn:
+        """As Timing.hook."""
+        return fn
+
+    def batches(self, batches: Iterator[object]) -> Iterator[object]:
+        """As Timing.batches."""
+        return batches
+
+
+UNTIMED = _Untimed()
 
 
 class Profiler:
     """Base of profilers. Override `start`, `stop` and `summary`; names are Lightning 2.6's.
 
-    Off costs nothing: the loops hold plain callables. A profiler that is on wraps them, once a run or an epoch
-    (`instrument`, see `instrument.py` for what is wrapped and the names of the sections), and takes the wrappers off
-    at the end of the run.
+    Off costs nothing: the loops hold plain callables. Where one is on, they hold the same ones timed (see `timing.py`
+    for what is timed and the names of the sections).
 
     Args:
         dirpath: where to write the report. Default: the run directory.
@@ -30,7 +51,6 @@ class Profiler:
         self.filename = filename
         self._stage = ""
         self._log_dir: str | None = None
-        self._parts = instrument.Parts(self)
 
     # ------------------------------------------------------------ what a subclass overrides
 
@@ -71,7 +91,7 @@ class Profiler:
         finally:
             self.stop(action_name)
 
-    def describe(self, say: Any = print) -> None:
+    def describe(self, say: Callable[[str], object] = print) -> None:
         """Print the report, and write it to its file."""
         text = self.summary()
         if not text:
@@ -98,33 +118,27 @@ class Profiler:
         parts = (self._stage, self.filename or "profile", name)
         return folder / ("-".join(part for part in parts if part) + extension)
 
-    # ------------------------------------------------------------ what the trainer and its loops call
+    # ------------------------------------------------------------ what runs call
 
-    def begin(self, trainer: Any, stage: str) -> None:
-        """A run begins: wrap what stays the same in all of it."""
+    def _timing(self, *, is_nested: bool) -> Timing:
+        """What times the parts of a run; one inside a hook of another is a part of that hook."""
+        if is_nested:
+            return UNTIMED
+        from lightkit.profilers.timing import SectionTiming
+
+        return SectionTiming(self)
+
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """A run begins."""
         self._stage, self._log_dir = stage, None
-        instrument.run(trainer, self._parts)
 
-    def open(self, trainer: Any) -> None:
+    def _open(self, trainer: Trainer) -> None:
         """The run knows its directory: `setup` with it."""
         may_write = trainer.is_global_zero and not trainer.fast_dev_run and self.dirpath is None
         self.setup(self._stage, trainer.local_rank, str(trainer.run_dir) if may_write else None)
 
-    def end(self, trainer: Any, status: str) -> None:
-        """The run is over: leave the trainer as it was, and report unless the status is "failed"."""
-        self._parts.restore()
+    def _end(self, trainer: Trainer, status: str) -> None:
+        """The run is over: report, unless the status is "failed"."""
         if trainer.is_global_zero and status != "failed":
             self.describe(trainer.print)
         self.teardown(self._stage)
-
-    def instrument(self, loop: Any) -> None:
-        """Wrap the parts of a training loop's step; called when they were bound, once an epoch."""
-        instrument.training(loop, self._parts)
-
-    def instrument_evaluation(self, loop: Any) -> None:
-        """Wrap the parts of an evaluation that runs on its own."""
-        instrument.evaluation(loop, self._parts)
-
-    def instrument_source(self, source: Any) -> None:
-        """Wrap what gives the batches."""
-        instrument.source(source, self._parts)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lightkit.profilers.base import Profiler
+from lightkit.contracts import Timing
+from lightkit.profilers.base import UNTIMED, Profiler
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 __all__ = ["PassThroughProfiler"]
 
 
 class PassThroughProfiler(Profiler):
-    """Records nothing, wraps nothing, writes nothing."""
+    """Records nothing, times nothing, writes nothing."""
 
     def start(self, action_name: str) -> None:
         """Nothing."""
@@ -25,20 +29,14 @@ class PassThroughProfiler(Profiler):
         """Run what is inside."""
         yield action_name
 
-    def begin(self, trainer: Any, stage: str) -> None:
-        """Nothing is wrapped."""
+    def _timing(self, *, is_nested: bool) -> Timing:
+        return UNTIMED
 
-    def open(self, trainer: Any) -> None:
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """Nothing is recorded."""
+
+    def _open(self, trainer: Trainer) -> None:
         """Nothing is written."""
 
-    def end(self, trainer: Any, status: str) -> None:
+    def _end(self, trainer: Trainer, status: str) -> None:
         """Nothing is reported."""
-
-    def instrument(self, loop: Any) -> None:
-        """Nothing is wrapped."""
-
-    def instrument_evaluation(self, loop: Any) -> None:
-        """Nothing is wrapped."""
-
-    def instrument_source(self, source: Any) -> None:
-        """Nothing is wrapped."""

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 __all__ = ["PyTorchProfiler"]
 
@@ -63,19 +66,19 @@ class PyTorchProfiler(Profiler):
         self._stack = ExitStack()
         self._thread = threading.get_ident()
 
-    def begin(self, trainer: Any, stage: str) -> None:
-        """As Profiler.begin."""
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """As Profiler._begin."""
         self._clear()
         self.trace_files = []
-        super().begin(trainer, stage)
-        if self.record_module_names:
+        super()._begin(trainer, stage)
+        if self.record_module_names and trainer.lightning_module is not None:
             for name, module in trainer.lightning_module.named_modules():
                 if name:
                     self._stack.callback(_record_forward(module, f"[module] {type(module).__name__}: {name}"))
 
-    def open(self, trainer: Any) -> None:
-        """As Profiler.open; recording begins, as its schedule says."""
-        super().open(trainer)
+    def _open(self, trainer: Trainer) -> None:
+        """As Profiler._open; recording begins, as its schedule says."""
+        super()._open(trainer)
         if self.emit_nvtx:
             self._stack.enter_context(torch.cuda.profiler.profile())
             self._stack.enter_context(torch.autograd.profiler.emit_nvtx())
@@ -117,13 +120,13 @@ class PyTorchProfiler(Profiler):
         running = ", ".join(repr(name) for name, _ in self._ranges) or "none"
         raise ConfigError(f"profiler.stop({action_name!r}): no such section was started; those that run: {running}")
 
-    def end(self, trainer: Any, status: str) -> None:
-        """As Profiler.end; recording ends."""
+    def _end(self, trainer: Trainer, status: str) -> None:
+        """As Profiler._end; recording ends."""
         self._stack.close()
         profiler, self.profiler = self.profiler, None
         if profiler is not None:
             profiler.stop()  # takes what was recorded of a cycle that is not complete
-        super().end(trainer, status)
+        super()._end(trainer, status)
 
     def summary(self) -> str:
         """Return the table of each cycle that was recorded."""

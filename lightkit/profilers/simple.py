@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
-from lightkit.profilers.instrument import LOOP, OUTSIDE_STEP
+from lightkit.profilers.timing import LOOP, OUTSIDE_STEP
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 __all__ = ["Section", "SimpleProfiler"]
 
@@ -65,7 +68,7 @@ class SimpleProfiler(Profiler):
 
     def _reset(self) -> None:
         self.sections: dict[str, Section] = {}
-        self._open: list[str] = []
+        self._running: list[str] = []
         self._last = self._began = self._now()
         self._step_s = 0.0
         self._thread = threading.get_ident()
@@ -76,10 +79,10 @@ class SimpleProfiler(Profiler):
         super().setup(stage, local_rank, log_dir)
         self._thread = threading.get_ident()
 
-    def begin(self, trainer: Any, stage: str) -> None:
-        """As Profiler.begin; what was recorded of the run before is forgotten."""
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """As Profiler._begin; what was recorded of the run before is forgotten."""
         self._reset()
-        super().begin(trainer, stage)
+        super()._begin(trainer, stage)
 
     # ------------------------------------------------------------ recording
 
@@ -88,7 +91,7 @@ class SimpleProfiler(Profiler):
         if threading.get_ident() != self._thread:
             return
         self._advance()
-        self._open.append(action_name)
+        self._running.append(action_name)
         self._see()
 
     def stop(self, action_name: str) -> None:
@@ -102,13 +105,13 @@ class SimpleProfiler(Profiler):
     def _close(self, name: str, *, is_call: bool) -> None:
         if threading.get_ident() != self._thread:
             return
-        if name not in self._open:
-            running = ", ".join(map(repr, self._open)) or "none"
+        if name not in self._running:
+            running = ", ".join(map(repr, self._running)) or "none"
             raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {running}")
         self._advance()
-        place = len(self._open) - 1 - self._open[::-1].index(name)
-        del self._open[place]
-        if is_call and name not in self._open:  # a section inside itself, as a logger's inside a written step: once
+        place = len(self._running) - 1 - self._running[::-1].index(name)
+        del self._running[place]
+        if is_call and name not in self._running:  # a section inside itself, as a logger's inside a written step: once
             self.sections.setdefault(name, Section()).calls += 1
         self._see()
 
@@ -116,7 +119,7 @@ class SimpleProfiler(Profiler):
         """Give the time since the last event to the innermost section."""
         now = self._now()
         passed, self._last = now - self._last, now
-        name = self._open[-1] if self._open else OTHER
+        name = self._running[-1] if self._running else OTHER
         section = self.sections.get(name)
         if section is None:
             section = self.sections[name] = Section()
@@ -125,7 +128,7 @@ class SimpleProfiler(Profiler):
             self._step_s += passed
 
     def _see(self) -> None:
-        running = self._open
+        running = self._running
         self._counts_step = LOOP in running and not any(name in running for name in OUTSIDE_STEP)
 
     # ------------------------------------------------------------ reporting

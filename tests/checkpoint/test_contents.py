@@ -100,8 +100,9 @@ def test_callbacks_of_one_key_keep_their_own_files_after_a_resume(tmp_path: Path
 
 def test_what_can_be_trained_from_holds_a_loop_and_optimizers(tmp_path: Path) -> None:
     trainer = fit(tmp_path, [])
-    assert contents.can_train(contents.gather(trainer))
-    assert not contents.can_train(contents.gather(trainer, weights_only=True))
+    for name, weights_only in (("whole.ckpt", False), ("weights.ckpt", True)):
+        trainer.save_checkpoint(tmp_path / name, weights_only)
+        assert contents.can_train(files.load(tmp_path / name)) is not weights_only
 
 
 class _Kind:

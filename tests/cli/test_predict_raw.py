@@ -68,11 +68,9 @@ def rawmodels(project: Path) -> Iterator[Any]:
 
 
 def saved(module: lk.LightModule, path: str = "model.ckpt", **changes: Any) -> str:
-    trainer = lk.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1)
-    trainer.lightning_module = module
-    trainer.save_checkpoint(path, weights_only=True)
-    if changes:
-        files.save({**files.load(path), **changes}, path)
+    kind = type(module)
+    content = {"state_dict": module.state_dict(), "class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    files.save({**content, "hyper_parameters": dict(module.hparams), **changes}, path)
     return path
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 import lightkit as lk
-from lightkit.data import make_source
+from lightkit.data.order import make_source
 
 SAMPLES, EPOCHS = 23, 3
 Seen = list[tuple[list[int], float]]
@@ -249,7 +249,7 @@ class Look(lk.Callback):
         self.ahead: list[bool] = []
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.ahead.append(trainer.train_source.ahead is not None)
+        self.ahead.append(trainer.fit_loop.run.data.source.ahead is not None)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -284,7 +284,7 @@ class Reweighs(lk.Callback):
         self.change, self.ahead = change, False
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.ahead = self.ahead or trainer.train_source.ahead is not None
+        self.ahead = self.ahead or trainer.fit_loop.run.data.source.ahead is not None
         if trainer.current_epoch == 0:
             self.change(trainer.train_dataloader.sampler)
 

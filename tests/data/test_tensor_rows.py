@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 import lightkit as lk
-from lightkit.data import IndexedSource, TensorLoader
+from lightkit.data import TensorLoader
+from lightkit.data.order import IndexedSource
 from lightkit.errors import ConfigError
 
 X = torch.arange(46.0).view(23, 2)

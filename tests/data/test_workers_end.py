@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import lightkit as lk
-from lightkit.data import Source, make_source
+from lightkit.data.order import Source, make_source
 
 
 @pytest.fixture(autouse=True)

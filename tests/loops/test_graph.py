@@ -19,8 +19,8 @@ from lightkit.callbacks import ModelCheckpoint
 from lightkit.devices.capture import graph_problem
 from lightkit.devices.precision import choose_precision
 from lightkit.errors import ConfigError
-from lightkit.loops.graph import MOST_RECORDINGS, WARM_UP
-from lightkit.loops.graph_parts import BatchIndex, layout_of
+from lightkit.loops.steps.graph import MOST_RECORDINGS, WARM_UP
+from lightkit.loops.steps.graph_parts import BatchIndex, layout_of
 
 NO_READ = "called a synchronizing operation"
 

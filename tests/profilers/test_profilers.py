@@ -174,8 +174,9 @@ def test_the_same_numbers_come_out_and_nothing_stays_wrapped(tmp_path: Path) -> 
         trainer.fit(module, data(), data(2))
         trainer.validate(dataloaders=data(2), verbose=False)
         ends.append(module.state_dict())
-        for owner in (trainer, trainer.run, trainer.fit_loop, trainer.validate_loop, trainer.train_source):
-            replaced = [n for n, v in vars(owner).items() if callable(v) and n in dir(type(owner))]
+        run = trainer.fit_loop.run
+        for owner in (trainer, trainer.fit_loop, trainer.validate_loop, run, run.data):
+            replaced = [n for n, v in vars(owner).items() if callable(v) and n in dir(type(owner)) and n != "trainer"]
             assert replaced == [], f"{profiler}: {owner}"
         assert not module._forward_hooks and not module.layer._forward_hooks
     assert all(torch.equal(end[name], ends[0][name]) for end in ends for name in end)
@@ -189,15 +190,16 @@ def test_off_leaves_the_loop_s_callables_as_they_are(tmp_path: Path) -> None:
     class Look(lk.Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             loop = trainer.fit_loop
-            seen.update(step=loop.training_step, precision=loop.precision, prepare=loop.prepare)
-            seen["hooks"] = loop.on_batch_end
-            seen["own"] = [name for name in ("_batches", "_write_step", "_zero_grad") if name in vars(loop)]
-            seen["trainer"] = [name for name in ("call", "log_to_loggers") if name in vars(trainer)]
+            parts = loop.parts
+            seen.update(step=parts.training_step, backward=parts.backward, prepare=parts.prepare)
+            seen["hooks"] = parts.on_batch_end
+            seen["own"] = (parts.write_step, parts.zero_grad, loop.run.write)
 
     trainer.callbacks.insert(0, Look())
     trainer.fit(Net(), data())
-    assert seen["step"].__func__ is Net.training_step and seen["precision"] is trainer.precision
-    assert seen["prepare"] is None and seen["own"] == seen["trainer"] == []
+    assert seen["step"].__func__ is Net.training_step and seen["backward"] == trainer.precision.backward
+    loop = trainer.fit_loop
+    assert seen["prepare"] is None and seen["own"] == (loop.write_step, loop.zero_grad, loop.run._write)
     assert [hook.func.__name__ for hook in seen["hooks"]] == ["on_train_batch_end"]
     assert list((tmp_path / "run").glob("*profile*")) == []
 
@@ -220,7 +222,7 @@ def test_a_run_that_fails_is_left_unwrapped_and_unreported(tmp_path: Path, capsy
     trainer = trainer_with("simple", tmp_path)
     with pytest.raises(ZeroDivisionError):
         trainer.fit(Failing(), data())
-    assert "_batches" not in vars(trainer.fit_loop) and capsys.readouterr().out == ""
+    assert capsys.readouterr().out == ""
     trainer.fit(Net(), data())
     assert calls(trainer.profiler)["forward"] == STEPS
 

@@ -26,6 +26,10 @@ class Strategy:
         """Say whether this process is the one that writes files and prints."""
         return self.global_rank == 0
 
+    def use(self, device: torch.device) -> None:
+        """This process computes on that device."""
+        self.root_device = device
+
     def setup(self, module: nn.Module, device: torch.device) -> None:
         """Move the module to its device, in place, and make that the current one."""
         self.root_device = device

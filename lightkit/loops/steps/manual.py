@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from lightkit.contracts import Stepped
 from lightkit.errors import ConfigError, HookError
 from lightkit.optimizers import SteppedOptimizer
 
-_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+if TYPE_CHECKING:
+    from lightkit.loops.training import TrainingLoop
+    from lightkit.module import LightModule
+    from lightkit.run.fit import FitRun
+    from lightkit.settings import Controls
 
 
-def check_manual(trainer: Any, module: Any) -> None:
+def check_manual(controls: Controls, module: LightModule) -> None:
     """Raise ConfigError where the Trainer is asked to do what such a module does itself."""
     why = f"{type(module).__name__} optimizes by itself (automatic_optimization=False)"
-    if trainer.gradient_clip_val is not None:
+    clip, accumulate = controls.gradient_clip_val, controls.accumulate_grad_batches
+    if clip is not None:
         raise ConfigError(
-            f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}): {why}; leave it out and call "
-            f"self.clip_gradients(optimizer, gradient_clip_val={trainer.gradient_clip_val!r}) before optimizer.step()"
+            f"Trainer(gradient_clip_val={clip!r}): {why}; leave it out and call "
+            f"self.clip_gradients(optimizer, gradient_clip_val={clip!r}) before optimizer.step()"
         )
-    if trainer.accumulate_grad_batches > 1:
+    if accumulate > 1:
         raise ConfigError(
-            f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}): {why}; leave it out and call "
-            f"optimizer.step() in every {trainer.accumulate_grad_batches}th training_step"
+            f"Trainer(accumulate_grad_batches={accumulate}): {why}; leave it out and call "
+            f"optimizer.step() in every {accumulate}th training_step"
         )
 
 
@@ -38,20 +44,20 @@ class LightOptimizer(SteppedOptimizer):
     """
 
     def __init__(self, optimizer: Optimizer, manual: ManualOptimization):
-        super().__init__(optimizer, manual._update)
+        super().__init__(optimizer, manual.update)
         self._manual = manual
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # schedulers and users' checks take it for an optimizer
+    def __class__(self) -> type:  # schedulers and users' checks take it for an optimizer
         return type(self.optimizer)
 
     def __repr__(self) -> str:
         """Return the optimizer's own description."""
         return repr(self.optimizer)
 
-    def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+    def step(self, closure: Callable[[], object] | None = None, **kwargs: object) -> Any:
         """Run the closure, if there is one, then update the weights; returns what the closure does."""
-        return self._manual._update(self.optimizer, closure, **kwargs)  # looked up now: a profiler may wrap it
+        return self._manual.update(self.optimizer, closure, **kwargs)
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
@@ -61,61 +67,74 @@ class LightOptimizer(SteppedOptimizer):
 
 
 class ManualOptimization:
-    """`(batch, batch_idx, is_last) -> (output, has_stepped)`, the middle of the hot loop; and what the step calls."""
+    """A Step, the module's own; and what it calls: `backward`, and `update` where it steps an optimizer."""
 
-    def __init__(self, trainer: Any):
-        self.trainer, self.module = trainer, trainer.lightning_module
-        hooks = [trainer.dispatcher.bind(name, "CSM") for name in _HOOKS]
-        self.on_before_backward, self.on_after_backward, self.on_before_step = hooks
-        self.optimizers = [LightOptimizer(optimizer, self) for optimizer in trainer.optimizers]
-        self.scaler: Any = getattr(trainer.precision, "scaler", None)
+    backward: Callable[..., None]
+    update: Callable[..., object]
+
+    def __init__(self, run: FitRun, loop: TrainingLoop, optimizers: list[Optimizer]):
+        self.module, self.precision, self.loop = run.module, run.precision, loop
+        self.on_before_backward = run.dispatcher.bind("on_before_backward", "CSM")
+        self.on_after_backward = run.dispatcher.bind("on_after_backward", "CSM")
+        self.on_before_step = run.dispatcher.bind("on_before_optimizer_step", "CSM")
+        self.backward = run.timing.timed("backward", self._backward)
+        self.update = run.timing.timed("optimizer", self._update)
+        self.bare = optimizers
+        self.optimizers: list[Optimizer] = [LightOptimizer(optimizer, self) for optimizer in optimizers]
+        self.scaler = self.precision.scaler
         self._unscaled: set[int] = set()  # optimizers whose gradients have their true size already
 
-    def __call__(self, batch: Any, index: int, is_last: bool) -> tuple[Any, bool]:
+    def __call__(self, batch: object, index: int, is_last: bool) -> Stepped:
         """Run one training step; it has stepped where any optimizer has."""
-        loop = self.trainer.fit_loop
+        loop = self.loop
         before = loop.progress.global_step
-        output = loop.training_step(batch, index)
+        output = loop.parts.training_step(batch, index)
         if output is None:
             output = {}  # what on_train_batch_end gets, as in Lightning
         elif isinstance(output, Tensor):
-            loop.loss = output.detach()
+            loop.keep_loss(output.detach())
         elif not isinstance(output, Mapping):
             raise HookError(
                 f"{type(self.module).__name__}.training_step returned a {type(output).__name__}; with manual "
                 "optimization expected a tensor, a dict or None"
             )
-        if loop.checks_every_step:
+        if loop.parts.checks_every_step:
             loop.check_finite(index)
-        return output, loop.progress.global_step > before
+        return Stepped(output, loop.progress.global_step > before)
 
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    def finish(self) -> None:
+        """As Step.finish; the loop opens no window here."""
+
+    def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What `self.manual_backward` does: hooks, the loss scale, the module's `backward`."""
-        self.trainer.fit_loop.loss = loss.detach()  # the last one is looked at for NaN when metrics are read
+        self.loop.keep_loss(loss.detach())  # the last one is looked at for NaN when metrics are read
         for fn in self.on_before_backward:
             fn(loss)
-        self.module.backward(self.trainer.precision.scale(loss), *args, **kwargs)
+        self.module.backward(self.precision.scale(loss), *args, **kwargs)
         for fn in self.on_after_backward:
             fn()
 
-    def _update(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+    def _update(
+        self, optimizer: Optimizer, closure: Callable[[], object] | None = None, **kwargs: object
+    ) -> object:
         """What `optimizer.step()` does: the closure, hooks, the update; one more global step, as in Lightning."""
         if closure is not None and not callable(closure):
             raise ConfigError(f"optimizer.step(closure={closure!r}): expected a function")
+        step: Callable[..., object] = optimizer.step
         if self.scaler is not None:
-            result = self._scaled_step(optimizer, closure, **kwargs)
+            result = self._scaled_step(self.scaler, optimizer, closure, **kwargs)
         elif closure is None:
             self._call_before_step(optimizer)
-            result = optimizer.step(**kwargs)
+            result = step(**kwargs)
         else:
 
-            def complete() -> Any:
+            def complete() -> object:
                 result = closure()
                 self._call_before_step(optimizer)
                 return result
 
-            result = optimizer.step(complete, **kwargs)
-        self.trainer.fit_loop.progress.global_step += 1
+            result = step(complete, **kwargs)
+        self.loop.count_update()
         return result
 
     def _call_before_step(self, optimizer: Optimizer) -> None:
@@ -124,29 +143,31 @@ class ManualOptimization:
 
     # ------------------------------------------------------------ the gradient scaler
 
-    def unscale(self, optimizer: Any) -> None:
+    def unscale(self, optimizer: Optimizer) -> None:
         """Bring the gradients to their true size, once before they are clipped or stepped with."""
         optimizer = getattr(optimizer, "optimizer", optimizer)
         if self.scaler is not None and id(optimizer) not in self._unscaled:
             self.scaler.unscale_(optimizer)
             self._unscaled.add(id(optimizer))
 
-    def _scaled_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None, **kwargs: Any) -> Any:
+    def _scaled_step(
+        self, scaler: torch.amp.GradScaler, optimizer: Optimizer, closure: Callable[[], object] | None, **kwargs: object
+    ) -> object:
         if isinstance(optimizer, LBFGS):
-            name = self.trainer.precision.name
+            name = self.precision.name
             raise ConfigError(
                 f"Trainer(precision={name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
             )
-        result = None
+        result: object = None
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
         self.unscale(optimizer)
         self._call_before_step(optimizer)
-        before = self.scaler.get_scale()
-        self.scaler.step(optimizer, **kwargs)
-        self.scaler.update()
-        self._rescale_others(optimizer, before, self.scaler.get_scale())
+        before = scaler.get_scale()
+        scaler.step(optimizer, **kwargs)
+        scaler.update()
+        self._rescale_others(optimizer, before, scaler.get_scale())
         return result
 
     def _rescale_others(self, stepped: Optimizer, before: float, after: float) -> None:
@@ -156,7 +177,7 @@ class ManualOptimization:
         """
         unscaled, self._unscaled = self._unscaled, set()
         own = {id(p) for group in stepped.param_groups for p in group["params"]}
-        for other in self.trainer.optimizers:
+        for other in self.bare:
             factor = after if id(other) in unscaled else after / before
             if other is stepped or factor == 1.0:
                 continue

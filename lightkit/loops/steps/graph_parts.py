@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import NoReturn
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightkit.devices.transfer import fields_of
 from lightkit.errors import ConfigError
+from lightkit.results import Options, Results
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
-class Notes:
+class Notes(Results):
     """Calls of `self.log` in a recorded step, to be made again with the same tensors after each launch."""
 
-    def __init__(self, results: Any, where: str):
+    def __init__(self, results: Results, where: str):
+        super().__init__(results.size_of, is_training=True)
         self.batch, self.where = results.batch, where
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[str, Tensor, Options, int | None]] = []
 
     def enter(self, hook: str) -> None:
         """As Results.enter; all of the step is one hook."""
 
-    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
+    def log(self, name: str, value: object, options: Options, batch_size: int | None) -> None:
         """As Results.log; only what the device computes anew in each step."""
         if not isinstance(value, Tensor):
             kind = type(value).__name__
@@ -35,7 +38,7 @@ class Notes:
             )
         self.calls.append((name, value.detach(), options, batch_size))
 
-    def play(self, results: Any) -> None:
+    def play(self, results: Results) -> None:
         """Log what was noted."""
         for name, value, options, batch_size in self.calls:
             results.log(name, value, options, batch_size)
@@ -44,7 +47,7 @@ class Notes:
 class BatchIndex:
     """Stands for `batch_idx` in a recorded step, where the number would be that of one batch for ever."""
 
-    def _refuse(self, *args: Any) -> Any:
+    def _refuse(self, *args: object) -> NoReturn:
         raise ConfigError(
             "Trainer(cuda_graph=True): training_step uses batch_idx, which a captured step would keep from one batch; "
             "use it in on_train_batch_start or on_train_batch_end, or leave cuda_graph out"
@@ -62,10 +65,10 @@ class LearningRates:
     Between steps the groups hold the numbers: schedulers, callbacks and checkpoints see no difference.
     """
 
-    def __init__(self, optimizer: Any, device: torch.device):
-        self.groups: list[dict[str, Any]] = optimizer.param_groups
+    def __init__(self, optimizer: Optimizer, device: torch.device):
+        self.groups = optimizer.param_groups
         self.device = device
-        self.values: list[Any] = []
+        self.values: list[float | None] = []
         self.tensors: list[Tensor] = []
 
     def refresh(self) -> None:
@@ -94,7 +97,7 @@ class LearningRates:
                 group["lr"] = rate
 
 
-def layout_of(batch: Any, tensors: list[Tensor]) -> Any:
+def layout_of(batch: object, tensors: list[Tensor]) -> object:
     """What must be equal in two batches for the one to be copied into the other; collects the tensors, in order.
 
     Raises:
@@ -119,7 +122,7 @@ def layout_of(batch: Any, tensors: list[Tensor]) -> Any:
     return kind, [(name, layout_of(getattr(batch, name), tensors)) for name in names]
 
 
-def options_of(optimizer: Any) -> list[dict[str, Any]]:
+def options_of(optimizer: Optimizer) -> list[dict[str, object]]:
     """What a recording keeps of the groups: all but learning rates, and how many parameters there are."""
     return [
         {name: len(value) if name == "params" else value for name, value in group.items() if name != "lr"}

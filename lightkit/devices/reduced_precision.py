@@ -1,0 +1,130 @@
+"""Number formats other than float32, each on top of `Precision` with what differs; loaded when one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightkit.devices.precision import Precision
+from lightkit.devices.transfer import map_tensors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TruePrecision(Precision):
+    """Parameters, buffers and floating-point batches in one dtype, also torch's default during a step."""
+
+    converts_batch = True
+    dtype: torch.dtype
+
+    def convert_module(self, module: nn.Module) -> None:
+        module.to(dtype=self.dtype)
+
+    def convert_batch(self, batch: Any) -> Any:
+        return map_tensors(batch, self._convert)
+
+    def _convert(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
+        dtype = self.dtype
+
+        def step_with_default_dtype(*args: P.args, **kwargs: P.kwargs) -> R:
+            before = torch.get_default_dtype()
+            torch.set_default_dtype(dtype)
+            try:
+                return step_fn(*args, **kwargs)
+            finally:
+                torch.set_default_dtype(before)
+
+        return step_with_default_dtype
+
+
+class DoublePrecision(TruePrecision):
+    """64-true: everything in float64."""
+
+    name = "64-true"
+    dtype = torch.float64
+
+
+class BFloat16Precision(TruePrecision):
+    """bf16-true: everything in bfloat16, optimizer state included."""
+
+    name = "bf16-true"
+    dtype = torch.bfloat16
+
+
+class HalfPrecision(TruePrecision):
+    """16-true: everything in float16; without a scaler, small gradients vanish."""
+
+    name = "16-true"
+    dtype = torch.float16
+
+
+class BFloat16Mixed(Precision):
+    """bf16-mixed: float32 parameters, bfloat16 where autocast finds it safe.
+
+    bfloat16 has the range of float32, so no loss scale is needed.
+    """
+
+    name = "bf16-mixed"
+    dtype = torch.bfloat16
+
+    def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
+        device_type, dtype = self.device.type, self.dtype
+
+        def step_in_autocast(*args: P.args, **kwargs: P.kwargs) -> R:
+            # No cache: within one step it would go on with weights from before an update made in that step
+            # (manual optimization, GANs). It saves a cast only where a step uses a weight twice.
+            with torch.autocast(device_type, dtype=dtype, cache_enabled=False):
+                return step_fn(*args, **kwargs)
+
+        return step_in_autocast
+
+
+class HalfMixed(BFloat16Mixed):
+    """16-mixed: float32 parameters, float16 where autocast finds it safe, and a loss scale.
+
+    float16 ends at 6e-8: the loss is multiplied so that gradients do not vanish, and a step whose gradients
+    overflow is left out (Micikevicius et al. 2018). On the CPU too.
+    """
+
+    name = "16-mixed"
+    dtype = torch.float16
+    supports_closure = False  # the scaler must look at the gradients between the closure and the update
+    scaler: torch.amp.GradScaler
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.scaler = torch.amp.GradScaler(device.type)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Update the parameters unless a gradient overflowed, and adapt the scale; reads the device."""
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            self.scaler.load_state_dict(state)
+
+
+KINDS: dict[str, type[Precision]] = {
+    kind.name: kind for kind in (HalfMixed, BFloat16Mixed, HalfPrecision, BFloat16Precision, DoublePrecision)
+}

@@ -1,0 +1,171 @@
+"""Where training is: what goes on from fit to fit, and all that a checkpoint asks of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from lightkit.devices.transfer import batch_size_of
+from lightkit.results import Results, metric_states, restore_metric_states
+from lightkit.seeding import RngState, Snapshot
+
+if TYPE_CHECKING:
+    import torch
+
+    from lightkit.board import MetricBoard
+    from lightkit.contracts import EpochOutputs
+    from lightkit.data.order import Source
+    from lightkit.module import LightModule
+
+
+@dataclass
+class Counters:
+    """Epochs, batches and optimizer steps; plain numbers that only the training loop moves on."""
+
+    epoch: int = 0  # the running epoch, from 0
+    is_epoch_started: bool = False  # its on_train_epoch_start was called
+    is_epoch_done: bool = False  # everything of it is done, its end included
+    batches_done: int = 0  # in the running epoch
+    total_batches: int = 0  # over all epochs
+    global_step: int = 0  # optimizer steps over all epochs
+    logged_step: int = -1  # the last step whose metrics were written
+    validated_at: int = -1  # total_batches at the last validation
+    epochs_scheduled: int = 0  # epochs at whose end the schedulers have moved
+    schedulers_wait: bool = False  # those with interval "step" that watch a metric wait for the validation that is due
+    steps_logged: int = 0  # validation steps whose metrics were written
+
+    def next_epoch(self) -> None:
+        """Go on to the epoch that comes next."""
+        self.epoch += 1
+        self.batches_done = 0
+        self.is_epoch_started = self.is_epoch_done = False
+
+    def next_log(self, interval: float) -> float:
+        """The step at which metrics are written next: a multiple of the interval, or the first step that passes it."""
+        return (max(self.logged_step, 0) // interval + 1) * interval
+
+    def end_log(self, interval: float) -> float:
+        """The metrics of this step are being written; -> the step at which they are written next."""
+        self.logged_step = self.global_step
+        return self.next_log(interval)
+
+    def leave_epoch(self, *, was_stopped: bool) -> None:
+        """Where the trainer's last fit ended inside an epoch: go on with the next if it was stopped, else repeat it."""
+        if self.is_epoch_started and was_stopped:
+            self.next_epoch()
+        self.batches_done = 0
+        self.is_epoch_started = False
+
+    def end_validation(self) -> None:
+        """All that a validation decides is decided: it is not repeated."""
+        self.validated_at = self.total_batches
+
+    def next_logged_step(self) -> int:
+        """The number of a validation step whose metrics are written, over all validations; a resumed fit counts on."""
+        self.steps_logged += 1
+        return self.steps_logged - 1
+
+    def state_dict(self) -> dict[str, int | bool]:
+        """Plain values."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
+        """Take back what `state_dict` gave; an epoch that was done is followed by the next."""
+        for field in fields(self):
+            setattr(self, field.name, state[field.name])
+        if self.is_epoch_done:
+            self.next_epoch()
+
+
+class Position:
+    """The position of training: counters, running results, kept outputs, the order of the data.
+
+    The Trainer keeps it and hands it from fit to fit; each fit attaches it to its module. It is taken between two
+    optimizer steps.
+    """
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.results = Results(batch_size_of, is_training=True)
+        self.outputs: EpochOutputs | None = None  # what the earlier style wants to see again at the epoch's end
+        self.source: Source | None = None  # of the running epoch
+        self.has_ended = False  # the last fit ran to its end, which may be inside an epoch
+        self._resumed: tuple[Any, RngState] | None = None  # position in the data and generators of a checkpoint
+        self._loaded: dict[str, Any] = {}  # what of a checkpoint waits for the epoch
+
+    def attach(self, module: LightModule, board: MetricBoard, device: torch.device) -> None:
+        """What is logged is this module's, and shown on this board."""
+        self._module, self._board, self._device = module, board, device
+
+    def forget_results(self) -> None:
+        """A fit begins, perhaps of another module with other arguments and torchmetrics objects."""
+        self.results.clear()
+        self.results.slots.clear()
+
+    def start_afresh(self) -> None:
+        """A fit begins that is not resumed from a file: it goes on with the next epoch, or repeats a broken one."""
+        self.counters.leave_epoch(was_stopped=self.has_ended)
+        self._resumed = None
+
+    def note(self, *, has_ended: bool) -> None:
+        """A fit is about to begin its first epoch, or ran to its end."""
+        self.has_ended = has_ended
+
+    def take_resumed(self) -> tuple[Any, RngState] | None:
+        """State of the source and generators with which the running epoch is taken up; asked once."""
+        resumed, self._resumed = self._resumed, None
+        return resumed
+
+    def open(self, source: Source) -> None:
+        """An epoch reads from this source."""
+        self.source = source
+
+    def collect(self, outputs: EpochOutputs | None) -> None:
+        """An epoch begins, or is taken up: what wants its outputs gets those that the checkpoint has."""
+        self.outputs = outputs
+        if outputs is not None and "outputs" in self._loaded:
+            outputs.load(self._loaded["outputs"])
+        self._loaded = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on from between two steps, but for the generators."""
+        return {
+            "progress": self.counters.state_dict(),
+            "results": self.results.state_dict(self._module),
+            "metrics": metric_states(self._module),
+            "board": self._board.state_dict(),
+            "data": None if self.source is None else self.source.state_dict(),
+            "outputs": [[]] if self.outputs is None else self.outputs.outputs,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; generators come with `resume_with`, the data when the epoch begins."""
+        self.counters.load_state_dict(state["progress"])
+        self.results.load_state_dict(state["results"], self._device, self._module)
+        restore_metric_states(self._module, state["metrics"], self._device)
+        self._board.load_state_dict(state["board"])
+        self._loaded = state
+
+    def resume_with(self, rng: RngState) -> None:
+        """These are the generators of the moment of the checkpoint, set when the epoch begins."""
+        self._resumed = self._loaded["data"], rng
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy goes on with the next fit: neither a loader, which may hold what cannot be copied, nor what it gave
+        return {**self.__dict__, "source": None, "outputs": None}
+
+
+class Generators:
+    """The random generators in a checkpoint: those of the training, also where it is taken in a validation."""
+
+    def __init__(self, position: Position, before: Snapshot | None):
+        self.position, self.before = position, before
+
+    def state_dict(self) -> RngState:
+        """Their states."""
+        return (Snapshot() if self.before is None else self.before).plain()
+
+    def load_state_dict(self, rng: RngState) -> None:
+        """They are set when the epoch begins."""
+        self.position.resume_with(rng)

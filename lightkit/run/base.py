@@ -1,0 +1,357 @@
+"""A run: one call of fit, validate, test or predict, and the state that is its own.
+
+The Trainer opens a run for each call and reads the newest; a call inside a hook of a running fit gets a run of its own
+on top of the fit's, which knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from lightkit.board import MetricBoard
+from lightkit.callbacks.base import Callback, Checkpoint
+from lightkit.contracts import EpochOutputs, Fn, Stage, Status, Timing, TrainerState
+from lightkit.data import sources
+from lightkit.data.order import Source
+from lightkit.datamodule import LightDataModule
+from lightkit.devices.compute import release
+from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
+from lightkit.loggers.base import Logger
+from lightkit.module import LightModule
+from lightkit.optimizers import Optimization
+from lightkit.results import Results, Taken
+from lightkit.run.directory import RunDirectory
+from lightkit.seeding import Snapshot
+from lightkit.settings import Controls
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lightkit.loops.position import Position
+    from lightkit.trainer import Trainer
+
+_LEGACY_NAMES = tuple(hook.name for hook in walk(LEGACY))
+
+
+@dataclass
+class Loaders:
+    """The loaders of a run as they were given or made, by "train", "val", "test" and "predict"; and how many batches of
+    each are used, "sanity" among them."""
+
+    found: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, list[float]] = field(default_factory=dict)
+
+    def take(self, stage: str, found: object, counts: list[float]) -> None:
+        """These are the loaders of a stage."""
+        self.found[stage], self.counts[stage] = found, counts
+
+    def copy(self) -> Loaders:
+        """The same, for another run to change."""
+        return Loaders(dict(self.found), dict(self.counts))
+
+    def limit_sanity_check(self, count: float) -> list[float]:
+        """Use so many batches of each validation loader in the sanity check."""
+        self.counts["sanity"] = [min(count, n) for n in self.counts["val"]]
+        return self.counts["sanity"]
+
+
+class Run:
+    """One call: who takes part, what is logged and shown, and how it ends."""
+
+    fn: ClassVar[Fn]
+    dispatcher: Dispatcher
+
+    def __init__(
+        self, trainer: Trainer, position: Position, directory: RunDirectory, module: LightModule,
+        datamodule: LightDataModule | None, callbacks: list[Callback], before: Run | None, *, is_nested: bool,
+    ):  # fmt: skip
+        self.trainer, self.position, self.directory, self.settings = trainer, position, directory, trainer.settings
+        self.strategy, self.precision, self.compute = trainer.strategy, trainer.precision, trainer.compute
+        self.device, self.profiler, self.writer = trainer.devices[0], trainer.profiler, trainer.checkpoint_writer
+        self.controls: Controls = trainer  # all of it that loops know
+        self.module, self.datamodule, self.callbacks = module, datamodule, callbacks
+        self.is_nested = is_nested
+        # handed on from the run before, to be read until this one has its own
+        self.loaders: Loaders = Loaders() if before is None else before.loaders.copy()
+        self.optimization: Optimization = Optimization([], []) if before is None else before.optimization
+        self.status: Status = "initializing" if before is None else before.status
+        self.is_open = False
+        self.board = MetricBoard()
+        self.results: Results | None = None  # where `self.log` goes now
+        self.ckpt_path: str | None = None
+        self.timing = trainer.profiler._timing(is_nested=is_nested)
+        self.write = self.timing.timed("logging", self._write)
+        self._stage: Stage | None = None  # while an evaluation is going on
+        self._rng_before: Snapshot | None = None
+        self._compiled: list[nn.Module] = []
+        self._is_legacy = any(callable(getattr(module, name, None)) for name in (*_LEGACY_NAMES, *LEGACY_ALIASES))
+
+    def attach(self) -> None:
+        """Tell the module and the data module who runs them, and find out which callbacks take part."""
+        if self._is_legacy:
+            from lightkit.legacy.style import take_aliases
+
+            take_aliases(self.module)
+        self.module._attach(self.trainer)
+        if self.datamodule is not None:
+            self.datamodule._attach(self.trainer)
+        self.callbacks = _with_those_of(self.module, self.callbacks)
+        self.attach_again()
+        self.dispatcher = Dispatcher(
+            self.trainer, self.module, self.datamodule, self.callbacks,
+            (LightDataModule, Callback, LightModule, Checkpoint), self.timing.hook,
+        )  # fmt: skip
+
+    def attach_again(self) -> None:
+        """A run inside of this one is over, which may have been another module's."""
+        for callback in self.callbacks:
+            callback._attach(self.module)
+
+    # ------------------------------------------------------------ what users see of it through the Trainer
+
+    @property
+    def state(self) -> TrainerState:
+        """What runs: `fn`, `stage` and `status`; after the run only the status."""
+        return TrainerState(self.fn if self.is_open else None, self.stage, self.status)
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that runs now."""
+        return self._stage if self.is_open else None
+
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """The newest value of every logged metric; costs a device read where there is a newer one."""
+        self.refresh()
+        return self.board.callback
+
+    def refresh(self) -> None:
+        """Show what was logged in the step that runs."""
+        if self.results is not None and self.results.has_step_values:
+            self.board.take(self.results, of_step=True)
+
+    # ------------------------------------------------------------ what its loops use
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """Where metrics are written to."""
+        return self.trainer.loggers
+
+    @property
+    def evaluation_timing(self) -> Timing:
+        """What times the parts of an evaluation."""
+        return self.timing
+
+    def call(self, name: str, *args: object, owners: str = "CSM") -> None:
+        """Call a hook outside of the hot loop."""
+        if self.results is not None:
+            self.results.enter(name)
+        for fn in self.dispatcher.bind(name, owners):
+            fn(*args)
+
+    @contextmanager
+    def collect_into(self, results: Results) -> Iterator[None]:
+        """Let `self.log` collect into these results."""
+        before = self.results
+        self.results = results
+        outer = self.module._collect_into(results)
+        try:
+            yield
+        finally:
+            self.results = before
+            self.module._collect_into(outer)
+
+    @contextmanager
+    def in_stage(self, stage: Stage) -> Iterator[None]:
+        """Something else than the run's main stage is going on."""
+        before, self._stage = self._stage, stage
+        try:
+            yield
+        finally:
+            self._stage = before
+
+    @contextmanager
+    def evaluating(self, stage: Stage, rng: Snapshot) -> Iterator[None]:
+        """An evaluation is going on; what is saved meanwhile holds the generators from before it."""
+        self._rng_before = rng
+        try:
+            with self.in_stage(stage):
+                yield
+        finally:
+            self._rng_before = None
+
+    def _write(self, taken: Taken, step: int) -> None:
+        """Write metrics, with the epoch, to every logger."""
+        metrics = {entry.forked: number for entry, number in taken if entry.slot.logger}
+        if not metrics:
+            return
+        self.board.note_logged(metrics)
+        if self.strategy.is_global_zero:
+            metrics["epoch"] = self.position.counters.epoch
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step)
+
+    def step_of(self, name: str) -> Callable[..., object]:
+        """The module's step."""
+        step: Callable[..., object] = getattr(self.module, name)
+        if self._is_legacy:
+            from lightkit.legacy.style import ended_step
+
+            return ended_step(self.module, name, step)
+        return step
+
+    def outputs_of(
+        self, hook: str, results: Results, *, is_training: bool = False, loaders: int = 1
+    ) -> EpochOutputs | None:
+        """What wants to see the outputs of an epoch again at its end; None where nobody does."""
+        if not self._is_legacy:
+            return None
+        from lightkit.legacy.style import outputs_of
+
+        return outputs_of(self.module, hook, results, is_training=is_training, loaders=loaders)
+
+    def preparer(self) -> Callable[[object, int], object] | None:
+        """What happens to a batch between loader and step; None where nothing does."""
+        return sources.batch_preparer(self.module, self.datamodule, self.device, self.precision, self.compute)
+
+    # ------------------------------------------------------------ set-up
+
+    def set_up(self) -> None:
+        """The hooks that build data sets and layers."""
+        if self.strategy.is_global_zero:
+            self.call("prepare_data", owners="DM")
+        self.strategy.barrier("prepare_data")
+        self.call("setup", self.fn, owners="DCSM")
+        self.call("configure_model", owners="M")
+
+    def open_directory(self) -> None:
+        """Make the run directory before work begins, where something will be written to it."""
+        if self._writes_files() and not self.settings.fast_dev_run and self.strategy.is_global_zero:
+            path = self.directory.make(self.name)
+            for logger in self.loggers:
+                logger._attach(path)
+        if not self.is_nested:
+            self.profiler._open(self.trainer)
+
+    def _writes_files(self) -> bool:
+        return bool(self.loggers)
+
+    @property
+    def name(self) -> str:
+        """What the run directory is called where the user gave no name."""
+        return type(self.module).__name__
+
+    def place(self) -> None:
+        """Bring the module to its device, and compile it where that is asked for."""
+        self._compiled = self.compute.place(self.module, self.strategy, self.device)
+
+    def sources_of(self, stage: str, found: object, *, is_sequential: bool = False) -> tuple[list[Source], list[float]]:
+        """The loaders of an evaluation made readable, and how many batches of each are used."""
+        loaders, where, argument = sources.as_list(found), f"{stage}_dataloader()", f"limit_{stage}_batches"
+        limit = {
+            "val": self.controls.limit_val_batches, "test": self.controls.limit_test_batches,
+            "predict": self.controls.limit_predict_batches,
+        }[stage]  # fmt: skip
+        readable = sources.sources_of(loaders, where, is_sequential=is_sequential)
+        limits = [sources.limited(sources.length_of(x), limit, argument, where) for x in loaders]
+        self.loaders.take(stage, found, limits)
+        return readable, limits
+
+    # ------------------------------------------------------------ from the first hook to the last
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Take everything down again, whatever happens in between."""
+        self.is_open, self.status = True, "running"
+        if not self.is_nested:
+            self.controls.should_stop = False
+            self.profiler._begin(self.trainer, self.fn)
+        status: Status = "failed"
+        try:
+            yield
+            self.writer.settle()  # hooks at the end may have saved
+            status = "finished"
+        except KeyboardInterrupt as error:
+            status = "interrupted"
+            self._on_exception(error)
+            raise
+        except BaseException as error:
+            self._on_exception(error)
+            raise
+        finally:
+            self.status = status
+            self.writer.finish()
+            self._tear_down("success" if status == "finished" else status)
+
+    def _on_exception(self, error: BaseException) -> None:
+        for fn in self.dispatcher.bind("on_exception", "DCS"):
+            fn(error)
+
+    def _tear_down(self, status: str) -> None:
+        try:
+            self.call("teardown", self.fn, owners="D")
+            self.call("teardown", self.fn, owners="CSM")
+        finally:
+            if not self.is_nested:
+                for logger in self.loggers:
+                    logger.finalize(status)
+            self.is_open = False
+            self.release(has_failed=status != "success")
+            if not self.is_nested:
+                self.module._collect_into(None)
+                self.profiler._end(self.trainer, status)
+                self.directory.mark()
+
+    def release(self, *, has_failed: bool) -> None:
+        """The run is over: give the module back as it was; let go of processes."""
+        release(self._compiled)
+
+    # ------------------------------------------------------------ checkpoints
+
+    def resume_from(self, path: str) -> None:
+        """The weights are those of a file."""
+        self.ckpt_path = path
+
+    @property
+    def rng_before(self) -> Snapshot | None:
+        """The generators of the training, while an evaluation has them."""
+        return self._rng_before
+
+    def save_checkpoint(self, path: str | Path, *, weights_only: bool) -> None:
+        """See Trainer.save_checkpoint."""
+        from lightkit.run import saving
+
+        checkpoint = saving.gather(self, weights_only=weights_only)
+        if self.strategy.is_global_zero:
+            self.writer.save(checkpoint, path)
+            if not self.is_open or self.fn != "fit":
+                self.writer.settle()
+        self.strategy.barrier("save_checkpoint")
+
+    # ------------------------------------------------------------ copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy or a pickle is what is left to read of the run: neither loaders, which may hold what cannot be copied,
+        # nor what was bound to work in it
+        kept = ("trainer", "position", "settings", "controls", "module", "datamodule", "callbacks", "is_nested")
+        shown = ("status", "is_open", "board", "ckpt_path", "_stage", "_rng_before", "_is_legacy")
+        state = {name: vars(self)[name] for name in (*kept, *shown)}
+        nothing: dict[str, object] = {"results": None, "_compiled": [], "optimization": Optimization([], [])}
+        return {**state, **nothing, "loaders": Loaders({}, self.loaders.counts)}
+
+
+def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:
+    """The callbacks with the module's own, which replace those of their type; those that save come last."""
+    own: Sequence[Callback] | Callback = module.configure_callbacks() or []
+    if isinstance(own, Callback):
+        own = [own]
+    if not own:
+        return callbacks
+    kinds = {type(c) for c in own}
+    kept = [c for c in callbacks if type(c) not in kinds]
+    return sorted([*kept, *own], key=lambda c: isinstance(c, Checkpoint))

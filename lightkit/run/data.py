@@ -1,0 +1,117 @@
+"""The data of a fit: its training source, its validation, when one interrupts the other; asked for again where due."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lightkit.data import sources
+from lightkit.data.order import Source
+from lightkit.errors import ConfigError, DataError
+from lightkit.hooks import overrides
+from lightkit.loops.validation_plan import ValidationPlan, make_plan
+from lightkit.module import LightModule
+from lightkit.settings import parse_validation_interval
+
+if TYPE_CHECKING:
+    from lightkit.loops.evaluation import EvaluationLoop
+    from lightkit.run.fit import FitRun
+
+
+class FitData:
+    """Loaders of a fit, read as sources."""
+
+    source: Source  # of the training
+    plan: ValidationPlan
+    validation: EvaluationLoop
+
+    def __init__(self, run: FitRun, train: object, val: object):
+        self.run, self.given_train, self.given_val = run, train, val
+        self.num_batches: float = math.inf  # of a training epoch
+        self.enable_validation = False
+        self.interval = parse_validation_interval(run.settings.val_check_interval)
+        self.reloads_every = run.settings.reload_dataloaders_every_n_epochs
+        self._is_loaded = False
+        self._loaded_epoch = 0
+        self._sources: list[Source] = []
+
+    def load(self) -> None:
+        """Ask for the loaders, the training's first."""
+        self.load_training()
+        self._load_validation()
+
+    def load_training(self) -> None:
+        """Ask for the training loader, unless configure_optimizers has, through estimated_stepping_batches."""
+        if self._is_loaded:
+            return
+        run, settings = self.run, self.run.settings
+        loader = sources.find_loaders("train", self.given_train, run.datamodule, run.module)
+        if loader is None:
+            raise DataError(
+                "fit: no training data; pass train_dataloaders=..., datamodule=..., or define "
+                f"{type(run.module).__name__}.train_dataloader"
+            )
+        several = sources.as_list(loader) or [loader]
+        if len(several) != 1 or isinstance(loader, dict):
+            raise ConfigError(
+                f"fit: {len(several)} training loaders; this version trains on one, so combine their data sets"
+            )
+        where = "train_dataloaders" if self.given_train is not None else "train_dataloader()"
+        is_sequential = bool(settings.overfit_batches)
+        self.source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
+        self._sources.append(self.source)
+        total = sources.length_of(several[0])
+        self.num_batches = sources.limited(total, run.controls.limit_train_batches, "limit_train_batches", where)
+        run.loaders.take("train", loader, [self.num_batches])
+        # after a resume, too, the loader is asked for again in the epochs in which an uninterrupted run does it
+        every = self.reloads_every or 1
+        self._is_loaded, self._loaded_epoch = True, run.position.counters.epoch // every * every
+
+    def reload_if_due(self, epoch: int) -> None:
+        """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so."""
+        if self.reloads_every and epoch - self._loaded_epoch >= self.reloads_every:
+            self._is_loaded = False
+            self.load()
+
+    def reloads_at(self, epoch: int) -> bool:
+        """Whether an epoch begins with loaders that were asked for again."""
+        return self.reloads_every > 0 and epoch % self.reloads_every == 0
+
+    def find_validation(self) -> None:
+        """Find out whether there is to be any validation, as far as that is known without its loaders."""
+        has_step = overrides(self.run.module, LightModule, "validation_step")
+        self.enable_validation = has_step and self.run.controls.limit_val_batches != 0
+
+    def _load_validation(self) -> None:
+        run = self.run
+        self.find_validation()
+        found = None
+        if self.enable_validation:
+            found = sources.find_loaders("val", self.given_val, run.datamodule, run.module)
+        self.enable_validation = found is not None and len(sources.as_list(found)) > 0
+        if self.enable_validation:
+            from lightkit.loops.evaluation import EvaluationLoop
+
+            is_sequential = bool(run.settings.overfit_batches)
+            readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
+            self._sources += readable
+            self.validation = EvaluationLoop(run, "validation", readable, limits)
+        self.plan = make_plan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
+
+    def estimated_stepping_batches(self) -> float:
+        """See Trainer.estimated_stepping_batches."""
+        controls = self.run.controls
+        limit = math.inf if controls.max_steps == -1 else controls.max_steps
+        if controls.max_epochs in (None, -1):
+            return limit
+        self.load_training()
+        if self.num_batches == math.inf:
+            return limit
+        a_epoch = math.ceil(self.num_batches / controls.accumulate_grad_batches)
+        return min(limit, a_epoch * max(controls.max_epochs, 1))
+
+    def release(self, *, has_failed: bool) -> None:
+        """The run is over: let go of what holds processes."""
+        for source in self._sources:
+            source.release(has_failed=has_failed)
+        self._sources.clear()

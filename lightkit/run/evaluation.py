@@ -1,0 +1,131 @@
+"""validate, test and predict: one pass of their own, with a checkpoint's weights where asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lightkit.contracts import Fn, Stage
+from lightkit.data import sources
+from lightkit.data.order import Source
+from lightkit.errors import DataError, HookError
+from lightkit.hooks import overrides
+from lightkit.loops.evaluation import EvaluationLoop, own_context
+from lightkit.loops.prediction import PredictionLoop
+from lightkit.module import LightModule
+from lightkit.run.base import Run
+
+if TYPE_CHECKING:
+    from lightkit.run.fit import FitRun
+
+
+class EvaluationRun(Run):
+    """One call of `trainer.validate` or `trainer.test`; `PredictionRun` is that of `trainer.predict`."""
+
+    loop: EvaluationLoop
+    main_stage: ClassVar[Stage]
+    hooks: ClassVar[str]  # the name in the module's hooks
+    loaders_of: ClassVar[str]  # the name in `*_dataloader`
+
+    def evaluate(
+        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool
+    ) -> list[dict[str, float]]:
+        """Run the pass once; -> one dict of metrics for each loader.
+
+        fit: the last one, whose callbacks know the best checkpoint. takes_best: that is what is meant without a path,
+        where a metric was monitored.
+        """
+        with self.running():
+            with self.profiler.profile("set-up"):
+                self.loop = EvaluationLoop(self, self.hooks, *self._prepare(loaders, ckpt_path, fit, takes_best))
+            metrics = self.loop.evaluate(own_context(self))
+            if self.fn == "validate":
+                self.call("on_validation_end", owners="S")
+        return metrics
+
+    @property
+    def stage(self) -> Stage | None:
+        """As Run.stage."""
+        return self.main_stage if self.is_open else None
+
+    def _prepare(
+        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
+    ) -> tuple[list[Source], list[float]]:
+        """Set everything up, and find the data."""
+        module = self.module
+        if self.fn != "predict" and not overrides(module, LightModule, f"{self.hooks}_step"):
+            raise HookError(f"{type(module).__name__}.{self.hooks}_step is not defined; {self.fn} needs it")
+        path = self._file_of(ckpt_path, fit, takes_best)
+        self.ckpt_path = None if path is None else str(path)
+        self.open_directory()
+        self.set_up()
+        self.precision.convert_module(module)
+        if path is not None:
+            from lightkit.checkpoint import files
+            from lightkit.run import saving
+
+            saving.give_weights(self, files.load(path), str(path))
+        self.place()
+        found = sources.find_loaders(self.loaders_of, loaders, self.datamodule, module)
+        if found is None:
+            raise DataError(
+                f"{self.fn}: no data; pass dataloaders=..., datamodule=..., or define "
+                f"{type(module).__name__}.{self.loaders_of}_dataloader"
+            )
+        return self.sources_of(self.loaders_of, found)
+
+    def _file_of(self, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool) -> Path | None:
+        """The checkpoint whose weights are evaluated; None: the module's own."""
+        if ckpt_path is None and not takes_best:
+            return None
+        from lightkit.run import resume
+
+        saved_by = self.callbacks if fit is None else fit.callbacks
+        if ckpt_path is not None:
+            return resume.resolve(self, ckpt_path, saved_by)
+        best, monitor = resume.best_of(saved_by)
+        if not best or monitor is None:
+            return None
+        self.trainer.print(f"{self.fn}: the best checkpoint of the fit is used, {best}")
+        return Path(best)
+
+    def release(self, *, has_failed: bool) -> None:
+        """As Run.release."""
+        super().release(has_failed=has_failed)
+        if "loop" in vars(self):
+            self.loop.release(has_failed=has_failed)
+
+
+class ValidationRun(EvaluationRun):
+    """One call of `trainer.validate`."""
+
+    fn: ClassVar[Fn] = "validate"
+    main_stage: ClassVar[Stage] = "validate"
+    hooks, loaders_of = "validation", "val"
+
+
+class TestRun(EvaluationRun):
+    """One call of `trainer.test`."""
+
+    __test__ = False  # the name is not a test's
+    fn: ClassVar[Fn] = "test"
+    main_stage: ClassVar[Stage] = "test"
+    hooks, loaders_of = "test", "test"
+
+
+class PredictionRun(EvaluationRun):
+    """One call of `trainer.predict`."""
+
+    fn: ClassVar[Fn] = "predict"
+    main_stage: ClassVar[Stage] = "predict"
+    hooks, loaders_of = "predict", "predict"
+
+    def predict(
+        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool
+    ) -> list[object] | None:
+        """Run the pass once; -> what the steps returned."""
+        with self.running():
+            with self.profiler.profile("set-up"):
+                data = self._prepare(loaders, ckpt_path, fit, takes_best)
+                self.loop = loop = PredictionLoop(self, *data, keeps=keeps)
+            return loop.predict(own_context(self))

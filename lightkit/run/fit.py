@@ -1,0 +1,216 @@
+"""A fit, from its first hook to its last: who is set up when, with which data and checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch.optim import Optimizer
+
+from lightkit import hparams, optimizers
+from lightkit.callbacks.base import Checkpoint
+from lightkit.contracts import EpochOutputs, Fn, Stage, Timing
+from lightkit.errors import ConfigError, HookError
+from lightkit.hooks import overrides
+from lightkit.loops.training import TrainingLoop
+from lightkit.module import LightModule
+from lightkit.profilers.base import UNTIMED
+from lightkit.run.base import Run
+from lightkit.run.data import FitData
+
+if TYPE_CHECKING:
+    from lightkit.loops.steps.manual import ManualOptimization
+
+
+class FitRun(Run):
+    """One call of `trainer.fit`."""
+
+    fn: ClassVar[Fn] = "fit"
+
+    data: FitData
+    loop: TrainingLoop
+    manual: ManualOptimization | None = None  # where the module optimizes by itself
+
+    def attach(self) -> None:
+        """As Run.attach; the loop is there from now on."""
+        self.loop = TrainingLoop(self, self.position)
+        super().attach()
+
+    # ------------------------------------------------------------ from the first hook to the last
+
+    def fit(self, train: object, val: object, ckpt_path: str | Path | None) -> None:
+        """See Trainer.fit."""
+        position = self.position
+        self.data = FitData(self, train, val)
+        with self.running():
+            position.attach(self.module, self.board, self.device)
+            position.forget_results()
+            with self.profiler.profile("set-up"):
+                is_resumed = self._prepare(ckpt_path)
+            if not is_resumed:
+                position.start_afresh()
+                self._check_sanity()
+            position.note(has_ended=False)
+            with torch.autograd.set_detect_anomaly(True) if self.settings.detect_anomaly else nullcontext():
+                self.loop.fit()
+            self.writer.settle()
+            position.note(has_ended=True)
+            self.call("on_fit_end")
+
+    def _prepare(self, ckpt_path: str | Path | None) -> bool:
+        """Set everything up; whether the run goes on from a checkpoint."""
+        checkpoint: dict[str, Any] | None = None
+        if ckpt_path is not None:
+            from lightkit.run import resume, saving
+
+            checkpoint, path = resume.for_fit(self, ckpt_path)
+        self._check()
+        self.open_directory()
+        self.set_up()
+        self.precision.convert_module(self.module)  # before weights, which may be of float64
+        if checkpoint is not None:
+            saving.give_callbacks(self, checkpoint)
+            saving.give_weights(self, checkpoint, path)
+        self.place()
+        self._configure_optimizers()
+        if checkpoint is not None:
+            self.data.find_validation()
+            saving.give_training(self, checkpoint, path)
+        self.call("on_fit_start")
+        self._log_hyperparameters()
+        self.data.load()
+        return checkpoint is not None
+
+    def _check(self) -> None:
+        module = self.module
+        name = type(module).__name__
+        if not overrides(module, LightModule, "training_step"):
+            raise HookError(
+                f"{name}.training_step is not defined; fit needs it: def training_step(self, batch, batch_idx) -> loss"
+            )
+        if not overrides(module, LightModule, "configure_optimizers"):
+            raise HookError(
+                f"{name}.configure_optimizers is not defined; return an optimizer, for example "
+                "torch.optim.AdamW(self.parameters(), lr=1e-3), or None to train without one"
+            )
+        if not module.automatic_optimization:
+            from lightkit.loops.steps.manual import check_manual
+
+            check_manual(self.controls, module)
+
+    def _configure_optimizers(self) -> None:
+        module = self.module
+        where = f"{type(module).__name__}.configure_optimizers"
+        is_manual = not module.automatic_optimization
+        found = optimizers.parse(module.configure_optimizers(), where, is_manual=is_manual)
+        if len(found.optimizers) > 1 and not is_manual:
+            raise ConfigError(
+                f"{where} returned {len(found.optimizers)} optimizers; automatic optimization steps one. Put all "
+                "parameters into one optimizer, with a parameter group for each learning rate, or set "
+                "self.automatic_optimization = False and step each in training_step"
+            )
+        if not found.optimizers:
+            warnings.warn(f"{where} returned None: the training steps run, no weight changes", stacklevel=2)
+        self.compute.prepare_optimizers(found.optimizers)
+        self.optimization = found
+        if is_manual:
+            from lightkit.loops.steps.manual import ManualOptimization
+
+            self.manual = ManualOptimization(self, self.loop, found.optimizers)
+
+    def _check_sanity(self) -> None:
+        """Run a few validation batches before training; what they log is thrown away."""
+        count = self.controls.num_sanity_val_steps
+        if not self.data.enable_validation or count == 0:
+            return
+        limits = self.loaders.limit_sanity_check(count)
+        from lightkit.loops.evaluation import sanity_context
+
+        with self.in_stage("sanity_check"):
+            self.call("on_sanity_check_start")
+            self.timing.timed("sanity check", self.data.validation.evaluate)(sanity_context(), limits)
+            self.call("on_sanity_check_end")
+            self.board.clear()
+
+    def validate(self) -> None:
+        """One validation in between; the callbacks that save have their turn when the training goes on."""
+        from lightkit.loops.evaluation import fit_context
+
+        self.timing.timed("validation", self.data.validation.evaluate)(fit_context(self.loop))
+
+    def _log_hyperparameters(self) -> None:
+        module, datamodule = self.module, self.datamodule
+        params: dict[str, object] = {}
+        for owner in (datamodule, module):
+            if owner is None or not (hyperparameters := hparams.of(owner)).is_logged:
+                continue
+            for key, value in hyperparameters.initial.items():
+                if key in params and params[key] != value:
+                    raise ConfigError(
+                        f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, "
+                        f"{type(datamodule).__name__} has {params[key]!r}; rename one, or use "
+                        "save_hyperparameters(logger=False)"
+                    )
+                params[key] = value
+        for logger in self.loggers:
+            if params:
+                logger.log_hyperparams(params)
+            logger.log_graph(module)
+            logger.save()
+
+    # ------------------------------------------------------------ what its loop uses
+
+    @property
+    def stage(self) -> Stage | None:
+        """As Run.stage; outside of evaluations it is the training's."""
+        return super().stage or ("train" if self.is_open else None)
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The one that automatic optimization steps; the first of manual optimization's; or None."""
+        return self.optimization.optimizers[0] if self.optimization.optimizers else None
+
+    @property
+    def evaluation_timing(self) -> Timing:
+        """Nothing: a validation inside of a fit is one section as a whole."""
+        return UNTIMED
+
+    def refresh(self) -> None:
+        """As Run.refresh."""
+        if self.results is not None and self.results.is_training:
+            self.loop.show_step()
+        else:
+            super().refresh()
+
+    def training_outputs(self) -> EpochOutputs | None:
+        """What wants the outputs of a training epoch."""
+        return self.outputs_of("training_epoch_end", self.loop.results, is_training=True)
+
+    def log_returned(self, output: Mapping[str, object]) -> None:
+        """Log what a step returned beside the loss, in the earlier style."""
+        if "log" in output or "progress_bar" in output:
+            from lightkit.legacy.style import log_returned
+
+            log_returned(self.loop.results, output)
+
+    def _writes_files(self) -> bool:
+        return super()._writes_files() or any(isinstance(c, Checkpoint) for c in self.callbacks)
+
+    def save_checkpoint(self, path: str | Path, *, weights_only: bool) -> None:
+        """As Run.save_checkpoint; nothing is saved after a loss that is NaN or infinite."""
+        if self.is_open:
+            self.loop.check_finite()
+        super().save_checkpoint(path, weights_only=weights_only)
+
+    def release(self, *, has_failed: bool) -> None:
+        """As Run.release; the training loop and its sources let go of what they hold."""
+        super().release(has_failed=has_failed)
+        self.loop.release()
+        self.data.release(has_failed=has_failed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "manual": None}

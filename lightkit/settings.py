@@ -1,0 +1,398 @@
+"""Every argument of the Trainer: typed, checked once; every error says the argument, what arrived and what to write.
+
+`Settings` is what was asked for and never changes. `Controls` are the few of them that the Trainer's public setters may
+change, also while a run goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightkit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from lightkit.callbacks.base import Callback
+    from lightkit.devices.precision import Precision
+    from lightkit.devices.strategies.base import Strategy
+    from lightkit.loggers.base import Logger
+    from lightkit.profilers.base import Profiler
+
+Limit = int | float | None
+NanCheck = Literal["read", "step", "off"]
+ClipAlgorithm = Literal["norm", "value"]
+
+# Lightning's arguments that were renamed or removed, and what to write now
+REMOVED = {
+    "gpus": "accelerator='gpu', devices={value}",
+    "num_processes": "accelerator='cpu', devices={value}",
+    "tpu_cores": "nothing: lightkit runs on CPU, CUDA and MPS",
+    "ipus": "nothing: lightkit runs on CPU, CUDA and MPS",
+    "auto_select_gpus": "devices='auto'",
+    "distributed_backend": "strategy={value}",
+    "resume_from_checkpoint": "trainer.fit(model, ckpt_path={value})",
+    "checkpoint_callback": "enable_checkpointing={value}",
+    "early_stop_callback": "callbacks=[EarlyStopping(monitor='val_loss')]",
+    "weights_summary": "enable_model_summary=True, or callbacks=[ModelSummary(max_depth=...)]",
+    "weights_save_path": "default_root_dir={value}",
+    "default_save_path": "default_root_dir={value}",
+    "progress_bar_refresh_rate": "enable_progress_bar={is_on}",
+    "process_position": "nothing: the progress bar finds its place",
+    "row_log_interval": "log_every_n_steps={value}",
+    "log_save_interval": "CSVLogger(flush_logs_every_n_steps={value})",
+    "flush_logs_every_n_steps": "CSVLogger(flush_logs_every_n_steps={value})",
+    "train_percent_check": "limit_train_batches={value}",
+    "val_percent_check": "limit_val_batches={value}",
+    "test_percent_check": "limit_test_batches={value}",
+    "max_nb_epochs": "max_epochs={value}",
+    "min_nb_epochs": "min_epochs={value}",
+    "nb_sanity_val_steps": "num_sanity_val_steps={value}",
+    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs={is_on_number}",
+    "stochastic_weight_avg": "a callback",
+    "terminate_on_nan": "nan_check='step'",
+    "track_grad_norm": "on_before_optimizer_step: self.log_dict(grad_norm(self, norm_type={value}))",
+    "use_amp": "precision='16-mixed'",
+    "amp_level": "precision='16-mixed'",
+    "amp_backend": "precision='16-mixed'",
+    "log_gpu_memory": "a callback that logs torch.cuda.memory_allocated()",
+    "auto_lr_find": "a learning rate of your own",
+    "auto_scale_batch_size": "a batch size of your own",
+    "replace_sampler_ddp": "use_distributed_sampler={value}",
+    "truncated_bptt_steps": "a loop over the sequence in training_step",
+    "prepare_data_per_node": "nothing: prepare_data runs once",
+    "multiple_trainloader_mode": "one training loader",
+}
+
+PLANNED = ("plugins", "model_registry", "resume")
+
+
+def refuse_unknown(arguments: Mapping[str, object], known: Iterable[str]) -> None:
+    """Raise ConfigError for arguments that Trainer does not have; says what to write now, all at once."""
+    problems = []
+    for name, value in arguments.items():
+        if name in REMOVED:
+            now = REMOVED[name].format(value=repr(value), is_on=bool(value), is_on_number=int(bool(value)))
+            verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
+            problems.append(f"Trainer({name}={value!r}): this argument is gone; {verb}{now}")
+        elif name in PLANNED:
+            now = "; for AsyncCheckpointIO write async_checkpoint=True" if name == "plugins" else "; leave it out"
+            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit{now}")
+        else:
+            problems.append(f"Trainer({name}={value!r}): no such argument{did_you_mean(name, known)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_count(
+    name: str, value: object, *, least: int = 0, may_be_none: bool = False, may_be_minus_one: bool = False
+) -> None:
+    """Raise ConfigError where a count is not a whole number of at least `least`."""
+    if (value is None and may_be_none) or (value == -1 and may_be_minus_one and not isinstance(value, bool)):
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        extra = " or -1 for no limit" if may_be_minus_one else ""
+        raise ConfigError(f"Trainer({name}={value!r}): expected a whole number of at least {least}{extra}")
+
+
+def check_limit(name: str, value: object) -> None:
+    """Raise ConfigError where a limit is neither a count of batches nor a fraction."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_fraction = isinstance(value, float) and 0.0 <= value <= 1.0
+    if not (is_count or is_fraction):
+        raise ConfigError(
+            f"Trainer({name}={value!r}): expected a count of batches (an int) or a fraction between 0.0 and 1.0"
+        )
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise ConfigError where a value is none of the choices."""
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ConfigError(
+            f"Trainer({name}={value!r}): expected one of {listed}{did_you_mean(str(value), [str(c) for c in choices])}"
+        )
+
+
+def interval_seconds(value: Any) -> float | None:
+    """Seconds in what a Timer takes: "90s", "10min", "DD:HH:MM:SS", a timedelta, a dict of its arguments; else None."""
+    from lightkit.durations import parse_duration
+
+    try:
+        return parse_duration(value).total_seconds()
+    except ConfigError:
+        return None
+
+
+@dataclass(frozen=True)
+class ValidationInterval:
+    """When validation runs inside fit: a share of the epoch, or a count of batches, steps, epochs or seconds."""
+
+    fraction: float | None = None
+    batches: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+
+def parse_validation_interval(value: Any) -> ValidationInterval:
+    """Read Trainer(val_check_interval=...).
+
+    Raises:
+        ConfigError: none of the documented forms.
+    """
+    if value is None:
+        return ValidationInterval(fraction=1.0)
+    if isinstance(value, float) and 0.0 < value <= 1.0:
+        return ValidationInterval(fraction=value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return ValidationInterval(batches=value)
+    if (
+        isinstance(value, str)
+        and (match := re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()))
+        and int(match[1]) > 0
+    ):
+        count = int(match[1])
+        return ValidationInterval(steps=count) if match[2] == "step" else ValidationInterval(epochs=count)
+    seconds = interval_seconds(value)
+    if seconds:
+        return ValidationInterval(seconds=seconds)
+    raise ConfigError(
+        f"Trainer(val_check_interval={value!r}): expected a share of the epoch (0.0 to 1.0], a count of batches, or a "
+        "text with a unit: '100step', '1epoch', '10min'"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a Trainer was asked for; every field is one of its arguments, see there.
+
+    Raises:
+        ConfigError: the first argument with a wrong value.
+    """
+
+    accelerator: str = "auto"
+    strategy: str | Strategy = "auto"
+    devices: list[int] | str | int = "auto"
+    num_nodes: int = 1
+    precision: str | int | Precision | None = None
+    logger: Logger | list[Logger] | bool | None = None
+    callbacks: list[Callback] | Callback | None = None
+    fast_dev_run: int | bool = False
+    max_epochs: int | None = None
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: str | timedelta | dict[str, int] | None = None
+    limit_train_batches: Limit = None
+    limit_val_batches: Limit = None
+    limit_test_batches: Limit = None
+    limit_predict_batches: Limit = None
+    overfit_batches: int | float = 0.0
+    val_check_interval: int | float | str | timedelta | None = None
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int | None = None
+    log_every_n_steps: int | None = None
+    enable_checkpointing: bool | None = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: ClipAlgorithm | None = None
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    use_distributed_sampler: bool = True
+    detect_anomaly: bool = False
+    barebones: bool = False
+    sync_batchnorm: bool = False
+    reload_dataloaders_every_n_epochs: int = 0
+    default_root_dir: str | Path | None = None
+    seed: int | None = None
+    run_dir: str | Path | None = None
+    run_name: str | None = None
+    nan_check: NanCheck = "read"
+    profiler: Profiler | str | None = None
+    async_checkpoint: bool = False
+    channels_last: bool = False
+    optimizer_kernel: Literal["fused", "foreach"] | None = None
+    tf32: bool | None = None
+    compile: bool | str | dict[str, Any] | None = None
+    cuda_graph: bool = False
+    overlap_transfer: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check(field.name, getattr(self, field.name))
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The arguments that there are."""
+        return [field.name for field in fields(cls)]
+
+    def in_effect(self) -> Settings:
+        """These settings with what `fast_dev_run` and `barebones` mean."""
+        return _as_barebones(_as_dev_run(self))
+
+    def refuse_callbacks(self, *, has_checkpoint: bool, has_bar: bool) -> None:
+        """Raise ConfigError where a callback is passed that another argument turns off."""
+        for is_there, name, value, kind in (
+            (has_checkpoint, "enable_checkpointing", self.enable_checkpointing, "a callback that saves checkpoints"),
+            (has_bar, "enable_progress_bar", self.enable_progress_bar, "a progress bar"),
+        ):
+            if is_there and value is False:
+                raise ConfigError(f"Trainer({name}=False): callbacks has {kind}; leave one of them out")
+
+
+_COUNTS: dict[str, dict[str, Any]] = {
+    "max_epochs": {"may_be_none": True, "may_be_minus_one": True}, "min_epochs": {"may_be_none": True},
+    "max_steps": {"may_be_minus_one": True}, "min_steps": {"may_be_none": True},
+    "num_sanity_val_steps": {"may_be_none": True, "may_be_minus_one": True},
+    "log_every_n_steps": {"may_be_none": True}, "check_val_every_n_epoch": {"least": 1, "may_be_none": True},
+    "accumulate_grad_batches": {"least": 1}, "reload_dataloaders_every_n_epochs": {},
+}  # fmt: skip
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "async_checkpoint": (True, False),
+    "nan_check": ("read", "step", "off"),
+}
+
+
+def check(name: str, value: object) -> None:
+    """Raise ConfigError where the argument of that name does not take the value; parts check what is theirs."""
+    if name in _COUNTS:
+        check_count(name, value, **_COUNTS[name])
+    elif name in _CHOICES:
+        check_choice(name, value, _CHOICES[name])
+    elif name == "overfit_batches" or (name.startswith("limit_") and value is not None):
+        check_limit(name, value)
+    elif name == "gradient_clip_algorithm" and value is not None:
+        check_choice(name, value, ("norm", "value"))
+    elif name == "gradient_clip_val" and value is not None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise ConfigError(f"Trainer(gradient_clip_val={value!r}): expected a number of at least 0, or None")
+    elif name == "num_nodes" and value != 1:
+        raise ConfigError(f"Trainer(num_nodes={value!r}): this version trains on one machine; use 1")
+    elif name == "fast_dev_run" and not isinstance(value, bool):
+        if not isinstance(value, int) or value < 0:
+            raise ConfigError(f"Trainer(fast_dev_run={value!r}): expected True, False or a count of batches")
+    elif name == "max_time" and value is not None and interval_seconds(value) is None:
+        raise ConfigError(
+            f"Trainer(max_time={value!r}): expected '00:12:00:00' (days:hours:minutes:seconds), '10min', "
+            "a timedelta or a dict of its arguments"
+        )
+
+
+def _as_dev_run(asked: Settings) -> Settings:
+    """n batches of everything, nothing written."""
+    count = int(asked.fast_dev_run)
+    if count == 0:
+        return asked
+    return replace(
+        asked, max_epochs=1, max_steps=count, num_sanity_val_steps=0, val_check_interval=1.0, check_val_every_n_epoch=1,
+        limit_train_batches=count, limit_val_batches=count, limit_test_batches=count, limit_predict_batches=count,
+        min_epochs=None, min_steps=None,
+    )  # fmt: skip
+
+
+def _as_barebones(asked: Settings) -> Settings:
+    """Nothing but the loop; a contradiction is an error."""
+    if not asked.barebones:
+        return asked
+    for name in (
+        "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+        "log_every_n_steps", "fast_dev_run", "detect_anomaly", "profiler",
+    ):  # fmt: skip
+        value = getattr(asked, name)
+        if value:
+            raise ConfigError(
+                f"Trainer(barebones=True, {name}={value!r}): barebones turns this off; leave one of them out"
+            )
+    return replace(
+        asked, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, log_every_n_steps=0, nan_check="off",
+    )  # fmt: skip
+
+
+class Controls:
+    """The Trainer as its loops know it: what was asked for, and may be set anew at any time where it says so.
+
+    A value is checked as the argument of its name is.
+
+    Raises:
+        ConfigError: a wrong value, or one that cannot be changed any more.
+    """
+
+    def __init__(self, asked: Settings):
+        # at any time
+        self.should_stop = False  # the fit ends as soon as min_epochs and min_steps are reached
+        self.min_epochs, self.min_steps = asked.min_epochs, asked.min_steps
+        self.log_every_n_steps = 50 if asked.log_every_n_steps is None else asked.log_every_n_steps  # 0: never
+        # during a fit from the next epoch on
+        self.max_epochs: int | None = _settled_max_epochs(asked)  # None or -1: no limit
+        self.max_steps = asked.max_steps  # -1: no limit
+        self.accumulate_grad_batches = asked.accumulate_grad_batches
+        self.gradient_clip_val = asked.gradient_clip_val
+        # when the loaders are asked for next
+        self.limit_train_batches: int | float = _or_all(asked.limit_train_batches)
+        self.limit_val_batches: int | float = _or_all(asked.limit_val_batches)
+        self.limit_test_batches: int | float = _or_all(asked.limit_test_batches)
+        self.limit_predict_batches: int | float = _or_all(asked.limit_predict_batches)
+        self.check_val_every_n_epoch = asked.check_val_every_n_epoch
+        # from the next fit on; inf: all of them
+        sanity = asked.num_sanity_val_steps
+        self.num_sanity_val_steps: float = 2 if sanity is None else (math.inf if sanity == -1 else sanity)
+        if asked.overfit_batches:
+            self.limit_train_batches = self.limit_val_batches = asked.overfit_batches
+            self.num_sanity_val_steps = 0
+        # never: another Trainer is to be made
+        self.fast_dev_run, self.barebones, self.nan_check = asked.fast_dev_run, asked.barebones, asked.nan_check
+        self.detect_anomaly, self.inference_mode = asked.detect_anomaly, asked.inference_mode
+        self.gradient_clip_algorithm: ClipAlgorithm = asked.gradient_clip_algorithm or "norm"
+        self.val_check_interval: int | float | str | timedelta = (
+            1.0 if asked.val_check_interval is None else asked.val_check_interval
+        )
+        self.overfit_batches, self.num_nodes = asked.overfit_batches, asked.num_nodes
+        self.reload_dataloaders_every_n_epochs = asked.reload_dataloaders_every_n_epochs
+        self.use_distributed_sampler = asked.use_distributed_sampler
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in vars(self):
+            if name in _FIXED:
+                raise ConfigError(
+                    f"trainer.{name} = {value!r}: what a Trainer was made with; make another, Trainer({name}=...)"
+                )
+            if name != "num_sanity_val_steps" or value != math.inf:
+                check(name, value)
+        super().__setattr__(name, value)
+
+    @property
+    def log_interval(self) -> float:
+        """Steps between two readings of what was logged; inf: never."""
+        return self.log_every_n_steps or math.inf
+
+
+_FIXED = frozenset(
+    "fast_dev_run barebones nan_check detect_anomaly inference_mode gradient_clip_algorithm val_check_interval "
+    "overfit_batches num_nodes reload_dataloaders_every_n_epochs use_distributed_sampler settings version accelerator "
+    "devices strategy precision compute profiler num_devices is_global_zero world_size global_rank local_rank "
+    "default_root_dir".split()
+)
+
+
+def _or_all(limit: Limit) -> int | float:
+    return 1.0 if limit is None else limit
+
+
+def _settled_max_epochs(asked: Settings) -> int | None:
+    """1000 where nothing limits the run, with a warning."""
+    if asked.max_epochs is None and asked.max_steps == -1 and asked.max_time is None:
+        warnings.warn(
+            "Trainer(): nothing limits the training; max_epochs=1000 is used, -1 means no limit", stacklevel=4
+        )
+        return 1000
+    return asked.max_epochs
