@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
+from lightkit.cli.commands import JOB_COMMANDS
 from lightkit.cli.job import Job, prepare_job
-from lightkit.cli.main import JOB_COMMANDS, command_module, find_command, report, wants_traceback
+from lightkit.cli.main import find_command, report, wants_traceback
 from lightkit.cli.sections import standard_kinds
 from lightkit.errors import LightkitError
 
@@ -87,7 +88,7 @@ class LightkitCLI:
         """Run the subcommand between the methods `before_fit` and `after_fit`, where a subclass has them."""
         for call in (f"before_{self.subcommand}", "", f"after_{self.subcommand}"):
             if not call:
-                command_module(self.subcommand).run(self.job)
+                JOB_COMMANDS[self.subcommand].run(self.job)
             elif hasattr(self, call):
                 getattr(self, call)()
 

@@ -8,9 +8,12 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from jsonargparse import ArgumentParser
 
 from lightkit.cli.shipped import PACKAGE
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
@@ -66,7 +69,7 @@ def let_the_working_directory_be_imported() -> None:
         sys.path.append(here)
 
 
-def resolve(path: str) -> Any:
+def resolve(path: str) -> Callable[..., Any]:
     """Import what `path` ("package.module.Class") names.
 
     Raises ClassPathError that says which part does not exist and what is near, or what to install;
@@ -181,6 +184,24 @@ def check_that_recipes_are_ours() -> None:
     )
 
 
+def find(path: str, base: type | None) -> Callable[..., object] | None:
+    """The class that `path` names, which is or derives from `base`; a bare name is one of the base's subclasses.
+
+    None for a bare name without a base. Raises ClassPathError where there is no such class, or one of another kind.
+    """
+    path = plain_class_path(path)
+    if "." not in path:
+        known = {} if base is None else all_subclasses(base)
+        if base is not None and path not in known:
+            meant = did_you_mean(path, known)
+            raise ClassPathError(f"class_path {path!r}: no {base.__name__} of that name{meant}")
+        return known.get(path)
+    thing = resolve(path)
+    if base is not None and inspect.isclass(thing) and not issubclass(thing, base):
+        raise ClassPathError(f"class_path {path!r}: {thing.__name__} is not a {base.__name__}")
+    return thing
+
+
 def all_subclasses(base: type) -> dict[str, type]:
     """Every subclass of `base` imported so far and itself, by its bare name."""
     found: dict[str, type] = {base.__name__: base}
@@ -194,32 +215,25 @@ def all_subclasses(base: type) -> dict[str, type]:
     return found
 
 
-def parameters_of(thing: Any, skip: set[str] | None = None) -> list[str] | None:
-    """Names that a class or function accepts as keywords, those of its parents through **kwargs included.
+@cache
+def parser_of(thing: Callable[..., object], skip: frozenset[str] = frozenset()) -> ArgumentParser | None:
+    """A parser of what a class or function accepts as keywords, those of its parents through **kwargs included.
 
     None where they cannot be told; then nothing is checked before jsonargparse does.
     """
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
     try:
-        signature = inspect.signature(thing.__init__ if inspect.isclass(thing) else thing)
-    except (ValueError, TypeError):
-        return None
-    parameters = list(signature.parameters.values())[1 if inspect.isclass(thing) else 0 :]
-    skip = skip or set()
-    if not any(parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters):
-        return [parameter.name for parameter in parameters if parameter.name not in skip]
-    return _parameters_through_kwargs(thing, skip)
-
-
-def _parameters_through_kwargs(thing: Any, skip: set[str]) -> list[str] | None:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser()
-    try:
+        inspect.signature(thing.__init__ if inspect.isclass(thing) else thing)
         if inspect.isclass(thing):
-            added = parser.add_class_arguments(thing, "thing", fail_untyped=False)
+            parser.add_class_arguments(thing, skip=set(skip), fail_untyped=False)
         else:
-            added = parser.add_function_arguments(thing, "thing", fail_untyped=False)
+            parser.add_function_arguments(thing, skip=set(skip), fail_untyped=False)
     except Exception:  # jsonargparse's own limits are no error of the user's
         return None
-    names = [name.removeprefix("thing.").partition(".")[0] for name in added]
-    return [name for name in dict.fromkeys(names) if name not in skip]
+    return parser
+
+
+def parameters_of(thing: Callable[..., object], skip: Iterable[str] = ()) -> list[str] | None:
+    """Names that a class or function accepts as keywords; None where they cannot be told."""
+    parser = parser_of(thing, frozenset(skip))
+    return None if parser is None else list(dict.fromkeys(a.dest.partition(".")[0] for a in parser._actions))

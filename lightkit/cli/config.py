@@ -8,54 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import (
-    SUPPRESS,
-    ActionConfigFile,
-    ArgumentParser,
-    Namespace,
-    get_loader,
-    set_loader,
-    set_parsing_settings,
-)
+from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
 
 from lightkit.cli import classes
-from lightkit.cli.check_keys import Document, check_keys
-from lightkit.cli.explain import explain
+from lightkit.cli.checking import Arguments, Checker
+from lightkit.cli.commands import COMMANDS
+from lightkit.cli.documents import COMMAND_LINE, Document, Problem, raise_problems, read_document
+from lightkit.cli.loading import PARSER_MODE, in_full, option_in_full, register_loader
+from lightkit.cli.options import asks_for_help, read_options
 from lightkit.cli.sections import Kinds
 from lightkit.cli.shipped import find_config
 from lightkit.errors import ConfigError
 
-PARSER_MODE = "lightkit"
 # Written by the command line, not part of the job: left out of the config that is saved.
 NOT_SAVED = ("config", "test", "verbose", "return_predictions", "print_config")
 
 
-def load_value(text: str) -> Any:
-    """jsonargparse's YAML (`1e-3` is a float), with Lightning's class paths turned into ours."""
-    return _with_our_class_paths(get_loader("yaml")(text))
-
-
-def _with_our_class_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: classes.plain_class_path(item)
-            if key == "class_path" and isinstance(item, str)
-            else _with_our_class_paths(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_with_our_class_paths(item) for item in value]
-    return value
-
-
 @dataclass(frozen=True)
 class Parsed:
-    """A whole, checked configuration, the parser that made it, the files it came from."""
+    """A whole, checked configuration, and the parser that made it."""
 
     parser: ArgumentParser
     values: Namespace
-    documents: list[Document]
 
     def as_yaml(self) -> str:
         """The resolved job as YAML that can be run again."""
@@ -79,12 +53,10 @@ def make_parser(
 
     `extend` may add arguments of its own. `command` is "" where nothing is run.
     """
-    set_loader(PARSER_MODE, load_value, (yaml.YAMLError,))
-    # a class named where any value is accepted is built too; what jsonargparse calls dangerous is refused
-    set_parsing_settings(instantiate_subclass_spec_in_any=True, import_path_denylist=[])
+    register_loader()
     parser = ArgumentParser(
         prog=prog,
-        description=DESCRIPTIONS[command],
+        description=_description(command),
         exit_on_error=False,
         allow_abbrev=False,
         parser_mode=PARSER_MODE,
@@ -119,14 +91,11 @@ def make_parser(
     return parser
 
 
-DESCRIPTIONS = {
-    "": "Build a model, its data and a trainer.",
-    "fit": "Train a model: lightkit fit CONFIG [--key value ...]",
-    "validate": "Run the validation loop once: lightkit validate CONFIG [--ckpt_path PATH] [--key value ...]",
-    "test": "Run the test loop once: lightkit test CONFIG [--ckpt_path PATH] [--key value ...]",
-    "check": "Build everything and run two steps: lightkit check CONFIG [--key value ...]",
-    "predict": "Predict and keep the outputs: lightkit predict CONFIG [--ckpt_path PATH] [--key value ...]",
-}
+def _description(command: str) -> str:
+    if not command:
+        return "Build a model, its data and a trainer."
+    ckpt_path = " [--ckpt_path PATH]" if command in ("validate", "test", "predict") else ""
+    return f"{COMMANDS[command].description}: lightkit {command} CONFIG{ckpt_path} [--key value ...]"
 
 
 def _add_class(parser: ArgumentParser, cls: type, name: str, *, fixed: bool, required: bool) -> None:
@@ -156,72 +125,69 @@ def _add_command_arguments(parser: ArgumentParser, command: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Input:
+    """What a command line says: its arguments, files in the place of names, and the files, with all that is wrong."""
+
+    arguments: list[str]
+    documents: list[Document]
+    problems: list[Problem]
+
+
 def parse(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Parsed:
     """Check and read the config files and the options in `arguments`.
 
-    Raises ConfigError: for keys and class paths one that lists all problems with their lines, for values the
-    first. Nothing is built, no data touched. SystemExit after --help and --print_config.
+    Raises ConfigError that lists all problems with their lines. Nothing is built, no data touched. SystemExit after
+    --help and --print_config.
     """
-    arguments, documents = checked_files(parser, arguments, kinds)
+    given = check_input(parser, arguments, kinds)
+    if given.problems:
+        raise_problems(given.problems)
+    return parse_checked(parser, given)
+
+
+def parse_checked(parser: ArgumentParser, given: Input) -> Parsed:
+    """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
     try:
-        values = parser.parse_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(explain(str(error), documents, parser, arguments)) from error
-    return Parsed(parser, values, documents)
+        return Parsed(parser, parser.parse_args(given.arguments))
+    except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
+        source = given.documents[-1].path if given.documents else COMMAND_LINE
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
 
 
-def checked_files(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> tuple[list[str], list[Document]]:
-    """Return the arguments with files for names, and the files, their keys and class paths checked.
-
-    Raises ConfigError that lists all problems of the first file that has any.
-    """
+def check_input(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Input:
+    """Look at every key, class and value in the config files and options, in the order in which they are given."""
     classes.let_the_working_directory_be_imported()
     arguments = _config_first(arguments)
-    sections = {action.dest.partition(".")[0] for action in parser._actions} - {
-        "config",
-        "help",
-        "print_config",
-    }
-    documents = [check_keys(path, kinds, sections) for path in _config_paths(arguments)]
-    _check_classes_on_the_command_line(arguments)
-    return arguments, documents
+    checker, documents = Checker(Arguments(parser), kinds), []
+    for action in parser._actions:  # what other arguments are linked to
+        linked = getattr(action, "sub_add_kwargs", {}).get("linked_targets", ())
+        checker.given.update(f"{action.dest}.{target.removeprefix('init_args.')}" for target in linked)
+    for option in read_options(arguments, parser):
+        if option.name != "--config":
+            checker.check_option(option)
+        elif option.text:
+            documents.append(read_document(Path(option.text)))
+            in_full(documents[-1].root)
+            checker.check_document(documents[-1])
+    if not asks_for_help(arguments):
+        checker.add_missing()
+    return Input(arguments, documents, checker.problems)
 
 
 def _config_first(arguments: list[str]) -> list[str]:
-    """`fit NAME ...` means `fit --config FILE ...`; names of shipped configs become files."""
+    """`fit NAME ...` means `fit --config FILE ...`; names of configs become files, short class specs full ones."""
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
     found: list[str] = []
-    for number, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            found.append("--config=" + str(find_config(argument.removeprefix("--config="))))
-        elif number and arguments[number - 1] in ("--config", "-c"):
-            found.append(str(find_config(argument)))
-        elif argument.startswith("--"):
-            option, equals, value = argument.partition("=")
-            found.append(f"{option}{equals}{classes.plain_class_path(value)}")
-        else:
-            found.append("--config" if argument == "-c" else classes.plain_class_path(argument))
-    return found
-
-
-def _config_paths(arguments: list[str]) -> list[Path]:
-    joined = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
-    apart = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == "--config"]
-    return [Path(path) for path in joined + apart]
-
-
-def _check_classes_on_the_command_line(arguments: list[str]) -> None:
-    """`--model package.Class` fails with our message, which names what is near or what to install."""
-    following = [*arguments[1:], ""][: len(arguments)]
-    for argument, after in zip(arguments, following, strict=True):
+    for argument, before in zip(arguments, ["", *arguments], strict=False):
         option, equals, value = argument.partition("=")
-        option = option.removesuffix(".class_path").removesuffix(".help")
-        value = value if equals else after
-        if option in ("--model", "--data", "--optimizer", "--lr_scheduler") and "." in value:
-            if value[:1] in "-{" or value.endswith((".yaml", ".yml")):
-                continue
-            try:
-                classes.resolve(value)
-            except classes.ClassPathError as error:
-                raise ConfigError(f"command line: {option}: {error}") from error
+        if option == "--config" and equals:
+            found.append(f"--config={find_config(value)}")
+        elif before in ("--config", "-c"):
+            found.append(str(find_config(argument)))
+        elif equals and option.startswith("--"):
+            found.append(f"{option}={option_in_full(option, value)}")
+        else:
+            found.append("--config" if argument == "-c" else option_in_full(before, argument))
+    return found

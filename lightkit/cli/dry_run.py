@@ -12,17 +12,21 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lightkit.cli.all_problems import parse_all
-from lightkit.cli.config import Parsed, checked_files, make_parser
+import yaml
+from jsonargparse import ArgumentParser
+from yaml.nodes import Node
+
+from lightkit.cli.config import Input, Parsed, check_input, make_parser, parse_checked
+from lightkit.cli.documents import raise_problems, without
 from lightkit.cli.job import Job, build_data, build_model, build_trainer, seed
 from lightkit.cli.sections import Kinds, standard_kinds
-from lightkit.errors import LightkitError, MissingDataError, did_you_mean
+from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
 
@@ -60,19 +64,45 @@ def check(arguments: list[str]) -> Findings:
     kinds, findings = standard_kinds(), Findings()
     parser = make_parser("lightkit check", "check", kinds)
     with _thrown_away() as folder:
-        arguments, documents = checked_files(parser, arguments, kinds)
-        values, problems = parse_all(parser, arguments, documents, folder)
-        for problem in problems:
-            findings.add(problem)
-        if values is None:
-            return findings
+        given = check_input(parser, arguments, kinds)
+        if not all(problem.is_value for problem in given.problems):
+            raise_problems(given.problems)
+        for problem in given.problems:
+            findings.add(str(problem))
+        if given.problems:
+            parsed = _parse_the_rest(parser, given, folder)
+            if parsed is None:
+                return findings
+        else:
+            parsed = parse_checked(parser, given)
         with warnings.catch_warnings():
-            if problems:  # what is warned of now may be due to values that were left out
+            if given.problems:  # what is warned of now may be due to values that were left out
                 warnings.simplefilter("ignore")
-            job = _build(Parsed(parser, values, documents), kinds, findings, folder)
+            job = _build(parsed, kinds, findings, folder)
             if job is not None:
                 _run(job, findings, folder)
     return findings
+
+
+def _parse_the_rest(parser: ArgumentParser, given: Input, folder: Path) -> Parsed | None:
+    """Parse without the values that are wrong; None where nothing can be built then, as without a model.
+
+    What is left of the config files goes into `folder`.
+    """
+    arguments, spans = list(given.arguments), [p.cut for p in given.problems if isinstance(p.cut, tuple)]
+    for number, document in enumerate(given.documents):
+        without(document.root, [problem.cut for problem in given.problems if isinstance(problem.cut, Node)])
+        path = folder / f"config_{number}.yaml"
+        path.write_text(yaml.serialize(document.root, Dumper=yaml.SafeDumper), encoding="utf-8")
+        for form in ("{}", "--config={}"):
+            old, new = form.format(document.path), form.format(path)
+            arguments = [new if argument == old else argument for argument in arguments]
+    for start, stop in sorted(set(spans), reverse=True):
+        del arguments[start:stop]
+    try:
+        return parse_checked(parser, replace(given, arguments=arguments))
+    except ConfigError:  # due to what was left out
+        return None
 
 
 @contextmanager

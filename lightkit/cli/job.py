@@ -36,6 +36,10 @@ class Job:
         path = self.values.get("ckpt_path")
         return None if path is None else str(path)
 
+    def flag(self, name: str) -> bool:
+        """An option of one command that is on unless it is turned off."""
+        return bool(self.values.get(name, True))
+
 
 class SaveConfig(Callback):
     """Writes the resolved config into the run directory when a run begins, as `config.yaml`.

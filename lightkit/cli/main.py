@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
 from collections.abc import Iterable
-from types import ModuleType
 
+from lightkit.cli.commands import COMMANDS
 from lightkit.cli.shipped import find_config
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
 from lightkit.version import __version__
 
-JOB_COMMANDS = ("fit", "validate", "test", "predict")
-COMMANDS = (*JOB_COMMANDS, "list", "check", "copy")
 EXIT_RUN_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 USAGE = """\
@@ -57,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     exit_code = EXIT_BAD_INPUT
     try:
         name = find_command(arguments, COMMANDS)
-        if name in (*JOB_COMMANDS, "check", "copy") and len(arguments) > 1 and not arguments[1].startswith("-"):
+        if name != "list" and len(arguments) > 1 and not arguments[1].startswith("-"):
             find_config(arguments[1])  # before torch is imported, which takes seconds
-        command = command_module(name)
+        command = COMMANDS[name]
         prepared = command.prepare(arguments[1:])
         exit_code = EXIT_RUN_FAILED
         command.run(prepared)
@@ -80,11 +77,6 @@ def find_command(arguments: list[str], commands: Iterable[str]) -> str:
     if arguments[0] not in names:
         raise ConfigError(f"command {arguments[0]!r}: {expected}{did_you_mean(arguments[0], names)}")
     return arguments[0]
-
-
-def command_module(command: str) -> ModuleType:
-    """Import the file of one command: each has `prepare(arguments)` and `run(prepared)`."""
-    return importlib.import_module(f"lightkit.cli.commands.{command}")
 
 
 def wants_traceback(arguments: list[str]) -> bool:

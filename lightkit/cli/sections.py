@@ -4,18 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Top-level keys, LightningCLI's and `description`, the line that `lightkit list` shows.
-SECTIONS = (
-    "description",
-    "seed_everything",
-    "trainer",
-    "model",
-    "data",
-    "optimizer",
-    "lr_scheduler",
-    "ckpt_path",
-)
-
 
 @dataclass(frozen=True)
 class Kinds:
@@ -23,8 +11,7 @@ class Kinds:
 
     `model` and `data` are the classes whose subclasses may be named, or, where `model_is_fixed` or
     `data_is_fixed`, the very class, whose arguments then stand directly under `model:` or `data:`.
-    `bases` is what a class named under that top-level key must derive from, `trainer_bases` the same for the
-    keys under `trainer:`.
+    `bases` is what a class named under that top-level key must derive from.
     """
 
     trainer: type
@@ -33,7 +20,6 @@ class Kinds:
     model_is_fixed: bool = False
     data_is_fixed: bool = False
     bases: dict[str, type] = field(default_factory=dict)
-    trainer_bases: dict[str, type] = field(default_factory=dict)
 
     def fixed(self, name: str) -> type | None:
         """The class whose arguments stand directly under the key `name`, or None."""
@@ -50,9 +36,7 @@ def standard_kinds(
     from torch.optim.lr_scheduler import LRScheduler
 
     from lightkit import callbacks, loggers
-    from lightkit.callbacks.base import Callback
     from lightkit.datamodule import LightDataModule
-    from lightkit.loggers.base import Logger
     from lightkit.module import LightModule
     from lightkit.trainer import Trainer
 
@@ -72,5 +56,4 @@ def standard_kinds(
             "optimizer": Optimizer,
             "lr_scheduler": LRScheduler,
         },
-        trainer_bases={"callbacks": Callback, "logger": Logger},
     )

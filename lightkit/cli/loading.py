@@ -1,0 +1,76 @@
+"""How our YAML is read: class specs written out in full, Lightning's class paths turned into ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader, set_parsing_settings
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from lightkit.cli import classes
+from lightkit.cli.documents import MAPPING, STRING, is_string
+
+PARSER_MODE = "lightkit"
+# Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
+SHORT_SPECS = (("trainer", "callbacks"), ("trainer", "logger"))
+CLASS_SPEC_KEYS = ("class_path", "init_args", "dict_kwargs")
+
+
+def register_loader() -> None:
+    """Make jsonargparse read configs, and values of options, by `load_value`."""
+    set_loader(PARSER_MODE, load_value, (yaml.YAMLError,))
+    # a class named where any value is accepted is built too; what jsonargparse calls dangerous is refused
+    set_parsing_settings(instantiate_subclass_spec_in_any=True, import_path_denylist=[])
+
+
+def load_value(text: str) -> Any:
+    """jsonargparse's YAML (`1e-3` is a float), with class specs in the form and of the paths that it knows."""
+    value = get_loader("yaml")(text)
+    node = yaml.compose(text, Loader=yaml.SafeLoader) if isinstance(value, dict | list) else None
+    return value if node is None else value_of(in_full(node))
+
+
+def value_of(node: Node) -> Any:
+    """The value that jsonargparse reads from a node."""
+    return get_loader("yaml")(yaml.serialize(node, Dumper=yaml.SafeDumper))
+
+
+def in_full(node: Node, keys: tuple[str, ...] = ()) -> Node:
+    """Write out the class specs in what stands below `keys`: `{Name: {argument: 1}}` as class_path and init_args.
+
+    Each node keeps its line.
+    """
+    if keys in SHORT_SPECS:
+        node = _spec_in_full(node)
+    if isinstance(node, SequenceNode):
+        node.value = [in_full(item) for item in node.value]
+    elif isinstance(node, MappingNode):
+        node.value = [(key, in_full(value, (*keys, str(key.value)))) for key, value in node.value]
+    elif keys[-1:] == ("class_path",) and is_string(node):
+        return ScalarNode(node.tag, classes.plain_class_path(node.value), node.start_mark, node.end_mark)
+    return node
+
+
+def _spec_in_full(node: Node) -> Node:
+    spec: list[tuple[Node, Node]] = []
+    if isinstance(node, SequenceNode):
+        node.value = [_spec_in_full(item) for item in node.value]
+    elif is_string(node):
+        spec = [(ScalarNode(STRING, "class_path"), node)]
+    elif isinstance(node, MappingNode) and len(node.value) == 1 and node.value[0][0].value not in CLASS_SPEC_KEYS:
+        [(name, arguments)] = node.value
+        spec = [(ScalarNode(STRING, "class_path"), name), (ScalarNode(STRING, "init_args"), arguments)]
+    return MappingNode(MAPPING, spec, node.start_mark, node.end_mark) if spec else node
+
+
+def option_in_full(option: str, text: str) -> str:
+    """The text of an option with the class specs in it written out."""
+    keys = tuple(option.removeprefix("--").removesuffix("+").split("."))
+    if keys not in SHORT_SPECS:
+        return classes.plain_class_path(text)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        node = None
+    return text if node is None else str(yaml.serialize(in_full(node, keys), Dumper=yaml.SafeDumper))
