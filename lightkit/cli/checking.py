@@ -28,9 +28,9 @@ from lightkit.cli.documents import (
     kind_of,
 )
 from lightkit.cli.loading import CLASS_SPEC_KEYS, value_of
-from lightkit.cli.options import Option, OptionNode
+from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.sections import Kinds
-from lightkit.cli.type_hints import accepts, class_base, name_of, part_hints
+from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import ConfigError, did_you_mean
 
 # What the command line gives these classes itself.
@@ -84,8 +84,8 @@ class Arguments:
 
     def is_default(self, name: str, value: object) -> bool:
         """Whether a string is the default, which jsonargparse takes whatever the annotation says."""
-        defaults: list[object] = [a.default for a in self.parser._actions if a.dest == self.prefix + name]
-        return isinstance(value, str) and value in defaults
+        defaults = [a.default for a in self.parser._actions if a.dest == self.prefix + name]
+        return any(isinstance(default, str) and default == value for default in defaults)
 
     def group(self, name: str) -> Arguments | None:
         """The arguments that stand directly below the key, as those of `trainer` do; None where it has a value."""
@@ -124,7 +124,7 @@ class Checker:
     def problem(self, node: Node, text: str, *, is_value: bool) -> Problem:
         """What is wrong with `node`, with its place."""
         if self.option is not None:
-            return Problem(COMMAND_LINE, 0, text, is_value, self.option.span)
+            return Problem(COMMAND_LINE, 0, text, is_value, self.option)
         return Problem(self.source, node.start_mark.line + 1, text, is_value, node)
 
     def add(self, node: Node, text: str, *, is_value: bool = False) -> None:
@@ -134,7 +134,7 @@ class Checker:
         """What jsonargparse gets to judge: the text of an option, but for lists and mappings below a class."""
         option = self.option
         if option is not None and node is option.value and (isinstance(node, ScalarNode) or "." not in where.plain):
-            return option.text
+            return option.texts[0]
         return value_of(node)
 
     def check_name(self, node: MappingNode, where: Where, arguments: Arguments) -> bool:
@@ -174,24 +174,26 @@ class Checker:
 
     def check_option(self, option: Option) -> None:
         """Check one option: that there is a parameter of its name, and that it takes the value."""
-        plain = ".".join(option.keys)
+        action = self.top.parser._option_string_actions.get(option.name)
+        if is_help(option) or (action is not None and action.nargs == 0):
+            return
+        plain, before, value = ".".join(option.keys), self.noted, option.value
         self.option, stood_before = option, plain in self.given
         if not option.name.startswith("-"):
-            self.add(option.value, f"{option.name!r} is not expected here; options start with --")
+            self.add(value, f"{option.name!r} is not expected here; options start with --")
             return
-        if len(option.keys) == 1 and (option.text or "").endswith((".yaml", ".yml")):  # which jsonargparse reads
-            self.given.add(plain)
+        if len(option.keys) == 1 and is_string(value) and value.value.endswith((".yaml", ".yml")):
+            self.given.add(plain)  # jsonargparse reads that file
             self.named[plain] = None
             return
-        if not option.is_appended:
+        if not option.name.endswith("+"):
             self.forget_needs(plain)
-        before = self.noted
         self.check_arguments(option.node, Where("--"), self.top)
-        if option.text is None and self.noted == before:
-            self.add(option.value, f"{option.name}: expected one argument")
-        if stood_before and isinstance(option.value, SequenceNode):
+        if not option.texts and self.noted == before:
+            self.add(value, f"{option.name}: expected one argument")
+        if stood_before and isinstance(value, SequenceNode):
             self.forget_needs(plain)  # items keep arguments of those that stood there before
-        if is_null(option.value):
+        if is_null(value):
             self.given.discard(plain)
 
     def forget_needs(self, plain: str) -> None:
@@ -248,7 +250,8 @@ class Checker:
             return
         before, cls, hints = self.noted, class_base(hint), part_hints(hint, node)
         if not holds_spec(node) and accepts(hint, self.read(node, where)):
-            self.named[where.plain] = self.class_of(node, where, cls)
+            if is_string(node) and str not in members(hint):
+                self.named[where.plain] = self.class_of(node, where, cls)
             return
         is_right = holds_spec(node)
         if is_spec(node) or (cls is not None and is_string(node) and "." in node.value):

@@ -14,10 +14,9 @@ from lightkit.cli import classes
 from lightkit.cli.checking import Arguments, Checker
 from lightkit.cli.commands import COMMANDS
 from lightkit.cli.documents import COMMAND_LINE, Document, Problem, raise_problems, read_document
-from lightkit.cli.loading import PARSER_MODE, in_full, option_in_full, register_loader
-from lightkit.cli.options import asks_for_help, read_options
+from lightkit.cli.loading import PARSER_MODE, in_full, register_loader
+from lightkit.cli.options import Option, is_help, read_options
 from lightkit.cli.sections import Kinds
-from lightkit.cli.shipped import find_config
 from lightkit.errors import ConfigError
 
 # Written by the command line, not part of the job: left out of the config that is saved.
@@ -56,7 +55,9 @@ def make_parser(
     register_loader()
     parser = ArgumentParser(
         prog=prog,
-        description=_description(command),
+        description=f"{COMMANDS[command].description}: lightkit {command} CONFIG [--key value ...]"
+        if command
+        else "Build a model, its data and a trainer.",
         exit_on_error=False,
         allow_abbrev=False,
         parser_mode=PARSER_MODE,
@@ -91,13 +92,6 @@ def make_parser(
     return parser
 
 
-def _description(command: str) -> str:
-    if not command:
-        return "Build a model, its data and a trainer."
-    ckpt_path = " [--ckpt_path PATH]" if command in ("validate", "test", "predict") else ""
-    return f"{COMMANDS[command].description}: lightkit {command} CONFIG{ckpt_path} [--key value ...]"
-
-
 def _add_class(parser: ArgumentParser, cls: type, name: str, *, fixed: bool, required: bool) -> None:
     if fixed:
         parser.add_class_arguments(cls, name, fail_untyped=False)
@@ -127,9 +121,9 @@ def _add_command_arguments(parser: ArgumentParser, command: str) -> None:
 
 @dataclass(frozen=True)
 class Input:
-    """What a command line says: its arguments, files in the place of names, and the files, with all that is wrong."""
+    """The options of a command line and the config files among them, with all that is wrong."""
 
-    arguments: list[str]
+    options: list[Option]
     documents: list[Document]
     problems: list[Problem]
 
@@ -143,51 +137,30 @@ def parse(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Parsed:
     given = check_input(parser, arguments, kinds)
     if given.problems:
         raise_problems(given.problems)
-    return parse_checked(parser, given)
+    return parse_checked(parser, given.options)
 
 
-def parse_checked(parser: ArgumentParser, given: Input) -> Parsed:
+def parse_checked(parser: ArgumentParser, options: list[Option]) -> Parsed:
     """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
     try:
-        return Parsed(parser, parser.parse_args(given.arguments))
+        return Parsed(parser, parser.parse_args([argument for option in options for argument in option.arguments]))
     except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
-        source = given.documents[-1].path if given.documents else COMMAND_LINE
-        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+        files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
+        raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
 
 
 def check_input(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Input:
     """Look at every key, class and value in the config files and options, in the order in which they are given."""
     classes.let_the_working_directory_be_imported()
-    arguments = _config_first(arguments)
     checker, documents = Checker(Arguments(parser), kinds), []
-    for action in parser._actions:  # what other arguments are linked to
-        linked = getattr(action, "sub_add_kwargs", {}).get("linked_targets", ())
-        checker.given.update(f"{action.dest}.{target.removeprefix('init_args.')}" for target in linked)
-    for option in read_options(arguments, parser):
+    options = read_options(arguments, parser)
+    for option in options:
         if option.name != "--config":
             checker.check_option(option)
-        elif option.text:
-            documents.append(read_document(Path(option.text)))
+        elif option.texts:
+            documents.append(read_document(Path(option.texts[0])))
             in_full(documents[-1].root)
             checker.check_document(documents[-1])
-    if not asks_for_help(arguments):
+    if not any(map(is_help, options)):
         checker.add_missing()
-    return Input(arguments, documents, checker.problems)
-
-
-def _config_first(arguments: list[str]) -> list[str]:
-    """`fit NAME ...` means `fit --config FILE ...`; names of configs become files, short class specs full ones."""
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", *arguments]
-    found: list[str] = []
-    for argument, before in zip(arguments, ["", *arguments], strict=False):
-        option, equals, value = argument.partition("=")
-        if option == "--config" and equals:
-            found.append(f"--config={find_config(value)}")
-        elif before in ("--config", "-c"):
-            found.append(str(find_config(argument)))
-        elif equals and option.startswith("--"):
-            found.append(f"{option}={option_in_full(option, value)}")
-        else:
-            found.append("--config" if argument == "-c" else option_in_full(before, argument))
-    return found
+    return Input(options, documents, checker.problems)

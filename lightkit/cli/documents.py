@@ -23,14 +23,14 @@ class Problem:
 
     `line` counts from 1, 0 stands for none. `is_value` is true of a value that its parameter does not take, or that
     is missing, and false of keys and classes. `cut` is what to leave out so that the rest can be tried: a node of the
-    file, or the arguments of the command line from one position to another.
+    file, or an option.
     """
 
     source: str
     line: int
     text: str
     is_value: bool
-    cut: Node | tuple[int, int] | None = None
+    cut: object = None
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}: {self.text}" if self.line else f"{self.source}: {self.text}"
@@ -82,7 +82,16 @@ def read_document(path: Path) -> Document:
     return Document(path, root)
 
 
-def without(node: Node, cuts: Container[Node]) -> None:
+def compose_text(text: str) -> Node:
+    """The text of an option as a node; what is no YAML is a string."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        node = None
+    return ScalarNode(STRING, text) if node is None else node
+
+
+def without(node: Node, cuts: Container[object]) -> None:
     """Take the nodes out of `node`, at any depth."""
     if isinstance(node, MappingNode):
         node.value = [(key, value) for key, value in node.value if value not in cuts]

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +20,11 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
-from yaml.nodes import Node
 
 from lightkit.cli.config import Input, Parsed, check_input, make_parser, parse_checked
 from lightkit.cli.documents import raise_problems, without
 from lightkit.cli.job import Job, build_data, build_model, build_trainer, seed
+from lightkit.cli.options import Option
 from lightkit.cli.sections import Kinds, standard_kinds
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
@@ -74,7 +74,7 @@ def check(arguments: list[str]) -> Findings:
             if parsed is None:
                 return findings
         else:
-            parsed = parse_checked(parser, given)
+            parsed = parse_checked(parser, given.options)
         with warnings.catch_warnings():
             if given.problems:  # what is warned of now may be due to values that were left out
                 warnings.simplefilter("ignore")
@@ -89,18 +89,15 @@ def _parse_the_rest(parser: ArgumentParser, given: Input, folder: Path) -> Parse
 
     What is left of the config files goes into `folder`.
     """
-    arguments, spans = list(given.arguments), [p.cut for p in given.problems if isinstance(p.cut, tuple)]
+    cuts = [problem.cut for problem in given.problems]
+    options = [option for option in given.options if option not in cuts]
     for number, document in enumerate(given.documents):
-        without(document.root, [problem.cut for problem in given.problems if isinstance(problem.cut, Node)])
+        without(document.root, cuts)
         path = folder / f"config_{number}.yaml"
         path.write_text(yaml.serialize(document.root, Dumper=yaml.SafeDumper), encoding="utf-8")
-        for form in ("{}", "--config={}"):
-            old, new = form.format(document.path), form.format(path)
-            arguments = [new if argument == old else argument for argument in arguments]
-    for start, stop in sorted(set(spans), reverse=True):
-        del arguments[start:stop]
+        options = [Option("--config", [str(path)]) if o.texts == [str(document.path)] else o for o in options]
     try:
-        return parse_checked(parser, replace(given, arguments=arguments))
+        return parse_checked(parser, options)
     except ConfigError:  # due to what was left out
         return None
 

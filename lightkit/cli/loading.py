@@ -9,7 +9,7 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.documents import MAPPING, STRING, is_string
+from lightkit.cli.documents import MAPPING, STRING, compose_text, is_string
 
 PARSER_MODE = "lightkit"
 # Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
@@ -27,8 +27,7 @@ def register_loader() -> None:
 def load_value(text: str) -> Any:
     """jsonargparse's YAML (`1e-3` is a float), with class specs in the form and of the paths that it knows."""
     value = get_loader("yaml")(text)
-    node = yaml.compose(text, Loader=yaml.SafeLoader) if isinstance(value, dict | list) else None
-    return value if node is None else value_of(in_full(node))
+    return value_of(in_full(compose_text(text))) if isinstance(value, dict | list) else value
 
 
 def value_of(node: Node) -> Any:
@@ -69,8 +68,4 @@ def option_in_full(option: str, text: str) -> str:
     keys = tuple(option.removeprefix("--").removesuffix("+").split("."))
     if keys not in SHORT_SPECS:
         return classes.plain_class_path(text)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
-        node = None
-    return text if node is None else str(yaml.serialize(in_full(node, keys), Dumper=yaml.SafeDumper))
+    return str(yaml.serialize(in_full(compose_text(text), keys), Dumper=yaml.SafeDumper))

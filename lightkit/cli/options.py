@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-import yaml
 from jsonargparse import ArgumentParser
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lightkit.cli.documents import MAPPING, NULL, SEQUENCE, STRING
-
-HELP = ("-h", "--help", "--print_config")
+from lightkit.cli.documents import MAPPING, NULL, SEQUENCE, STRING, compose_text
+from lightkit.cli.loading import option_in_full
+from lightkit.cli.shipped import find_config
 
 
 class OptionNode(MappingNode):
     """A part of an option's name: of `--model.lr=3` the mappings in `{model: {lr: 3}}`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Option:
-    """`--name=text` or `--name text`, which stands in the arguments at `span`; text None: nothing follows."""
+    """`--name=text` or `--name text text`; what belongs to no option is one without texts."""
 
     name: str
-    text: str | None
-    span: tuple[int, int]
+    texts: list[str]
 
     @property
-    def is_appended(self) -> bool:
-        return self.name.endswith("+")
+    def arguments(self) -> list[str]:
+        """The option as jsonargparse is to see it."""
+        return [f"{self.name}={self.texts[0]}"] if len(self.texts) == 1 else [self.name, *self.texts]
 
     @cached_property
     def keys(self) -> list[str]:
@@ -38,49 +36,52 @@ class Option:
 
     @cached_property
     def value(self) -> Node:
-        """The text as a node; what is no YAML is a string."""
-        if self.text is None:
-            return ScalarNode(NULL, "null")
-        try:
-            node = yaml.compose(self.text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError:
-            node = None
-        if isinstance(node, MappingNode) and self.name.endswith(".init_args"):
-            return OptionNode(node.tag, node.value)
-        return ScalarNode(STRING, self.text) if node is None else node
+        """The text as a node."""
+        node = compose_text(self.texts[0]) if self.texts else ScalarNode(NULL, "null")
+        is_below = self.name.endswith(".init_args") and isinstance(node, MappingNode)
+        return OptionNode(node.tag, node.value) if is_below else node
 
     @cached_property
     def node(self) -> Node:
         """The value below its keys; what is appended is an item of a list."""
         node = self.value
-        if self.is_appended and not isinstance(node, SequenceNode):
+        if self.name.endswith("+") and not isinstance(node, SequenceNode):
             node = SequenceNode(SEQUENCE, [node])
         for key in reversed(self.keys):
             node = OptionNode(MAPPING, [(ScalarNode(STRING, key), node)])
         return node
 
 
-def read_options(arguments: list[str], parser: ArgumentParser) -> Iterator[Option]:
-    """The options that take a value, in their order; an argument that belongs to none is an option of its own."""
+def read_options(arguments: list[str], parser: ArgumentParser) -> list[Option]:
+    """The options in their order, with files for the names of configs, and class specs and their paths in full.
+
+    `fit NAME ...` means `fit --config FILE ...`.
+    """
+    rest = ["--config", *arguments] if arguments and not arguments[0].startswith("-") else list(arguments)
     takes = {name: action.nargs for action in parser._actions for name in action.option_strings}
-    position = 0
-    while position < len(arguments):
-        start, following = position, arguments[position + 1 :]
-        name, equals, text = arguments[start].partition("=")
-        values = next((n for n, argument in enumerate(following) if _is_option(argument)), len(following))
-        nargs = takes.get(name)
-        wanted = nargs if isinstance(nargs, int) else 1 if nargs in (None, "?") else values
-        used = 0 if equals or not name.startswith("-") else min(values, wanted)
-        position += 1 + used
-        if name not in HELP and not name.endswith(".help") and nargs != 0:
-            yield Option(name, text if equals else following[0] if used else None, (start, position))
+    found = []
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        name = "--config" if name == "-c" else name
+        texts = [text] if equals else []
+        if name.startswith("-") and not equals:
+            nargs = takes.get(name)
+            wanted = nargs if isinstance(nargs, int) else 1 if nargs in (None, "?") else len(rest)
+            while rest and len(texts) < wanted and not _is_option(rest[0]):
+                texts.append(rest.pop(0))
+        in_full = find_file if name == "--config" else partial(option_in_full, name)
+        found.append(Option(name, [in_full(text) for text in texts]))
+    return found
+
+
+def find_file(config: str) -> str:
+    return str(find_config(config))
 
 
 def _is_option(argument: str) -> bool:
     return argument.startswith("-") and not argument[1:2].isdigit() and argument != "-"
 
 
-def asks_for_help(arguments: list[str]) -> bool:
+def is_help(option: Option) -> bool:
     """Whether something is only to be shown, for which nothing need be given."""
-    names = [argument.partition("=")[0] for argument in arguments]
-    return any(name in HELP or name.endswith(".help") for name in names)
+    return option.name in ("-h", "--help", "--print_config") or option.name.endswith(".help")
