@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jsonargparse import ArgumentParser
@@ -14,7 +14,11 @@ from lightkit.cli.commands import JOB_COMMANDS
 from lightkit.cli.job import Job, prepare_job
 from lightkit.cli.main import find_command, report, wants_traceback
 from lightkit.cli.sections import standard_kinds
+from lightkit.datamodule import LightDataModule
 from lightkit.errors import LightkitError
+from lightkit.module import LightModule
+
+Result = TypeVar("Result")
 
 
 class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -40,8 +44,8 @@ class LightkitCLI:
 
     def __init__(
         self,
-        model_class: type | None = None,
-        datamodule_class: type | None = None,
+        model_class: type[LightModule] | None = None,
+        datamodule_class: type[LightDataModule] | None = None,
         *,
         run: bool = True,
         args: list[str] | None = None,
@@ -96,7 +100,7 @@ class LightkitCLI:
 LightningCLI = LightkitCLI  # Lightning's name
 
 
-def _or_exit(call: Callable[[], Any], exit_code: int, show_traceback: bool) -> Any:
+def _or_exit(call: Callable[[], Result], exit_code: int, show_traceback: bool) -> Result:
     try:
         return call()
     except LightkitError as error:

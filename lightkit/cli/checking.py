@@ -130,26 +130,10 @@ class Checker:
     def add(self, node: Node, text: str, *, is_value: bool = False) -> None:
         self.problems.append(self.problem(node, text, is_value=is_value))
 
-    def read(self, node: Node, where: Where) -> object:
-        """What jsonargparse gets to judge: the text of an option, but for lists and mappings below a class."""
-        option = self.option
-        if option is not None and node is option.value and (isinstance(node, ScalarNode) or "." not in where.plain):
-            return option.texts[0]
-        return value_of(node)
-
-    def check_name(self, node: MappingNode, where: Where, arguments: Arguments) -> bool:
-        """Report an option that there is not; return whether there is."""
-        [(name, key, _)] = entries(node)
-        if name in arguments.names:
-            return True
-        if arguments.owner:
-            text = f"{where.plain}: {arguments.owner} has no {name!r}{did_you_mean(name, arguments.names)}"
-        else:
-            assert self.option is not None
-            known = [option for option in self.top.parser._option_string_actions if not option.endswith("+")]
-            text = f"unknown option {self.option.name}{did_you_mean(self.option.name, known)}"
-        self.add(key, text)
-        return False
+    def read(self, node: Node) -> object:
+        """What jsonargparse gets to judge: a single value of an option as it was typed."""
+        is_typed = self.option is not None and node is self.option.value and isinstance(node, ScalarNode)
+        return self.option.texts[0] if self.option is not None and is_typed else value_of(node)
 
     def check_document(self, document: Document) -> None:
         """Check one config file; the trainer last, as it is built last."""
@@ -159,7 +143,7 @@ class Checker:
             if name in self.top.names:
                 self.check_argument(value, Where().key(name), self.top, name)
 
-    def check_names(self, node: MappingNode, where: Where, allowed: list[str] | None) -> bool:
+    def check_names(self, node: MappingNode, where: Where, allowed: list[str] | None, owner: str = "") -> bool:
         """Report unknown and repeated keys of one mapping; return whether all is right."""
         seen: dict[str, Node] = {}
         before = len(self.problems)
@@ -168,7 +152,13 @@ class Checker:
             if name in seen:
                 self.add(key, f"{full}: given twice, first in line {seen[name].start_mark.line + 1}")
             elif allowed is not None and name not in allowed:
-                self.add(key, f"{full}: {what_to_write(where.full, name, value, allowed)}")
+                if not isinstance(node, OptionNode) or self.option is None:
+                    self.add(key, f"{full}: {what_to_write(where.full, name, value, allowed)}")
+                elif owner:
+                    self.add(key, f"{where.plain}: {owner} has no {name!r}{did_you_mean(name, allowed)}")
+                else:
+                    known = [name for name in self.top.parser._option_string_actions if not name.endswith("+")]
+                    self.add(key, f"unknown option {self.option.name}{did_you_mean(self.option.name, known)}")
             seen[name] = key
         return len(self.problems) == before
 
@@ -230,10 +220,8 @@ class Checker:
         if not isinstance(node, MappingNode):
             self.add(node, f"{where.full}: expected keys and values, found a {kind_of(node)}")
             return False
-        if isinstance(node, OptionNode) and arguments is not None:
-            is_right = self.check_name(node, where, arguments)
-        else:
-            is_right = self.check_names(node, where, None if arguments is None else arguments.names)
+        names, owner = (None, "") if arguments is None else (arguments.names, arguments.owner)
+        is_right = self.check_names(node, where, names, owner)
         for name, _, value in entries(node):
             inner = where.key(name)
             if not where.is_item:
@@ -249,7 +237,7 @@ class Checker:
         if is_null(node):
             return
         before, cls, hints = self.noted, class_base(hint), part_hints(hint, node)
-        if not holds_spec(node) and accepts(hint, self.read(node, where)):
+        if not holds_spec(node) and accepts(hint, self.read(node)):
             if is_string(node) and str not in members(hint):
                 self.named[where.plain] = self.class_of(node, where, cls)
             return

@@ -67,12 +67,9 @@ def write_copy(copy: Copy) -> None:
 
 
 def _class_paths(value: Any) -> Iterator[str]:
-    """Every class of the recipes that a config names, at any depth."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _class_paths(item)
-    elif isinstance(value, list):
-        for item in value:
+    """Every class of the recipes that a config names, at any depth, as a value or, in short, as a key."""
+    if isinstance(value, dict | list):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
             yield from _class_paths(item)
     elif isinstance(value, str) and _NAME.fullmatch(value):
         yield value

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -29,6 +29,9 @@ from lightkit.cli.sections import Kinds, standard_kinds
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
+from lightkit.trainer import Trainer
+
+Result = TypeVar("Result")
 
 STEPS = 2
 
@@ -45,7 +48,7 @@ class Findings:
         if not any(known.endswith(problem) for known in self.problems):
             self.problems.append(f"{where}: {problem}" if where else problem)
 
-    def attempt(self, where: str, call: Callable[[], Any]) -> Any:
+    def attempt(self, where: str, call: Callable[[], Result]) -> Result | None:
         """Call, note what goes wrong, and return the result, or None. Missing data is passed on."""
         try:
             return call()
@@ -141,7 +144,7 @@ def _build(parsed: Parsed, kinds: Kinds, findings: Findings, folder: Path) -> Jo
     if len(findings.problems) > before:
         return None
     trainer = findings.attempt("trainer", lambda: build_trainer(parsed, kinds, small))
-    if trainer is None:
+    if trainer is None or model is None:
         return None
     count = sum(parameter.numel() for parameter in model.parameters())
     findings.lines.append(f"model: {type(model).__name__}" + (f", {count:,} parameters" if count else ""))
@@ -199,7 +202,7 @@ def _run_stages(job: Job, findings: Findings) -> None:
         findings.lines.append("test: ran")
 
 
-def _check_monitors(trainer: Any, findings: Findings) -> None:
+def _check_monitors(trainer: Trainer, findings: Findings) -> None:
     """A callback that waits for a metric which nobody logs fails only at the end of an epoch."""
     known = list(trainer.callback_metrics)
     for callback in trainer.callbacks:

@@ -51,7 +51,7 @@ class SaveConfig(Callback):
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:
             return
         folder, number = Path(trainer.run_dir), 1
@@ -88,44 +88,40 @@ def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
     so that a script which does the same gets the same weights.
     """
     values = parsed.values
-    _check_optimizer(values)
     values.seed_everything = seed(values.get("seed_everything"))
-    model, data = _build_model_and_data(parsed.parser, values, kinds)
-    if values.get("optimizer") is not None:
-        _configure_optimizers(model, values)
+    if any(getattr(action, "apply_on", None) == "instantiate" for action in parsed.parser._actions):
+        # arguments linked from one object to the other decide the order of building themselves
+        both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
+        built = parsed.parser.instantiate(both)
+        model, data = _with_optimizers(built.model, values), built.get("data")
+    else:
+        model, data = build_model(parsed, kinds), build_data(parsed, kinds)
     trainer = build_trainer(parsed, kinds, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
     return Job(model, data, trainer, values)
 
 
-def build_model(parsed: Parsed, kinds: Kinds) -> Any:
+def build_model(parsed: Parsed, kinds: Kinds) -> LightModule:
     """Build the model alone, with the optimizer that the config may give it."""
-    _check_optimizer(parsed.values)
-    model = _build(parsed.parser, parsed.values, "model", kinds)
-    if parsed.values.get("optimizer") is not None:
-        _configure_optimizers(model, parsed.values)
-    return model
+    return _with_optimizers(_build(parsed, "model", kinds), parsed.values)
 
 
-def build_data(parsed: Parsed, kinds: Kinds) -> Any:
+def build_data(parsed: Parsed, kinds: Kinds) -> LightDataModule | None:
     """Build the data module alone; None where the config has none."""
-    return _build(parsed.parser, parsed.values, "data", kinds)
+    data: LightDataModule | None = _build(parsed, "data", kinds)
+    return data
 
 
 def build_trainer(
     parsed: Parsed, kinds: Kinds, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
-) -> Any:
+) -> Trainer:
     """Build the trainer alone, with some of its arguments changed and callbacks added."""
     built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer))
     arguments = {**vars(built.trainer), **(changes or {})}
     if callbacks:
-        arguments["callbacks"] = [*_as_list(arguments.get("callbacks")), *callbacks]
+        given: list[Callback] | Callback | None = arguments.get("callbacks")
+        own = [] if given is None else [given] if isinstance(given, Callback) else given
+        arguments["callbacks"] = [*own, *callbacks]
     return kinds.trainer(**arguments)
-
-
-def _as_list(callbacks: Any) -> list[Any]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
 def seed(asked: bool | int | None) -> int | bool | None:
@@ -137,21 +133,11 @@ def seed(asked: bool | int | None) -> int | bool | None:
     return seed_everything(int(asked), workers=True)
 
 
-def _build_model_and_data(parser: ArgumentParser, values: Namespace, kinds: Kinds) -> tuple[Any, Any]:
-    if any(getattr(action, "apply_on", None) == "instantiate" for action in parser._actions):
-        # arguments linked from one object to the other decide the order of building themselves
-        both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
-        built = parser.instantiate(both)
-        return built.model, built.get("data")
-    model = _build(parser, values, "model", kinds)
-    return model, _build(parser, values, "data", kinds)
-
-
-def _build(parser: ArgumentParser, values: Namespace, name: str, kinds: Kinds) -> Any:
+def _build(parsed: Parsed, name: str, kinds: Kinds) -> Any:
     """Build what stands under one key; None where nothing does."""
-    if values.get(name) is None:
+    if parsed.values.get(name) is None:
         return None
-    built = _instantiate(parser, Namespace({name: values[name]}))[name]
+    built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
     cls = kinds.fixed(name)
     return built if cls is None else cls(**vars(built))
 
@@ -174,14 +160,13 @@ def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
     return built
 
 
-def _check_optimizer(values: Namespace) -> None:
-    if values.get("lr_scheduler") is not None and values.get("optimizer") is None:
-        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
-
-
-def _configure_optimizers(model: LightModule, values: Namespace) -> None:
+def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
     """Let `optimizer:` and `lr_scheduler:` of the config replace the module's own configure_optimizers."""
-    optimizer_spec, scheduler_spec = values.optimizer, values.get("lr_scheduler")
+    optimizer_spec, scheduler_spec = values.get("optimizer"), values.get("lr_scheduler")
+    if optimizer_spec is None:
+        if scheduler_spec is not None:
+            raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
+        return model
 
     def configure_optimizers(self: LightModule) -> Any:
         optimizer = _create(optimizer_spec, self.parameters())
@@ -196,6 +181,7 @@ def _configure_optimizers(model: LightModule, values: Namespace) -> None:
 
     # on the instance: a subclass made here would change the class name that checkpoints record
     model.configure_optimizers = types.MethodType(configure_optimizers, model)  # type: ignore[method-assign]
+    return model
 
 
 def _create(spec: Namespace, subject: Any) -> Any:

@@ -9,7 +9,7 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.documents import MAPPING, STRING, compose_text, is_string
+from lightkit.cli.documents import MAPPING, STRING, compose_text, is_null, is_string
 
 PARSER_MODE = "lightkit"
 # Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
@@ -59,7 +59,8 @@ def _spec_in_full(node: Node) -> Node:
         spec = [(ScalarNode(STRING, "class_path"), node)]
     elif isinstance(node, MappingNode) and len(node.value) == 1 and node.value[0][0].value not in CLASS_SPEC_KEYS:
         [(name, arguments)] = node.value
-        spec = [(ScalarNode(STRING, "class_path"), name), (ScalarNode(STRING, "init_args"), arguments)]
+        spec = [(ScalarNode(STRING, "class_path"), name)]
+        spec += [] if is_null(arguments) else [(ScalarNode(STRING, "init_args"), arguments)]
     return MappingNode(MAPPING, spec, node.start_mark, node.end_mark) if spec else node
 
 

@@ -28,7 +28,15 @@ usage: lightkit COMMAND [CONFIG] [--key value ...]
   lightkit copy CONFIG FOLDER        the job as YAML and Python of your own, to run and to change
 
 CONFIG is a YAML file or the name of a shipped config. Every key of it can be given as an option too:
---trainer.max_epochs 3 --model.lr 0.1 --data.batch_size 32. To look closer:
+--trainer.max_epochs 3 --model.lr 0.1 --data.batch_size 32. Callbacks and loggers may be named in short, with their
+arguments behind the name:
+
+  trainer:
+    callbacks:
+      - LearningRateMonitor
+      - ModelCheckpoint: {monitor: val_loss, save_last: true}
+
+To look closer:
 
   lightkit fit --help                all options
   lightkit fit CONFIG --print_config the whole configuration, defaults included

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightkit.datamodule import LightDataModule
+    from lightkit.module import LightModule
+    from lightkit.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -14,9 +20,9 @@ class Kinds:
     `bases` is what a class named under that top-level key must derive from.
     """
 
-    trainer: type
-    model: type
-    data: type
+    trainer: type[Trainer]
+    model: type[LightModule]
+    data: type[LightDataModule]
     model_is_fixed: bool = False
     data_is_fixed: bool = False
     bases: dict[str, type] = field(default_factory=dict)
@@ -29,7 +35,11 @@ class Kinds:
 
 
 def standard_kinds(
-    model: type | None = None, data: type | None = None, *, any_model: bool = False, any_data: bool = False
+    model: type[LightModule] | None = None,
+    data: type[LightDataModule] | None = None,
+    *,
+    any_model: bool = False,
+    any_data: bool = False,
 ) -> Kinds:
     """The kinds of `lightkit fit`; a class given is fixed unless any subclass may be named."""
     from torch.optim import Optimizer

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def print_summary(trainer: Any, metrics: dict[str, float]) -> None:
+def print_summary(trainer: Trainer, metrics: dict[str, float]) -> None:
     """Print the metrics and the paths of what there is, on the first process only."""
     if not trainer.is_global_zero:
         return
