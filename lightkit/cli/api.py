@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from lightkit.cli.commands import JOB_COMMANDS
 from lightkit.cli.job import Job, prepare_job
 from lightkit.cli.main import find_command, report, wants_traceback
-from lightkit.cli.sections import standard_kinds
+from lightkit.cli.sections import Kinds, bases_of
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import LightkitError
 from lightkit.module import LightModule
@@ -63,18 +63,17 @@ class LightkitCLI:
             if run:
                 self.subcommand = find_command(arguments, JOB_COMMANDS)
                 del arguments[0]
-            return prepare_job(
-                self.subcommand,
-                arguments,
-                prog=f"{Path(sys.argv[0]).name} {self.subcommand}".strip(),
-                kinds=standard_kinds(
-                    model_class, datamodule_class, any_model=subclass_mode_model, any_data=subclass_mode_data
-                ),
+            given = {"model": model_class, "data": datamodule_class}
+            free = {"model": subclass_mode_model, "data": subclass_mode_data}
+            kinds = Kinds(
+                bases_of(model_class or LightModule, datamodule_class or LightDataModule),
+                frozenset(name for name in given if given[name] is not None and not free[name]),
                 trainer_defaults=trainer_defaults,
                 seed_default=seed_everything_default,
                 extend=self.add_arguments_to_parser,
-                save_config=save_config,
             )
+            prog = f"{Path(sys.argv[0]).name} {self.subcommand}".strip()
+            return prepare_job(self.subcommand, arguments, prog=prog, kinds=kinds, save_config=save_config)
 
         job = _or_exit(prepare, 2, show_traceback)
         self.job = job

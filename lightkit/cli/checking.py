@@ -310,7 +310,7 @@ class Checker:
             if names:
                 text = f"{need.problem.text}{', '.join(names)}, which is not given"
                 self.problems.append(replace(need.problem, text=text))
-        required = [*self.top.required, *(["model"] if self.kinds.fixed("model") is None else [])]
+        required = [*self.top.required, *({"model"} - self.kinds.fixed)]
         names = [name for name in required if name not in self.given]
         if names and self.source == COMMAND_LINE:
             hint = "give a CONFIG, `lightkit list` shows the shipped ones"

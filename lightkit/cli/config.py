@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
 
@@ -25,9 +23,10 @@ NOT_SAVED = ("config", "test", "verbose", "return_predictions", "print_config")
 
 @dataclass(frozen=True)
 class Parsed:
-    """A whole, checked configuration, and the parser that made it."""
+    """A whole, checked configuration, and what made it."""
 
     parser: ArgumentParser
+    kinds: Kinds
     values: Namespace
 
     def as_yaml(self) -> str:
@@ -40,21 +39,11 @@ class Parsed:
         return str(self.parser.dump(kept, skip_validation=True, skip_unset=False))
 
 
-def make_parser(
-    prog: str,
-    command: str,
-    kinds: Kinds,
-    trainer_defaults: dict[str, Any] | None = None,
-    seed_default: bool | int | None = True,
-    extend: Callable[[ArgumentParser], None] | None = None,
-) -> ArgumentParser:
-    """Return the parser of one command; what it accepts is read from the signatures of the classes.
-
-    `extend` may add arguments of its own. `command` is "" where nothing is run.
-    """
+def make_parser(command: str, kinds: Kinds, prog: str | None = None) -> ArgumentParser:
+    """Return the parser of one command, "" where nothing is run; it accepts what the classes' signatures say."""
     register_loader()
     parser = ArgumentParser(
-        prog=prog,
+        prog=prog or f"lightkit {command}",
         description=f"{COMMANDS[command].description}: lightkit {command} CONFIG [--key value ...]"
         if command
         else "Build a model, its data and a trainer.",
@@ -72,13 +61,16 @@ def make_parser(
     parser.add_argument(
         "--seed_everything",
         type=bool | int | None,
-        default=seed_default,
+        default=kinds.seed_default,
         help="Seed of every random generator; true: any, null or false: leave them alone.",
     )
     parser.add_class_arguments(kinds.trainer, "trainer", instantiate=False, fail_untyped=False)
-    parser.set_defaults({f"trainer.{name}": value for name, value in (trainer_defaults or {}).items()})
-    _add_class(parser, kinds.model, "model", fixed=kinds.model_is_fixed, required=True)
-    _add_class(parser, kinds.data, "data", fixed=kinds.data_is_fixed, required=False)
+    parser.set_defaults({f"trainer.{name}": value for name, value in (kinds.trainer_defaults or {}).items()})
+    for name in ("model", "data"):
+        if name in kinds.fixed:
+            parser.add_class_arguments(kinds.bases[name], name, fail_untyped=False)
+        else:
+            parser.add_subclass_arguments(kinds.bases[name], name, required=name == "model", fail_untyped=False)
     for name, given in (("optimizer", "params"), ("lr_scheduler", "optimizer")):
         parser.add_subclass_arguments(
             kinds.bases[name], name, required=False, instantiate=False, skip={given}, fail_untyped=False
@@ -87,16 +79,9 @@ def make_parser(
         "--ckpt_path", type=str | None, help="Checkpoint to go on from or to use: a path, 'last' or 'best'."
     )
     _add_command_arguments(parser, command)
-    if extend is not None:
-        extend(parser)
+    if kinds.extend is not None:
+        kinds.extend(parser)
     return parser
-
-
-def _add_class(parser: ArgumentParser, cls: type, name: str, *, fixed: bool, required: bool) -> None:
-    if fixed:
-        parser.add_class_arguments(cls, name, fail_untyped=False)
-    else:
-        parser.add_subclass_arguments(cls, name, required=required, fail_untyped=False)
 
 
 def _add_command_arguments(parser: ArgumentParser, command: str) -> None:
@@ -137,16 +122,17 @@ def parse(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Parsed:
     given = check_input(parser, arguments, kinds)
     if given.problems:
         raise_problems(given.problems)
-    return parse_checked(parser, given.options)
+    return parse_checked(parser, kinds, given.options)
 
 
-def parse_checked(parser: ArgumentParser, options: list[Option]) -> Parsed:
+def parse_checked(parser: ArgumentParser, kinds: Kinds, options: list[Option]) -> Parsed:
     """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
     try:
-        return Parsed(parser, parser.parse_args([argument for option in options for argument in option.arguments]))
+        values = parser.parse_args([argument for option in options for argument in option.arguments])
     except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
         files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
         raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
+    return Parsed(parser, kinds, values)
 
 
 def check_input(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Input:

@@ -25,7 +25,7 @@ from lightkit.cli.config import Input, Parsed, check_input, make_parser, parse_c
 from lightkit.cli.documents import raise_problems, without
 from lightkit.cli.job import Job, build_data, build_model, build_trainer, seed
 from lightkit.cli.options import Option
-from lightkit.cli.sections import Kinds, standard_kinds
+from lightkit.cli.sections import Kinds, bases_of
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -64,8 +64,8 @@ class Findings:
 
 def check(arguments: list[str]) -> Findings:
     """Parse, build, and run two steps; raises ConfigError where a config file has unknown keys or classes."""
-    kinds, findings = standard_kinds(), Findings()
-    parser = make_parser("lightkit check", "check", kinds)
+    kinds, findings = Kinds(bases_of()), Findings()
+    parser = make_parser("check", kinds)
     with _thrown_away() as folder:
         given = check_input(parser, arguments, kinds)
         if not all(problem.is_value for problem in given.problems):
@@ -73,21 +73,21 @@ def check(arguments: list[str]) -> Findings:
         for problem in given.problems:
             findings.add(str(problem))
         if given.problems:
-            parsed = _parse_the_rest(parser, given, folder)
+            parsed = _parse_the_rest(parser, kinds, given, folder)
             if parsed is None:
                 return findings
         else:
-            parsed = parse_checked(parser, given.options)
+            parsed = parse_checked(parser, kinds, given.options)
         with warnings.catch_warnings():
             if given.problems:  # what is warned of now may be due to values that were left out
                 warnings.simplefilter("ignore")
-            job = _build(parsed, kinds, findings, folder)
+            job = _build(parsed, findings, folder)
             if job is not None:
                 _run(job, findings, folder)
     return findings
 
 
-def _parse_the_rest(parser: ArgumentParser, given: Input, folder: Path) -> Parsed | None:
+def _parse_the_rest(parser: ArgumentParser, kinds: Kinds, given: Input, folder: Path) -> Parsed | None:
     """Parse without the values that are wrong; None where nothing can be built then, as without a model.
 
     What is left of the config files goes into `folder`.
@@ -100,7 +100,7 @@ def _parse_the_rest(parser: ArgumentParser, given: Input, folder: Path) -> Parse
         path.write_text(yaml.serialize(document.root, Dumper=yaml.SafeDumper), encoding="utf-8")
         options = [Option("--config", [str(path)]) if o.texts == [str(document.path)] else o for o in options]
     try:
-        return parse_checked(parser, options)
+        return parse_checked(parser, kinds, options)
     except ConfigError:  # due to what was left out
         return None
 
@@ -132,18 +132,18 @@ def _thrown_away() -> Iterator[Path]:
                     os.environ[name] = value
 
 
-def _build(parsed: Parsed, kinds: Kinds, findings: Findings, folder: Path) -> Job | None:
+def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
     """Build model, data and trainer, each for itself, so that the problems of all are found."""
     values, before = parsed.values, len(findings.problems)
     findings.attempt("seed_everything", lambda: seed(values.get("seed_everything")))
-    model = findings.attempt("model", lambda: build_model(parsed, kinds))
-    data = findings.attempt("data", lambda: build_data(parsed, kinds))
+    model = findings.attempt("model", lambda: build_model(parsed))
+    data = findings.attempt("data", lambda: build_data(parsed))
     here = {"default_root_dir": str(folder), "run_dir": None}
-    findings.attempt("trainer", lambda: build_trainer(parsed, kinds, here))
+    findings.attempt("trainer", lambda: build_trainer(parsed, here))
     small = {"default_root_dir": str(folder), "run_dir": None, "fast_dev_run": STEPS, "barebones": False}
     if len(findings.problems) > before:
         return None
-    trainer = findings.attempt("trainer", lambda: build_trainer(parsed, kinds, small))
+    trainer = findings.attempt("trainer", lambda: build_trainer(parsed, small))
     if trainer is None or model is None:
         return None
     count = sum(parameter.numel() for parameter in model.parameters())

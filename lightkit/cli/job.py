@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import types
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightkit.callbacks.base import Callback
 from lightkit.cli import classes
 from lightkit.cli.config import Parsed, make_parser, parse
-from lightkit.cli.sections import Kinds, standard_kinds
+from lightkit.cli.sections import Kinds, bases_of
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.module import LightModule
@@ -70,18 +69,14 @@ def prepare_job(
     *,
     prog: str | None = None,
     kinds: Kinds | None = None,
-    trainer_defaults: dict[str, Any] | None = None,
-    seed_default: bool | int | None = True,
-    extend: Callable[[ArgumentParser], None] | None = None,
     save_config: bool = True,
 ) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
-    kinds = kinds or standard_kinds()
-    parser = make_parser(prog or f"lightkit {command}", command, kinds, trainer_defaults, seed_default, extend)
-    return build(parse(parser, arguments, kinds), kinds, save_config)
+    kinds = kinds or Kinds(bases_of())
+    return build(parse(make_parser(command, kinds, prog), arguments, kinds), save_config)
 
 
-def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
+def build(parsed: Parsed, save_config: bool = True) -> Job:
     """Seed, then build model, data and trainer.
 
     Random numbers are drawn only by the constructors of the user's classes, model before data before trainer,
@@ -95,24 +90,24 @@ def build(parsed: Parsed, kinds: Kinds, save_config: bool = True) -> Job:
         built = parsed.parser.instantiate(both)
         model, data = _with_optimizers(built.model, values), built.get("data")
     else:
-        model, data = build_model(parsed, kinds), build_data(parsed, kinds)
-    trainer = build_trainer(parsed, kinds, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
+        model, data = build_model(parsed), build_data(parsed)
+    trainer = build_trainer(parsed, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
     return Job(model, data, trainer, values)
 
 
-def build_model(parsed: Parsed, kinds: Kinds) -> LightModule:
+def build_model(parsed: Parsed) -> LightModule:
     """Build the model alone, with the optimizer that the config may give it."""
-    return _with_optimizers(_build(parsed, "model", kinds), parsed.values)
+    return _with_optimizers(_build(parsed, "model"), parsed.values)
 
 
-def build_data(parsed: Parsed, kinds: Kinds) -> LightDataModule | None:
+def build_data(parsed: Parsed) -> LightDataModule | None:
     """Build the data module alone; None where the config has none."""
-    data: LightDataModule | None = _build(parsed, "data", kinds)
+    data: LightDataModule | None = _build(parsed, "data")
     return data
 
 
 def build_trainer(
-    parsed: Parsed, kinds: Kinds, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
+    parsed: Parsed, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
 ) -> Trainer:
     """Build the trainer alone, with some of its arguments changed and callbacks added."""
     built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer))
@@ -121,7 +116,7 @@ def build_trainer(
         given: list[Callback] | Callback | None = arguments.get("callbacks")
         own = [] if given is None else [given] if isinstance(given, Callback) else given
         arguments["callbacks"] = [*own, *callbacks]
-    return kinds.trainer(**arguments)
+    return parsed.kinds.trainer(**arguments)
 
 
 def seed(asked: bool | int | None) -> int | bool | None:
@@ -133,13 +128,12 @@ def seed(asked: bool | int | None) -> int | bool | None:
     return seed_everything(int(asked), workers=True)
 
 
-def _build(parsed: Parsed, name: str, kinds: Kinds) -> Any:
+def _build(parsed: Parsed, name: str) -> Any:
     """Build what stands under one key; None where nothing does."""
     if parsed.values.get(name) is None:
         return None
     built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
-    cls = kinds.fixed(name)
-    return built if cls is None else cls(**vars(built))
+    return parsed.kinds.bases[name](**vars(built)) if name in parsed.kinds.fixed else built
 
 
 def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:

@@ -1,69 +1,40 @@
-"""What a config may hold, and which classes stand behind each part."""
+"""Which classes stand behind each part of a config."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from lightkit.datamodule import LightDataModule
-    from lightkit.module import LightModule
-    from lightkit.trainer import Trainer
+from jsonargparse import ArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightkit import callbacks, loggers
+from lightkit.datamodule import LightDataModule
+from lightkit.module import LightModule
+from lightkit.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """The classes that a command line builds.
+    """What a command line builds.
 
-    `model` and `data` are the classes whose subclasses may be named, or, where `model_is_fixed` or
-    `data_is_fixed`, the very class, whose arguments then stand directly under `model:` or `data:`.
-    `bases` is what a class named under that top-level key must derive from.
+    `bases` is what a class named under a top-level key must derive from. Of those that are `fixed` it is the very
+    class, whose arguments then stand directly under the key. `extend` may add arguments to the parser.
     """
 
-    trainer: type[Trainer]
-    model: type[LightModule]
-    data: type[LightDataModule]
-    model_is_fixed: bool = False
-    data_is_fixed: bool = False
-    bases: dict[str, type] = field(default_factory=dict)
-
-    def fixed(self, name: str) -> type | None:
-        """The class whose arguments stand directly under the key `name`, or None."""
-        if name == "model":
-            return self.model if self.model_is_fixed else None
-        return self.data if self.data_is_fixed else None
+    bases: dict[str, type]
+    fixed: frozenset[str] = frozenset()
+    trainer: type[Trainer] = Trainer
+    trainer_defaults: dict[str, Any] | None = None
+    seed_default: bool | int | None = True
+    extend: Callable[[ArgumentParser], None] | None = None
 
 
-def standard_kinds(
-    model: type[LightModule] | None = None,
-    data: type[LightDataModule] | None = None,
-    *,
-    any_model: bool = False,
-    any_data: bool = False,
-) -> Kinds:
-    """The kinds of `lightkit fit`; a class given is fixed unless any subclass may be named."""
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
-
-    from lightkit import callbacks, loggers
-    from lightkit.datamodule import LightDataModule
-    from lightkit.module import LightModule
-    from lightkit.trainer import Trainer
-
+def bases_of(model: type[LightModule] = LightModule, data: type[LightDataModule] = LightDataModule) -> dict[str, type]:
+    """What may be named under each top-level key."""
     for room in (callbacks, loggers):  # so that short names such as EarlyStopping are known
-        for name in getattr(room, "__all__", ()):
+        for name in room.__all__:
             getattr(room, name)
-    model_base, data_base = model or LightModule, data or LightDataModule
-    return Kinds(
-        trainer=Trainer,
-        model=model_base,
-        data=data_base,
-        model_is_fixed=model is not None and not any_model,
-        data_is_fixed=data is not None and not any_data,
-        bases={
-            "model": model_base,
-            "data": data_base,
-            "optimizer": Optimizer,
-            "lr_scheduler": LRScheduler,
-        },
-    )
+    return {"model": model, "data": data, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
