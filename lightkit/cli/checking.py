@@ -74,8 +74,8 @@ class Arguments:
     @property
     def required(self) -> list[str]:
         """The arguments without a default."""
-        required = [a.dest for a in self.parser._actions if a.required and a.dest.startswith(self.prefix)]
-        return [name.removeprefix(self.prefix) for name in required]
+        required = [a.dest for a in self.parser._actions if a.required and a.option_strings]
+        return [name.removeprefix(self.prefix) for name in required if name.startswith(self.prefix)]
 
     def hint(self, name: str) -> object | None:
         """The annotation of an argument; None for a group, and where jsonargparse was given a plain function."""
@@ -164,13 +164,17 @@ class Checker:
 
     def check_option(self, option: Option) -> None:
         """Check one option: that there is a parameter of its name, and that it takes the value."""
-        action = self.top.parser._option_string_actions.get(option.name)
+        parser, plain, before, value = self.top.parser, ".".join(option.keys), self.noted, option.value
+        action = parser._option_string_actions.get(option.name)
+        self.option, stood_before = option, plain in self.given
         if is_help(option) or (action is not None and action.nargs == 0):
             return
-        plain, before, value = ".".join(option.keys), self.noted, option.value
-        self.option, stood_before = option, plain in self.given
+        if action is not None and action.dest != plain:  # another name, added by a script
+            self.given.add(action.dest)
+            return
         if not option.name.startswith("-"):
-            self.add(value, f"{option.name!r} is not expected here; options start with --")
+            if all(known.option_strings for known in parser._actions):
+                self.add(value, f"{option.name!r} is not expected here; options start with --")
             return
         if len(option.keys) == 1 and is_string(value) and value.value.endswith((".yaml", ".yml")):
             self.given.add(plain)  # jsonargparse reads that file
@@ -179,7 +183,7 @@ class Checker:
         if not option.name.endswith("+"):
             self.forget_needs(plain)
         self.check_arguments(option.node, Where("--"), self.top)
-        if not option.texts and self.noted == before:
+        if not option.texts and self.noted == before and (action is None or action.nargs is None):
             self.add(value, f"{option.name}: expected one argument")
         if stood_before and isinstance(value, SequenceNode):
             self.forget_needs(plain)  # items keep arguments of those that stood there before

@@ -18,20 +18,13 @@ from jsonargparse import ArgumentParser
 from lightkit.cli.shipped import PACKAGE
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
 
-# Which extra brings which optional package.
+# Which optional packages an extra brings.
 EXTRAS = {
-    "torchvision": "vision",
-    "sklearn": "vision",
-    "matplotlib": "vision",
-    "torchmetrics": "vision",
-    "torchtext": "text",
-    "tokenizers": "text",
-    "pycocotools": "vision",
-    "torch_geometric": "graph",
-    "torchaudio": "audio",
-    "soundfile": "audio",
-    "onnx": "export",
-    "onnxscript": "export",
+    "vision": ("torchvision", "sklearn", "matplotlib", "torchmetrics", "pycocotools"),
+    "text": ("torchtext", "tokenizers"),
+    "graph": ("torch_geometric",),
+    "audio": ("torchaudio", "soundfile"),
+    "export": ("onnx", "onnxscript"),
 }
 RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio", "graph")
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
@@ -139,22 +132,15 @@ def _near_module(missing: str) -> str:
     """The end of the message, from the modules beside the one that is missing."""
     parent, _, name = missing.rpartition(".")
     if not parent:
-        folders: Iterable[str] = [str(Path.cwd())]
-        known = [
-            "recipes",
-            "lightkit",
-            "torch",
-            "torchvision",
-            *(m.name for m in pkgutil.iter_modules(folders)),
-        ]
-        return did_you_mean(name, known)
+        here = [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
+        return did_you_mean(name, ["recipes", "lightkit", "torch", "torchvision", *here])
     package = sys.modules.get(parent)
     return did_you_mean(name, [m.name for m in pkgutil.iter_modules(getattr(package, "__path__", []))])
 
 
 def _what_to_install(missing: str, module_name: str) -> str:
     package, parts = missing.partition(".")[0], module_name.split(".")
-    extra = EXTRAS.get(package)
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
     if parts[0] == "recipes" and len(parts) > 1 and parts[1] in RECIPE_ROOMS_WITH_EXTRA and extra is not None:
         extra = parts[1]
     if extra is None:

@@ -70,18 +70,12 @@ def check(arguments: list[str]) -> Findings:
         given = check_input(parser, arguments, kinds)
         if not all(problem.is_value for problem in given.problems):
             raise_problems(given.problems)
-        for problem in given.problems:
-            findings.add(str(problem))
-        if given.problems:
-            parsed = _parse_the_rest(parser, kinds, given, folder)
-            if parsed is None:
-                return findings
-        else:
-            parsed = parse_checked(parser, kinds, given.options)
+        findings.problems += map(str, given.problems)
+        parsed = _parse_the_rest(parser, kinds, given, folder)
         with warnings.catch_warnings():
             if given.problems:  # what is warned of now may be due to values that were left out
                 warnings.simplefilter("ignore")
-            job = _build(parsed, findings, folder)
+            job = None if parsed is None else _build(parsed, findings, folder)
             if job is not None:
                 _run(job, findings, folder)
     return findings
@@ -92,6 +86,8 @@ def _parse_the_rest(parser: ArgumentParser, kinds: Kinds, given: Input, folder: 
 
     What is left of the config files goes into `folder`.
     """
+    if not given.problems:
+        return parse_checked(parser, kinds, given.options)
     cuts = [problem.cut for problem in given.problems]
     options = [option for option in given.options if option not in cuts]
     for number, document in enumerate(given.documents):

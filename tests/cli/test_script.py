@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ActionYesNo
 
 from lightkit.cli import LightkitCLI
 
@@ -69,6 +70,22 @@ def test_linked_arguments_reach_both_classes(classes: Any) -> None:
 
     cli = Linked(classes.Net, classes.Data, run=False, args=["--data.batch_size=3", *QUIET])
     assert cli.model.input.out_features == 3
+
+
+def test_a_script_may_add_arguments_of_any_kind(classes: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    class More(LightkitCLI):
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_argument("--run-label", "-l", type=str, required=True)
+            parser.add_argument("--sizes", type=int, nargs="+")
+            parser.add_argument("--fast", action=ActionYesNo)
+
+    args = ["--data.batch_size=3", *QUIET, "--sizes", "1", "2", "--fast", "--run-label", "a"]
+    cli = More(classes.Net, classes.Data, run=False, args=args)
+    assert (cli.config.sizes, cli.config.fast, cli.config.run_label) == ([1, 2], True, "a")
+    assert More(classes.Net, classes.Data, run=False, args=[*args[:-2], "-l", "b", "--no_fast"]).config.run_label == "b"
+    with pytest.raises(SystemExit):
+        More(classes.Net, classes.Data, run=False, args=[*args, "--sizes", "x"])
+    assert capsys.readouterr().err == "lightkit: error: command line: sizes: expected int, got 'x'\n"
 
 
 def test_methods_of_a_subclass_run_before_and_after(classes: Any) -> None:
