@@ -133,6 +133,8 @@ def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
     values, before = parsed.values, len(findings.problems)
     findings.attempt("seed_everything", lambda: seed(values.get("seed_everything")))
     model = findings.attempt("model", lambda: build_model(parsed))
+    if isinstance(values.get("data.init_args.download"), bool):
+        values["data.init_args.download"] = False
     data = findings.attempt("data", lambda: build_data(parsed))
     here = {"default_root_dir": str(folder), "run_dir": None}
     findings.attempt("trainer", lambda: build_trainer(parsed, here))
@@ -152,8 +154,6 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
     for owner in (job.model, job.data):
         if owner is not None:
             owner.prepare_data = _leave_out  # type: ignore[method-assign]
-    if isinstance(getattr(job.data, "download", None), bool):
-        job.data.download = False  # type: ignore[union-attr]
     name = "the module's own" if job.data is None else type(job.data).__name__
     try:
         _run_stages(job, findings)
