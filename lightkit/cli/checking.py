@@ -14,7 +14,6 @@ import yaml
 from jsonargparse import ArgumentParser
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lightkit.settings import REMOVED, refuse_unknown
 from lightkit.cli import classes
 from lightkit.cli.documents import (
     COMMAND_LINE,
@@ -32,6 +31,7 @@ from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.sections import Kinds
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import ConfigError, did_you_mean
+from lightkit.settings import REMOVED, refuse_unknown
 
 # What the command line gives these classes itself.
 GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}

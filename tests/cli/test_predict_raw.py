@@ -69,8 +69,10 @@ def rawmodels(project: Path) -> Iterator[Any]:
 
 def saved(module: lk.LightModule, path: str = "model.ckpt", **changes: Any) -> str:
     kind = type(module)
-    content = {"state_dict": module.state_dict(), "class_path": f"{kind.__module__}.{kind.__qualname__}"}
-    files.save({**content, "hyper_parameters": dict(module.hparams), **changes}, path)
+    content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    content["class_path"] = f"{kind.__module__}.{kind.__qualname__}"
+    module.on_save_checkpoint(content)
+    files.save({**content, **changes}, path)
     return path
 
 
