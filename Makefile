@@ -26,9 +26,10 @@ setup: $(VENV)/.stamp-dev  ## install lightkit (editable) with all extras and th
 demo: $(VENV)/.stamp-vision  ## train and test a small CNN on real handwritten digits
 	$(BIN)/lightkit fit vision/digits --test
 
-check: $(VENV)/.stamp-dev  ## lint (ruff) and types (mypy)
+check: $(VENV)/.stamp-dev  ## lint (ruff), types (mypy), structure (benchmarks/structure)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python benchmarks/structure --check
 
 test: $(VENV)/.stamp-dev  ## the whole test suite
 	$(BIN)/python -m pytest -q

@@ -114,6 +114,17 @@ def test_checkpoints_are_measured_waited_for_and_by_a_thread(bench: Any) -> None
     assert [line.split(" |")[0] for line in module.table(rows)[2:]] == ["| 1 MB, sync", "| 1 MB, async"]
 
 
+def test_two_checkouts_are_measured_in_turns(repository: Path) -> None:
+    command = [sys.executable, str(repository / "benchmarks" / "versus.py"), str(repository)]
+    command += ["--quick", "--rounds", "1", "--only", "bare_own"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    head, row = found.stdout.splitlines()
+    assert head.split() == ["workload", "new/old", "old/raw", "new/raw"]
+    name, *ratios = row.split()
+    assert name == "bare_own" and all(float(ratio) > 0 for ratio in ratios) and len(ratios) == 3
+    assert found.stderr.count(str(repository / "lightkit")) == 2
+
+
 def test_no_file_and_no_function_of_the_benchmarks_is_too_long(repository: Path) -> None:
     import ast
 
