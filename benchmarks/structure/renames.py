@@ -19,18 +19,21 @@ Member = tuple[str, str, str]  # module, class, member
 
 # Twelve that another file uses. A member that moves gets one more place: the first that the tree has is renamed.
 RENAMES: tuple[tuple[Member, ...], ...] = (
-    (("lightkit.trainer", "Trainer", "call"),),
-    (("lightkit.trainer", "Trainer", "log_to_loggers"),),
+    (("lightkit.trainer", "Trainer", "call"), ("lightkit.run.base", "Run", "call")),
+    (("lightkit.trainer", "Trainer", "log_to_loggers"), ("lightkit.run.base", "Run", "write")),
     (("lightkit.trainer", "Trainer", "global_step"),),
-    (("lightkit.runs", "Run", "reloads_at"),),
+    (("lightkit.runs", "Run", "reloads_at"), ("lightkit.run.data", "FitData", "reloads_at")),
     (("lightkit.loops.training", "TrainingLoop", "complete_gradients"),),
     (("lightkit.loops.training", "TrainingLoop", "batches_done"),),
-    (("lightkit.loops.progress", "Progress", "end_validation"),),
+    (
+        ("lightkit.loops.progress", "Progress", "end_validation"),
+        ("lightkit.loops.position", "Counters", "end_validation"),
+    ),
     (("lightkit.loops.validation_plan", "ValidationPlan", "is_due"),),
     (("lightkit.hooks", "Dispatcher", "refresh"),),
     (("lightkit.results", "Results", "enter"),),
     (("lightkit.board", "MetricBoard", "take"),),
-    (("lightkit.checkpoint.async_write", "Writer", "settle"),),
+    (("lightkit.checkpoint.async_write", "Writer", "settle"), ("lightkit.checkpoint.writer", "Writer", "settle")),
 )
 _SUFFIX = "_renamed"
 
