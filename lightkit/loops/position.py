@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightkit.devices.transfer import batch_size_of
 from lightkit.results import Results, metric_states, restore_metric_states
-from lightkit.seeding import RngState, Snapshot
+from lightkit.seeding import RngState
 
 if TYPE_CHECKING:
     import torch
@@ -103,23 +103,22 @@ class Position:
         self.results.clear()
         self.results.slots.clear()
 
-    def start_afresh(self) -> None:
-        """A fit begins that is not resumed from a file: it goes on with the next epoch, or repeats a broken one."""
-        self.counters.leave_epoch(was_stopped=self.has_ended)
-        self._resumed = None
+    def start(self, *, is_resumed: bool) -> None:
+        """A fit begins; one that is not resumed from a file goes on with the next epoch, or repeats a broken one."""
+        if not is_resumed:
+            self.counters.leave_epoch(was_stopped=self.has_ended)
+            self._resumed = None
+        self.has_ended = False
 
-    def note(self, *, has_ended: bool) -> None:
-        """A fit is about to begin its first epoch, or ran to its end."""
-        self.has_ended = has_ended
+    def end(self) -> None:
+        """The fit ran to its end."""
+        self.has_ended = True
 
-    def take_resumed(self) -> tuple[Any, RngState] | None:
-        """State of the source and generators with which the running epoch is taken up; asked once."""
+    def open(self, source: Source) -> tuple[Any, RngState] | None:
+        """An epoch reads from this source; -> its state and the generators, where it is to be taken up."""
+        self.source = source
         resumed, self._resumed = self._resumed, None
         return resumed
-
-    def open(self, source: Source) -> None:
-        """An epoch reads from this source."""
-        self.source = source
 
     def collect(self, outputs: EpochOutputs | None) -> None:
         """An epoch begins, or is taken up: what wants its outputs gets those that the checkpoint has."""
@@ -154,18 +153,3 @@ class Position:
     def __getstate__(self) -> dict[str, Any]:
         # a copy goes on with the next fit: neither a loader, which may hold what cannot be copied, nor what it gave
         return {**self.__dict__, "source": None, "outputs": None}
-
-
-class Generators:
-    """The random generators in a checkpoint: those of the training, also where it is taken in a validation."""
-
-    def __init__(self, position: Position, before: Snapshot | None):
-        self.position, self.before = position, before
-
-    def state_dict(self) -> RngState:
-        """Their states."""
-        return (Snapshot() if self.before is None else self.before).plain()
-
-    def load_state_dict(self, rng: RngState) -> None:
-        """They are set when the epoch begins."""
-        self.position.resume_with(rng)

@@ -105,8 +105,7 @@ class TrainingLoop:
         run.dispatcher.refresh()
         run.data.reload_if_due(p.epoch)
         source = run.data.source
-        position.open(source)
-        resumed = position.take_resumed()
+        resumed = position.open(source)
         source.set_epoch(p.epoch)
         if resumed is not None and p.is_epoch_started:
             batches = timing.timed("open data", source.reopen)(resumed[0], p.batches_done)

@@ -86,9 +86,10 @@ class Run:
         self.results: Results | None = None  # where `self.log` goes now
         self.ckpt_path: str | None = None
         self.timing = trainer.profiler._timing(is_nested=is_nested)
+        self.evaluation_timing: Timing = self.timing
         self.write = self.timing.timed("logging", self._write)
-        self._stage: Stage | None = None  # while an evaluation is going on
-        self._rng_before: Snapshot | None = None
+        self._stage: Stage | None = None
+        self.rng_before: Snapshot | None = None  # of the training, while an evaluation is going on
         self._compiled: list[nn.Module] = []
         self._is_legacy = any(callable(getattr(module, name, None)) for name in (*_LEGACY_NAMES, *LEGACY_ALIASES))
 
@@ -142,11 +143,6 @@ class Run:
         """Where metrics are written to."""
         return self.trainer.loggers
 
-    @property
-    def evaluation_timing(self) -> Timing:
-        """What times the parts of an evaluation."""
-        return self.timing
-
     def call(self, name: str, *args: object, owners: str = "CSM") -> None:
         """Call a hook outside of the hot loop."""
         if self.results is not None:
@@ -178,12 +174,12 @@ class Run:
     @contextmanager
     def evaluating(self, stage: Stage, rng: Snapshot) -> Iterator[None]:
         """An evaluation is going on; what is saved meanwhile holds the generators from before it."""
-        self._rng_before = rng
+        self.rng_before = rng
         try:
             with self.in_stage(stage):
                 yield
         finally:
-            self._rng_before = None
+            self.rng_before = None
 
     def _write(self, taken: Taken, step: int) -> None:
         """Write metrics, with the epoch, to every logger."""
@@ -276,21 +272,16 @@ class Run:
             yield
             self.writer.settle()  # hooks at the end may have saved
             status = "finished"
-        except KeyboardInterrupt as error:
-            status = "interrupted"
-            self._on_exception(error)
-            raise
         except BaseException as error:
-            self._on_exception(error)
+            if isinstance(error, KeyboardInterrupt):
+                status = "interrupted"
+            for fn in self.dispatcher.bind("on_exception", "DCS"):
+                fn(error)
             raise
         finally:
             self.status = status
             self.writer.finish()
             self._tear_down("success" if status == "finished" else status)
-
-    def _on_exception(self, error: BaseException) -> None:
-        for fn in self.dispatcher.bind("on_exception", "DCS"):
-            fn(error)
 
     def _tear_down(self, status: str) -> None:
         try:
@@ -313,15 +304,6 @@ class Run:
 
     # ------------------------------------------------------------ checkpoints
 
-    def resume_from(self, path: str) -> None:
-        """The weights are those of a file."""
-        self.ckpt_path = path
-
-    @property
-    def rng_before(self) -> Snapshot | None:
-        """The generators of the training, while an evaluation has them."""
-        return self._rng_before
-
     def save_checkpoint(self, path: str | Path, *, weights_only: bool) -> None:
         """See Trainer.save_checkpoint."""
         from lightkit.run import saving
@@ -339,7 +321,7 @@ class Run:
         # a copy or a pickle is what is left to read of the run: neither loaders, which may hold what cannot be copied,
         # nor what was bound to work in it
         kept = ("trainer", "position", "settings", "controls", "module", "datamodule", "callbacks", "is_nested")
-        shown = ("status", "is_open", "board", "ckpt_path", "_stage", "_rng_before", "_is_legacy")
+        shown = ("status", "is_open", "board", "ckpt_path", "_stage", "rng_before", "_is_legacy")
         state = {name: vars(self)[name] for name in (*kept, *shown)}
         nothing: dict[str, object] = {"results": None, "_compiled": [], "optimization": Optimization([], [])}
         return {**state, **nothing, "loaders": Loaders({}, self.loaders.counts)}

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
-from lightkit.contracts import EpochOutputs, Fn, Stage, Timing
+from lightkit.contracts import EpochOutputs, Fn, Stage
 from lightkit.errors import ConfigError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
@@ -38,6 +38,7 @@ class FitRun(Run):
     def attach(self) -> None:
         """As Run.attach; the loop is there from now on."""
         self.loop = TrainingLoop(self, self.position)
+        self.evaluation_timing = UNTIMED  # a validation inside of a fit is one section as a whole
         super().attach()
 
     # ------------------------------------------------------------ from the first hook to the last
@@ -51,14 +52,13 @@ class FitRun(Run):
             position.forget_results()
             with self.profiler.profile("set-up"):
                 is_resumed = self._prepare(ckpt_path)
+            position.start(is_resumed=is_resumed)
             if not is_resumed:
-                position.start_afresh()
                 self._check_sanity()
-            position.note(has_ended=False)
             with torch.autograd.set_detect_anomaly(True) if self.settings.detect_anomaly else nullcontext():
                 self.loop.fit()
             self.writer.settle()
-            position.note(has_ended=True)
+            position.end()
             self.call("on_fit_end")
 
     def _prepare(self, ckpt_path: str | Path | None) -> bool:
@@ -68,6 +68,7 @@ class FitRun(Run):
             from lightkit.run import resume, saving
 
             checkpoint, path = resume.for_fit(self, ckpt_path)
+            self.ckpt_path = path or None
         self._check()
         self.open_directory()
         self.set_up()
@@ -173,11 +174,6 @@ class FitRun(Run):
     def optimizer(self) -> Optimizer | None:
         """The one that automatic optimization steps; the first of manual optimization's; or None."""
         return self.optimization.optimizers[0] if self.optimization.optimizers else None
-
-    @property
-    def evaluation_timing(self) -> Timing:
-        """Nothing: a validation inside of a fit is one section as a whole."""
-        return UNTIMED
 
     def refresh(self) -> None:
         """As Run.refresh."""

@@ -56,7 +56,6 @@ def for_fit(run: Run, ckpt_path: str | Path) -> tuple[dict[str, Any] | None, str
     if path is None:
         return None, ""
     checkpoint = files.load(path)
-    run.resume_from(str(path))
     home = directory.of_checkpoint(path)
     if home is not None:
         run.directory.adopt(home)

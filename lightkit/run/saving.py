@@ -10,27 +10,26 @@ from lightkit.checkpoint import contents
 from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError
-from lightkit.loops.position import Generators
+from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
     from lightkit.run.base import Run
 
 # what a fit takes back once its optimizers are made, in this order
-_RESUMED = ("optimizer_groups", "optimizer_states", "lr_schedulers", "precision", "loggers", "loop", "rng")
+_RESUMED = ("optimizer_groups", "optimizer_states", "lr_schedulers", "precision", "loggers", "loop")
 
 
 def parts_of(run: Run) -> dict[str, Stateful]:
     """What training is resumed from, by its key in a checkpoint."""
-    position, found = run.position, run.optimization
+    found = run.optimization
     return {
         "optimizer_states": contents.Each(found.optimizers, "optimizers", load_optimizer_state),
         "optimizer_groups": contents.ParameterGroups(found.optimizers, run.module),
         "lr_schedulers": contents.Each([config.scheduler for config in found.schedulers], "schedulers"),
         "callbacks": contents.ByKey(_by_key(run.callbacks)),
         "precision": run.precision,
-        "loop": position,
+        "loop": run.position,
         "loggers": contents.Each(run.loggers),
-        "rng": Generators(position, run.rng_before),
     }
 
 
@@ -52,6 +51,7 @@ def gather(run: Run, *, weights_only: bool) -> dict[str, Any]:
     if not weights_only:
         run.position.attach(module, run.board, run.device)
         checkpoint.update(contents.gather(parts_of(run)))
+        checkpoint["rng"] = (Snapshot() if run.rng_before is None else run.rng_before).plain()
         if datamodule is not None and (state := datamodule.state_dict()):
             checkpoint[type(datamodule).__qualname__] = state
         for callback in run.callbacks:
@@ -89,6 +89,7 @@ def give_training(run: Run, checkpoint: Mapping[str, Any], where: str) -> None:
         )
     parts = parts_of(run)
     contents.give({key: parts[key] for key in _RESUMED}, {"optimizer_groups": [], **checkpoint}, where)
+    run.position.resume_with(checkpoint["rng"])
 
 
 def _by_key(callbacks: Sequence[Callback]) -> dict[str, Callback]:
