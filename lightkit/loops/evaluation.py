@@ -7,7 +7,6 @@ with every random generator saved and restored, without gradients, in evaluation
 from __future__ import annotations
 
 import inspect
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +27,7 @@ from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
     from lightkit.contracts import EpochOutputs
-    from lightkit.loops.training import TrainingLoop
     from lightkit.run.base import Run
-    from lightkit.run.evaluation import EvaluationRun
 
 _END = object()
 
@@ -47,39 +44,12 @@ class Context:
     """
 
     stage: Stage
-    begin: Callable[[], object]
-    decided: Callable[[], object]
-    step: Callable[[], int]
-    next_step: Callable[[], int]
+    begin: Callable[[], object] = bool  # nothing
+    decided: Callable[[], object] = bool
+    step: Callable[[], int] = int
+    next_step: Callable[[], int] = int
     frees_gradients: bool = False
     writes: bool = True
-
-
-def fit_context(loop: TrainingLoop) -> Context:
-    """Of a validation in a fit."""
-    p = loop.progress
-    return Context(
-        "validate", loop.show_step, p.end_validation, lambda: max(p.global_step - 1, 0), p.next_logged_step,
-        frees_gradients=True,
-    )  # fmt: skip
-
-
-def sanity_context() -> Context:
-    """Of a fit's sanity check."""
-    return Context("sanity_check", _nothing, _nothing, int, int, writes=False)
-
-
-def own_context(run: EvaluationRun) -> Context:
-    """Of a pass on its own."""
-    p = run.position.counters
-    return Context(
-        run.main_stage, run.board.clear, _nothing, lambda: p.global_step, itertools.count().__next__,
-        writes=run.fn != "predict",
-    )  # fmt: skip
-
-
-def _nothing() -> None:
-    """Nothing is to be done."""
 
 
 class EvaluationLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +11,7 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import DataError, HookError
 from lightkit.hooks import overrides
-from lightkit.loops.evaluation import EvaluationLoop, own_context
+from lightkit.loops.evaluation import Context, EvaluationLoop
 from lightkit.loops.prediction import PredictionLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
@@ -38,7 +39,7 @@ class EvaluationRun(Run):
         with self.running():
             with self.profiler.profile("set-up"):
                 self.loop = EvaluationLoop(self, self.hooks, *self._prepare(loaders, ckpt_path, fit, takes_best))
-            metrics = self.loop.evaluate(own_context(self))
+            metrics = self.loop.evaluate(self._context())
             if self.fn == "validate":
                 self.call("on_validation_end", owners="S")
         return metrics
@@ -47,6 +48,12 @@ class EvaluationRun(Run):
     def stage(self) -> Stage | None:
         """As Run.stage."""
         return self.main_stage if self.is_open else None
+
+    def _context(self) -> Context:
+        p, writes = self.position.counters, self.fn != "predict"
+        return Context(
+            self.main_stage, self.board.clear, step=lambda: p.global_step, next_step=count().__next__, writes=writes
+        )
 
     def _prepare(
         self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
@@ -128,4 +135,4 @@ class PredictionRun(EvaluationRun):
             with self.profiler.profile("set-up"):
                 data = self._prepare(loaders, ckpt_path, fit, takes_best)
                 self.loop = loop = PredictionLoop(self, *data, keeps=keeps)
-            return loop.predict(own_context(self))
+            return loop.predict(self._context())

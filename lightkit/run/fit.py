@@ -128,20 +128,25 @@ class FitRun(Run):
         count = self.controls.num_sanity_val_steps
         if not self.data.enable_validation or count == 0:
             return
-        limits = self.loaders.limit_sanity_check(count)
-        from lightkit.loops.evaluation import sanity_context
+        from lightkit.loops.evaluation import Context
 
+        context, limits = Context("sanity_check", writes=False), self.loaders.limit_sanity_check(count)
         with self.in_stage("sanity_check"):
             self.call("on_sanity_check_start")
-            self.timing.timed("sanity check", self.data.validation.evaluate)(sanity_context(), limits)
+            self.timing.timed("sanity check", self.data.validation.evaluate)(context, limits)
             self.call("on_sanity_check_end")
             self.board.clear()
 
     def validate(self) -> None:
         """One validation in between; the callbacks that save have their turn when the training goes on."""
-        from lightkit.loops.evaluation import fit_context
+        from lightkit.loops.evaluation import Context
 
-        self.timing.timed("validation", self.data.validation.evaluate)(fit_context(self.loop))
+        p = self.position.counters
+        context = Context(
+            "validate", self.loop.show_step, p.end_validation, lambda: max(p.global_step - 1, 0), p.next_logged_step,
+            frees_gradients=True,
+        )  # fmt: skip
+        self.timing.timed("validation", self.data.validation.evaluate)(context)
 
     def _log_hyperparameters(self) -> None:
         module, datamodule = self.module, self.datamodule
