@@ -66,6 +66,12 @@ class MetricBoard:
         """Forget everything shown so far; what somebody still holds stays as it is."""
         self.callback, self.logged, self.progress_bar, self.posted = {}, {}, {}, None
 
+    def copy(self) -> MetricBoard:
+        """The same metrics, for another run to go on from."""
+        other = MetricBoard()
+        other.load_state_dict(self.state_dict())
+        return other
+
     def note_logged(self, metrics: Mapping[str, float]) -> None:
         """These went to the loggers."""
         self.logged.update(metrics)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 Fn = Literal["fit", "validate", "test", "predict"]
 Stage = Literal["train", "validate", "sanity_check", "test", "predict"]
@@ -56,6 +53,9 @@ class Step(Protocol):
 
     def finish(self) -> None:
         """The data ended inside a window: update with what it holds."""
+
+    def release(self) -> None:
+        """The fit is over: let go of memory."""
 
 
 class EpochOutputs(Protocol):

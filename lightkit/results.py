@@ -82,7 +82,8 @@ class Slot:
         """The metric was logged: its newest value is that of the batch it saw last."""
         assert self.metric is not None
         self.used = True
-        self.latest = self.metric._forward_cache
+        cache = self.metric._forward_cache
+        self.latest = cache.detach() if isinstance(cache, Tensor) else cache
 
     def clear(self) -> None:
         """Forget all values; the name and its options stay."""

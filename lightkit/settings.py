@@ -344,21 +344,22 @@ class Controls:
         self.limit_predict_batches: int | float = _or_all(asked.limit_predict_batches)
         self.check_val_every_n_epoch = asked.check_val_every_n_epoch
         # from the next fit on; inf: all of them
-        sanity = asked.num_sanity_val_steps
-        self.num_sanity_val_steps: float = 2 if sanity is None else (math.inf if sanity == -1 else sanity)
+        self.num_sanity_val_steps: float = _settled("num_sanity_val_steps", asked.num_sanity_val_steps)
         if asked.overfit_batches:
             self.limit_train_batches = self.limit_val_batches = asked.overfit_batches
             self.num_sanity_val_steps = 0
-        # never: another Trainer is to be made
-        self.fast_dev_run, self.barebones, self.nan_check = asked.fast_dev_run, asked.barebones, asked.nan_check
-        self.detect_anomaly, self.inference_mode = asked.detect_anomaly, asked.inference_mode
+        # from the next epoch, evaluation or fit on
+        self.nan_check, self.detect_anomaly = asked.nan_check, asked.detect_anomaly
+        self.inference_mode = asked.inference_mode
         self.gradient_clip_algorithm: ClipAlgorithm = asked.gradient_clip_algorithm or "norm"
+        self.reload_dataloaders_every_n_epochs = asked.reload_dataloaders_every_n_epochs
+        # never: another Trainer is to be made
+        self.fast_dev_run, self.barebones = asked.fast_dev_run, asked.barebones
+        self.overfit_batches = asked.overfit_batches
         self.val_check_interval: int | float | str | timedelta = (
             1.0 if asked.val_check_interval is None else asked.val_check_interval
         )
-        self.overfit_batches, self.num_nodes = asked.overfit_batches, asked.num_nodes
-        self.reload_dataloaders_every_n_epochs = asked.reload_dataloaders_every_n_epochs
-        self.use_distributed_sampler = asked.use_distributed_sampler
+        self.num_nodes, self.use_distributed_sampler = asked.num_nodes, asked.use_distributed_sampler
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self):
@@ -366,9 +367,8 @@ class Controls:
                 raise ConfigError(
                     f"trainer.{name} = {value!r}: what a Trainer was made with; make another, Trainer({name}=...)"
                 )
-            if name != "num_sanity_val_steps" or value != math.inf:
-                check(name, value)
-        super().__setattr__(name, value)
+            check(name, value)
+        super().__setattr__(name, _settled(name, value))
 
     @property
     def log_interval(self) -> float:
@@ -377,15 +377,21 @@ class Controls:
 
 
 _FIXED = frozenset(
-    "fast_dev_run barebones nan_check detect_anomaly inference_mode gradient_clip_algorithm val_check_interval "
-    "overfit_batches num_nodes reload_dataloaders_every_n_epochs use_distributed_sampler settings version accelerator "
-    "devices strategy precision compute profiler num_devices is_global_zero world_size global_rank local_rank "
-    "default_root_dir".split()
+    "fast_dev_run barebones val_check_interval overfit_batches num_nodes use_distributed_sampler settings version "
+    "accelerator devices strategy precision compute profiler num_devices is_global_zero world_size global_rank "
+    "local_rank default_root_dir".split()
 )
 
 
 def _or_all(limit: Limit) -> int | float:
     return 1.0 if limit is None else limit
+
+
+def _settled(name: str, value: Any) -> Any:
+    """The value as the loops want it, where the argument of that name may be None or -1."""
+    if name == "num_sanity_val_steps":
+        return 2 if value is None else math.inf if value == -1 else value
+    return 1.0 if value is None and name.startswith("limit_") else value
 
 
 def _settled_max_epochs(asked: Settings) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class Trainer(Controls):
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
-        **unknown: Any,
+        **unknown: Never,
     ) -> None:  # fmt: skip
         refuse_unknown(unknown, Settings.names())
         asked = Settings(
@@ -162,9 +162,14 @@ class Trainer(Controls):
             LightkitError: bad arguments, hooks, data or checkpoint; nothing that was saved is lost.
         """
         train, datamodule = sources.data_of(train_dataloaders, datamodule, "train_dataloaders", val_dataloaders)
-        with self._run(FitRun, model, datamodule) as run:
+        if any(isinstance(run, FitRun) for run in self._runs):
+            raise ConfigError(
+                "trainer.fit(): a fit of this Trainer is running, and both would count the same epochs and steps; use "
+                "another Trainer for the one inside"
+            )
+        with self._run(FitRun, model, datamodule, train, val_dataloaders) as run:
             self._last_fit = run
-            run.fit(train, val_dataloaders, ckpt_path)
+            run.fit(ckpt_path)
         self._has_fitted = True
 
     def validate(
@@ -197,8 +202,8 @@ class Trainer(Controls):
 
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
         takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
-        with self._run(PredictionRun, model, datamodule) as run:
-            return run.predict(loaders, ckpt_path, fit, takes_best=takes_best, keeps=return_predictions is not False)
+        with self._run(PredictionRun, model, datamodule, loaders) as run:
+            return run.predict(ckpt_path, fit, takes_best=takes_best, keeps=return_predictions is not False)
 
     def _evaluate(
         self, kind: type[EvaluationRun], model: LightModule | None, dataloaders: object, ckpt_path: str | Path | None,
@@ -206,8 +211,8 @@ class Trainer(Controls):
     ) -> list[dict[str, float]]:  # fmt: skip
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
         takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
-        with self._run(kind, model, datamodule) as run:
-            metrics = run.evaluate(loaders, ckpt_path, fit, takes_best=takes_best)
+        with self._run(kind, model, datamodule, loaders) as run:
+            metrics = run.evaluate(ckpt_path, fit, takes_best=takes_best)
         if verbose and self.is_global_zero:
             from lightkit.run.report import table
 
@@ -216,10 +221,11 @@ class Trainer(Controls):
 
     def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
         """Save the run as it is between two steps, atomically; weights_only leaves out all but the weights."""
-        run = next((run for run in reversed(self._runs) if isinstance(run, FitRun)), self._newest)
+        run = next((run for run in self._runs if isinstance(run, FitRun)), self._newest)
         if run is None:
             raise ConfigError("trainer.save_checkpoint(): nothing to save yet; fit a module first")
-        run.timing.timed("checkpoint", run.save_checkpoint)(filepath, weights_only=weights_only)
+        rng = next((run.rng_before for run in self._runs if run.rng_before is not None), None)
+        run.timing.timed("checkpoint", run.save_checkpoint)(filepath, rng, weights_only=weights_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print once, above the progress bar."""
@@ -237,12 +243,14 @@ class Trainer(Controls):
         return self._runs[-1] if self._runs else self._last
 
     @contextmanager
-    def _run(self, kind: type[R], model: LightModule | None, datamodule: LightDataModule | None) -> Iterator[R]:
+    def _run(
+        self, kind: type[R], model: LightModule | None, datamodule: LightDataModule | None, *given: object
+    ) -> Iterator[R]:
         """Open a run: until it ends, it is what is read here."""
         is_nested = bool(self._runs)
         module, datamodule = self._subject(kind.fn, model, datamodule)
         run = kind(
-            self, self._position, self._directory, module, datamodule, self.callbacks, self._newest,
+            self, self._position, self._directory, module, datamodule, self.callbacks, given, self._newest,
             is_nested=is_nested,
         )  # fmt: skip
         self._runs.append(run)
@@ -277,7 +285,7 @@ class Trainer(Controls):
         return model, datamodule
 
     def _fit_run(self, what: str) -> FitRun:
-        found = next((run for run in reversed(self._runs) if isinstance(run, FitRun)), self._last_fit)
+        found = next((run for run in self._runs if isinstance(run, FitRun)), self._last_fit)
         if found is None:
             raise ConfigError(
                 f"trainer.{what}: there was no fit yet; read it in a hook of trainer.fit(model), or after it"
@@ -312,6 +320,8 @@ class Trainer(Controls):
     @callbacks.setter
     def callbacks(self, value: list[Callback]) -> None:
         self._callbacks = value
+        if self._runs:
+            self._runs[-1].take_callbacks(value)
 
     # ---------------------------------------------------------------- what a run shows
 
@@ -424,6 +434,10 @@ class Trainer(Controls):
         """What `configure_optimizers` returned in the fit that runs, or in the last one."""
         return [] if self._newest is None else self._newest.optimization.optimizers
 
+    @optimizers.setter
+    def optimizers(self, value: list[torch.optim.Optimizer]) -> None:
+        self._fit_run("optimizers").take_optimizers(value)
+
     @property
     def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
         """The schedulers that `configure_optimizers` returned, and when they move."""
@@ -437,7 +451,10 @@ class Trainer(Controls):
     @property
     def validate_loop(self) -> EvaluationLoop:
         """The validation of the fit that runs, or of the last one."""
-        return self._fit_run("validate_loop").data.validation
+        found = self._fit_run("validate_loop").data.validation
+        if found is None:
+            raise ConfigError("trainer.validate_loop: this fit has no validation, or its loaders are not asked for yet")
+        return found
 
     @property
     def is_last_batch(self) -> bool:

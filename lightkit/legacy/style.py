@@ -63,7 +63,8 @@ def log_returned(results: Results, output: Mapping[str, object]) -> None:
 
 def _entries(output: Mapping[str, object], key: str) -> Mapping[str, object]:
     found = output.get(key) or {}
-    assert isinstance(found, Mapping)
+    if not isinstance(found, Mapping):
+        raise HookError(f"a step returned {key!r} as a {type(found).__name__}; expected a dict of names and values")
     return found
 
 

@@ -186,7 +186,7 @@ class EvaluationLoop:
                 module.on_validation_model_zero_grad()
             modes = self._to_eval(module)
             try:
-                with torch.inference_mode() if run.settings.inference_mode else torch.no_grad():
+                with torch.inference_mode() if run.controls.inference_mode else torch.no_grad():
                     yield
             finally:
                 self._to_train(module, modes)

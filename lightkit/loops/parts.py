@@ -90,7 +90,7 @@ def bind(run: FitRun, loop: TrainingLoop, before: StepParts | None) -> StepParts
         write_step=timed("logging", loop.write_step),
         accumulate=controls.accumulate_grad_batches,
         clips=clips,
-        checks_every_step=run.settings.nan_check == "step",
+        checks_every_step=controls.nan_check == "step",
         step=choose_step(run, loop, None if before is None else before.step),
     )
 

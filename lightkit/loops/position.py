@@ -107,7 +107,7 @@ class Position:
         """A fit begins; one that is not resumed from a file goes on with the next epoch, or repeats a broken one."""
         if not is_resumed:
             self.counters.leave_epoch(was_stopped=self.has_ended)
-            self._resumed = None
+            self._resumed, self._loaded = None, {}
         self.has_ended = False
 
     def end(self) -> None:
@@ -120,10 +120,10 @@ class Position:
         resumed, self._resumed = self._resumed, None
         return resumed
 
-    def collect(self, outputs: EpochOutputs | None) -> None:
-        """An epoch begins, or is taken up: what wants its outputs gets those that the checkpoint has."""
+    def collect(self, outputs: EpochOutputs | None, *, is_taken_up: bool) -> None:
+        """An epoch begins, or is taken up: then what wants its outputs gets those that the checkpoint has."""
         self.outputs = outputs
-        if outputs is not None and "outputs" in self._loaded:
+        if outputs is not None and is_taken_up:
             outputs.load(self._loaded["outputs"])
         self._loaded = {}
 

@@ -32,3 +32,8 @@ class PredictionLoop(EvaluationLoop):
     def _take_output(self, output: object, loader_idx: int) -> None:
         if self.keeps:
             self.predictions[loader_idx].append(to_cpu(output))
+
+    def release(self, *, has_failed: bool) -> None:
+        """As EvaluationLoop.release."""
+        super().release(has_failed=has_failed)
+        self.predictions = []

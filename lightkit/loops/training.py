@@ -110,14 +110,14 @@ class TrainingLoop:
         if resumed is not None and p.is_epoch_started:
             batches = timing.timed("open data", source.reopen)(resumed[0], p.batches_done)
             restore_rng(resumed[1])
-            position.collect(run.training_outputs())
+            position.collect(run.training_outputs(), is_taken_up=True)
         else:
             if resumed is not None:
                 # None: saved before the first epoch. A loader made anew has generators of its own.
                 if resumed[0] is not None and not run.data.reloads_at(p.epoch):
                     source.load_between_epochs(resumed[0])
                 restore_rng(resumed[1])
-            position.collect(run.training_outputs())
+            position.collect(run.training_outputs(), is_taken_up=False)
             run.call("on_train_epoch_start")
             p.is_epoch_started = True
             batches = timing.timed("open data", source.open)()
@@ -253,7 +253,7 @@ class TrainingLoop:
             if parts.clips:
                 parts.module.configure_gradient_clipping(
                     optimizer, gradient_clip_val=self.run.controls.gradient_clip_val,
-                    gradient_clip_algorithm=run.settings.gradient_clip_algorithm or "norm",
+                    gradient_clip_algorithm=run.controls.gradient_clip_algorithm,
                 )  # fmt: skip
 
     def _update(self) -> None:
@@ -339,7 +339,7 @@ class TrainingLoop:
         """Raise NonFiniteError where the last loss is NaN or infinite, unless Trainer(nan_check="off")."""
         p = self.progress
         index = max(p.batches_done - 1, 0) if index is None else index
-        if self.loss is None or self.run.settings.nan_check == "off":
+        if self.loss is None or self.run.controls.nan_check == "off":
             return
         value = float(self.loss.detach())
         if not math.isfinite(value):
@@ -396,8 +396,10 @@ class TrainingLoop:
     def release(self) -> None:
         """The fit is over: let go of the last step's graph and batch, and of everybody who took part in it."""
         self.loss = self.results.batch = None
-        self.shows_steps = False
-        self.__dict__.pop("parts", None)
+        self.window, self.shows_steps = Window(1), False
+        parts = self.__dict__.pop("parts", None)
+        if parts is not None and parts.step is not None:
+            parts.step.release()
 
 
 def _reached(count: int, limit: int | None) -> bool:

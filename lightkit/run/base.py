@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightkit.board import MetricBoard
 from lightkit.callbacks.base import Callback, Checkpoint
@@ -21,10 +22,12 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
+from lightkit.errors import ConfigError
 from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
 from lightkit.loggers.base import Logger
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
+from lightkit.profilers.base import UNTIMED
 from lightkit.results import Results, Taken
 from lightkit.run.directory import RunDirectory
 from lightkit.seeding import Snapshot
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from lightkit.loops.position import Position
     from lightkit.trainer import Trainer
 
-_LEGACY_NAMES = tuple(hook.name for hook in walk(LEGACY))
+_LEGACY_NAMES = (*(hook.name for hook in walk(LEGACY)), *LEGACY_ALIASES)
 
 
 @dataclass
@@ -66,36 +69,40 @@ class Run:
 
     fn: ClassVar[Fn]
     dispatcher: Dispatcher
+    # what a copy has, which only is read
+    timing: Timing = UNTIMED
+    results: Results | None = None  # where `self.log` goes now
+    rng_before: Snapshot | None = None  # of the training, while an evaluation is going on
+    is_copy = False
 
     def __init__(
         self, trainer: Trainer, position: Position, directory: RunDirectory, module: LightModule,
-        datamodule: LightDataModule | None, callbacks: list[Callback], before: Run | None, *, is_nested: bool,
+        datamodule: LightDataModule | None, callbacks: list[Callback], given: tuple[object, ...], before: Run | None, *,
+        is_nested: bool,
     ):  # fmt: skip
         self.trainer, self.position, self.directory, self.settings = trainer, position, directory, trainer.settings
         self.strategy, self.precision, self.compute = trainer.strategy, trainer.precision, trainer.compute
         self.device, self.profiler, self.writer = trainer.devices[0], trainer.profiler, trainer.checkpoint_writer
         self.controls: Controls = trainer  # all of it that loops know
         self.module, self.datamodule, self.callbacks = module, datamodule, callbacks
-        self.is_nested = is_nested
+        self.given, self.is_nested = given, is_nested  # loaders
+        self.is_trained = is_nested and before is not None and before.module is module  # by the fit around
         # handed on from the run before, to be read until this one has its own
         self.loaders: Loaders = Loaders() if before is None else before.loaders.copy()
         self.optimization: Optimization = Optimization([], []) if before is None else before.optimization
         self.status: Status = "initializing" if before is None else before.status
         self.is_open = False
-        self.board = MetricBoard()
-        self.results: Results | None = None  # where `self.log` goes now
+        self.board: MetricBoard = MetricBoard() if before is None or self.fn == "fit" else before.board.copy()
         self.ckpt_path: str | None = None
         self.timing = trainer.profiler._timing(is_nested=is_nested)
         self.evaluation_timing: Timing = self.timing
         self.write = self.timing.timed("logging", self._write)
         self._stage: Stage | None = None
-        self.rng_before: Snapshot | None = None  # of the training, while an evaluation is going on
         self._compiled: list[nn.Module] = []
-        self._is_legacy = any(callable(getattr(module, name, None)) for name in (*_LEGACY_NAMES, *LEGACY_ALIASES))
 
     def attach(self) -> None:
         """Tell the module and the data module who runs them, and find out which callbacks take part."""
-        if self._is_legacy:
+        if self._is_legacy():
             from lightkit.legacy.style import take_aliases
 
             take_aliases(self.module)
@@ -108,6 +115,14 @@ class Run:
             self.trainer, self.module, self.datamodule, self.callbacks,
             (LightDataModule, Callback, LightModule, Checkpoint), self.timing.hook,
         )  # fmt: skip
+
+    def take_callbacks(self, callbacks: list[Callback]) -> None:
+        """These are shown from now on, and take part in the next run."""
+        self.callbacks = callbacks
+
+    def take_optimizers(self, optimizers: list[Optimizer]) -> None:
+        """These are stepped from the next epoch on."""
+        self.optimization = Optimization(optimizers, self.optimization.schedulers)
 
     def attach_again(self) -> None:
         """A run inside of this one is over, which may have been another module's."""
@@ -192,10 +207,15 @@ class Run:
             for logger in self.loggers:
                 logger.log_metrics(metrics, step)
 
+    def _is_legacy(self) -> bool:
+        """Whether the module has hooks of the earlier style, which may be set at any time."""
+        own, kind = vars(self.module), type(self.module)
+        return any(name in own or hasattr(kind, name) for name in _LEGACY_NAMES)
+
     def step_of(self, name: str) -> Callable[..., object]:
         """The module's step."""
         step: Callable[..., object] = getattr(self.module, name)
-        if self._is_legacy:
+        if self._is_legacy():
             from lightkit.legacy.style import ended_step
 
             return ended_step(self.module, name, step)
@@ -205,7 +225,7 @@ class Run:
         self, hook: str, results: Results, *, is_training: bool = False, loaders: int = 1
     ) -> EpochOutputs | None:
         """What wants to see the outputs of an epoch again at its end; None where nobody does."""
-        if not self._is_legacy:
+        if not self._is_legacy():
             return None
         from lightkit.legacy.style import outputs_of
 
@@ -265,6 +285,7 @@ class Run:
         """Take everything down again, whatever happens in between."""
         self.is_open, self.status = True, "running"
         if not self.is_nested:
+            self.directory.forget_plan()
             self.controls.should_stop = False
             self.profiler._begin(self.trainer, self.fn)
         status: Status = "failed"
@@ -304,14 +325,19 @@ class Run:
 
     # ------------------------------------------------------------ checkpoints
 
-    def save_checkpoint(self, path: str | Path, *, weights_only: bool) -> None:
-        """See Trainer.save_checkpoint."""
+    def save_checkpoint(self, path: str | Path, rng: Snapshot | None, *, weights_only: bool) -> None:
+        """See Trainer.save_checkpoint; rng: the training's, where an evaluation has the generators now."""
         from lightkit.run import saving
 
-        checkpoint = saving.gather(self, weights_only=weights_only)
+        if self.is_copy and not weights_only:
+            raise ConfigError(
+                "trainer.save_checkpoint(): this Trainer is a copy, which has no optimizers before it fits; fit first, "
+                "or save the weights alone: weights_only=True"
+            )
+        checkpoint = saving.gather(self, rng, weights_only=weights_only)
         if self.strategy.is_global_zero:
             self.writer.save(checkpoint, path)
-            if not self.is_open or self.fn != "fit":
+            if self.fn != "fit" or self.status != "running":
                 self.writer.settle()
         self.strategy.barrier("save_checkpoint")
 
@@ -320,19 +346,18 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle is what is left to read of the run: neither loaders, which may hold what cannot be copied,
         # nor what was bound to work in it
-        kept = ("trainer", "position", "settings", "controls", "module", "datamodule", "callbacks", "is_nested")
-        shown = ("status", "is_open", "board", "ckpt_path", "_stage", "rng_before", "_is_legacy")
-        state = {name: vars(self)[name] for name in (*kept, *shown)}
-        nothing: dict[str, object] = {"results": None, "_compiled": [], "optimization": Optimization([], [])}
-        return {**state, **nothing, "loaders": Loaders({}, self.loaders.counts)}
+        bound = "dispatcher timing evaluation_timing write loop data manual results rng_before".split()
+        state = {name: value for name, value in vars(self).items() if name not in bound}
+        state.update(is_copy=True, is_open=False, given=(), _stage=None, _compiled=[])
+        state["optimization"] = Optimization([], [])  # a scheduler cannot be pickled
+        return {**state, "loaders": Loaders({}, self.loaders.counts)}
 
 
 def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:
     """The callbacks with the module's own, which replace those of their type; those that save come last."""
-    own: Sequence[Callback] | Callback = module.configure_callbacks() or []
-    if isinstance(own, Callback):
-        own = [own]
-    if not own:
+    own: Sequence[Callback] | Callback | None = module.configure_callbacks()
+    own = [] if own is None else [own] if isinstance(own, Callback) else own
+    if len(own) == 0:
         return callbacks
     kinds = {type(c) for c in own}
     kept = [c for c in callbacks if type(c) not in kinds]

@@ -23,17 +23,20 @@ class FitData:
 
     source: Source  # of the training
     plan: ValidationPlan
-    validation: EvaluationLoop
 
     def __init__(self, run: FitRun, train: object, val: object):
         self.run, self.given_train, self.given_val = run, train, val
+        self.validation: EvaluationLoop | None = None
         self.num_batches: float = math.inf  # of a training epoch
         self.enable_validation = False
         self.interval = parse_validation_interval(run.settings.val_check_interval)
-        self.reloads_every = run.settings.reload_dataloaders_every_n_epochs
         self._is_loaded = False
         self._loaded_epoch = 0
-        self._sources: list[Source] = []
+
+    @property
+    def reloads_every(self) -> int:
+        """Every how many epochs the loaders are asked for again; 0: never."""
+        return self.run.controls.reload_dataloaders_every_n_epochs
 
     def load(self) -> None:
         """Ask for the loaders, the training's first."""
@@ -59,7 +62,6 @@ class FitData:
         where = "train_dataloaders" if self.given_train is not None else "train_dataloader()"
         is_sequential = bool(settings.overfit_batches)
         self.source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
-        self._sources.append(self.source)
         total = sources.length_of(several[0])
         self.num_batches = sources.limited(total, run.controls.limit_train_batches, "limit_train_batches", where)
         run.loaders.take("train", loader, [self.num_batches])
@@ -70,6 +72,7 @@ class FitData:
     def reload_if_due(self, epoch: int) -> None:
         """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so."""
         if self.reloads_every and epoch - self._loaded_epoch >= self.reloads_every:
+            self.release(has_failed=False)
             self._is_loaded = False
             self.load()
 
@@ -94,7 +97,6 @@ class FitData:
 
             is_sequential = bool(run.settings.overfit_batches)
             readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
-            self._sources += readable
             self.validation = EvaluationLoop(run, "validation", readable, limits)
         self.plan = make_plan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
 
@@ -111,7 +113,8 @@ class FitData:
         return min(limit, a_epoch * max(controls.max_epochs, 1))
 
     def release(self, *, has_failed: bool) -> None:
-        """The run is over: let go of what holds processes."""
-        for source in self._sources:
-            source.release(has_failed=has_failed)
-        self._sources.clear()
+        """These loaders are read no more: let go of what holds processes."""
+        if self._is_loaded:
+            self.source.release(has_failed=has_failed)
+        if self.validation is not None:
+            self.validation.release(has_failed=has_failed)

@@ -59,14 +59,18 @@ class RunDirectory:
         """
         if self._made is not None:
             return self._made
-        planned, parent = self.explicit or self._planned, self.root / "runs" / self.name(default)
         try:
-            self._made = _claim(planned) if planned is not None else _next_version(parent)
+            parent = self.root / "runs" / self.name(default)
+            self._made = _next_version(parent) if self.explicit is None else _claim(self.explicit)
             self._write_marker(self._made, default)
         except OSError as error:
             self._made = None
             raise self._cannot_write(error, default) from error
         return self._made
+
+    def forget_plan(self) -> None:
+        """Another run begins, which may be called otherwise."""
+        self._planned = None
 
     def mark(self) -> None:
         """The run is over: where somebody has written to the directory that was to be, it is the run's."""

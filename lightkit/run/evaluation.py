@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lightkit.contracts import Fn, Stage
 from lightkit.data import sources
 from lightkit.data.order import Source
-from lightkit.errors import DataError, HookError
+from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.evaluation import Context, EvaluationLoop
 from lightkit.loops.prediction import PredictionLoop
@@ -29,7 +29,7 @@ class EvaluationRun(Run):
     loaders_of: ClassVar[str]  # the name in `*_dataloader`
 
     def evaluate(
-        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool
+        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool
     ) -> list[dict[str, float]]:
         """Run the pass once; -> one dict of metrics for each loader.
 
@@ -38,7 +38,7 @@ class EvaluationRun(Run):
         """
         with self.running():
             with self.profiler.profile("set-up"):
-                self.loop = EvaluationLoop(self, self.hooks, *self._prepare(loaders, ckpt_path, fit, takes_best))
+                self.loop = EvaluationLoop(self, self.hooks, *self._prepare(ckpt_path, fit, takes_best))
             metrics = self.loop.evaluate(self._context())
             if self.fn == "validate":
                 self.call("on_validation_end", owners="S")
@@ -56,7 +56,7 @@ class EvaluationRun(Run):
         )
 
     def _prepare(
-        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
+        self, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
     ) -> tuple[list[Source], list[float]]:
         """Set everything up, and find the data."""
         module = self.module
@@ -64,6 +64,11 @@ class EvaluationRun(Run):
             raise HookError(f"{type(module).__name__}.{self.hooks}_step is not defined; {self.fn} needs it")
         path = self._file_of(ckpt_path, fit, takes_best)
         self.ckpt_path = None if path is None else str(path)
+        if path is not None and self.is_trained:
+            raise ConfigError(
+                f"trainer.{self.fn}(ckpt_path=...): this module is being trained, and its weights would be lost; load "
+                "the checkpoint into another module, or wait until the fit is over"
+            )
         self.open_directory()
         self.set_up()
         self.precision.convert_module(module)
@@ -73,7 +78,7 @@ class EvaluationRun(Run):
 
             saving.give_weights(self, files.load(path), str(path))
         self.place()
-        found = sources.find_loaders(self.loaders_of, loaders, self.datamodule, module)
+        found = sources.find_loaders(self.loaders_of, self.given[0], self.datamodule, module)
         if found is None:
             raise DataError(
                 f"{self.fn}: no data; pass dataloaders=..., datamodule=..., or define "
@@ -128,11 +133,11 @@ class PredictionRun(EvaluationRun):
     hooks, loaders_of = "predict", "predict"
 
     def predict(
-        self, loaders: object, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool
+        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool
     ) -> list[object] | None:
         """Run the pass once; -> what the steps returned."""
         with self.running():
             with self.profiler.profile("set-up"):
-                data = self._prepare(loaders, ckpt_path, fit, takes_best)
+                data = self._prepare(ckpt_path, fit, takes_best)
                 self.loop = loop = PredictionLoop(self, *data, keeps=keeps)
             return loop.predict(self._context())

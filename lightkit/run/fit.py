@@ -21,6 +21,7 @@ from lightkit.module import LightModule
 from lightkit.profilers.base import UNTIMED
 from lightkit.run.base import Run
 from lightkit.run.data import FitData
+from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
     from lightkit.loops.steps.manual import ManualOptimization
@@ -36,17 +37,17 @@ class FitRun(Run):
     manual: ManualOptimization | None = None  # where the module optimizes by itself
 
     def attach(self) -> None:
-        """As Run.attach; the loop is there from now on."""
+        """As Run.attach; loop and data are there from now on."""
+        self.data = FitData(self, *self.given)
         self.loop = TrainingLoop(self, self.position)
         self.evaluation_timing = UNTIMED  # a validation inside of a fit is one section as a whole
         super().attach()
 
     # ------------------------------------------------------------ from the first hook to the last
 
-    def fit(self, train: object, val: object, ckpt_path: str | Path | None) -> None:
+    def fit(self, ckpt_path: str | Path | None) -> None:
         """See Trainer.fit."""
         position = self.position
-        self.data = FitData(self, train, val)
         with self.running():
             position.attach(self.module, self.board, self.device)
             position.forget_results()
@@ -55,7 +56,7 @@ class FitRun(Run):
             position.start(is_resumed=is_resumed)
             if not is_resumed:
                 self._check_sanity()
-            with torch.autograd.set_detect_anomaly(True) if self.settings.detect_anomaly else nullcontext():
+            with torch.autograd.set_detect_anomaly(True) if self.controls.detect_anomaly else nullcontext():
                 self.loop.fit()
             self.writer.settle()
             position.end()
@@ -126,7 +127,7 @@ class FitRun(Run):
     def _check_sanity(self) -> None:
         """Run a few validation batches before training; what they log is thrown away."""
         count = self.controls.num_sanity_val_steps
-        if not self.data.enable_validation or count == 0:
+        if self.data.validation is None or not self.data.enable_validation or count == 0:
             return
         from lightkit.loops.evaluation import Context
 
@@ -141,6 +142,7 @@ class FitRun(Run):
         """One validation in between; the callbacks that save have their turn when the training goes on."""
         from lightkit.loops.evaluation import Context
 
+        assert self.data.validation is not None
         p = self.position.counters
         context = Context(
             "validate", self.loop.show_step, p.end_validation, lambda: max(p.global_step - 1, 0), p.next_logged_step,
@@ -201,17 +203,14 @@ class FitRun(Run):
     def _writes_files(self) -> bool:
         return super()._writes_files() or any(isinstance(c, Checkpoint) for c in self.callbacks)
 
-    def save_checkpoint(self, path: str | Path, *, weights_only: bool) -> None:
-        """As Run.save_checkpoint; nothing is saved after a loss that is NaN or infinite."""
-        if self.is_open:
+    def save_checkpoint(self, path: str | Path, rng: Snapshot | None, *, weights_only: bool) -> None:
+        """As Run.save_checkpoint; while it trains, nothing is saved after a loss that is NaN or infinite."""
+        if self.status == "running" and self.is_open:
             self.loop.check_finite()
-        super().save_checkpoint(path, weights_only=weights_only)
+        super().save_checkpoint(path, rng, weights_only=weights_only)
 
     def release(self, *, has_failed: bool) -> None:
         """As Run.release; the training loop and its sources let go of what they hold."""
         super().release(has_failed=has_failed)
         self.loop.release()
         self.data.release(has_failed=has_failed)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "manual": None}

@@ -33,7 +33,7 @@ def parts_of(run: Run) -> dict[str, Stateful]:
     }
 
 
-def gather(run: Run, *, weights_only: bool) -> dict[str, Any]:
+def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, Any]:
     """Everything a run can be resumed from (`files.save` makes it plain); or the weights and hyperparameters alone."""
     module, datamodule, counters = run.module, run.datamodule, run.position.counters
     checkpoint: dict[str, Any] = {
@@ -51,7 +51,7 @@ def gather(run: Run, *, weights_only: bool) -> dict[str, Any]:
     if not weights_only:
         run.position.attach(module, run.board, run.device)
         checkpoint.update(contents.gather(parts_of(run)))
-        checkpoint["rng"] = (Snapshot() if run.rng_before is None else run.rng_before).plain()
+        checkpoint["rng"] = (Snapshot() if rng is None else rng).plain()
         if datamodule is not None and (state := datamodule.state_dict()):
             checkpoint[type(datamodule).__qualname__] = state
         for callback in run.callbacks:

@@ -87,6 +87,14 @@ class ClosureStep:
         self.module.optimizer_step(loop.progress.epoch, loop.progress.batches_done - 1, self.stepped, loop.loss.detach)
         loop.open_window()
 
+    def release(self) -> None:
+        """As Step.release; nothing is held here."""
+
+    def _complete_gradients(self) -> None:
+        complete = self.loop.parts.complete_gradients
+        if complete is not None:
+            complete()
+
     def _update(self, closure: Callable[[], object] | None) -> object:
         """What `optimizer.step(closure)` does for the user; nothing where training_step returned None."""
         loss: object = None
@@ -96,7 +104,7 @@ class ClosureStep:
                 loss = closure()
                 if not self.is_due:
                     raise _NothingLearnedError
-                self.loop.complete_gradients()
+                self._complete_gradients()
                 return loss
 
             try:
@@ -107,7 +115,7 @@ class ClosureStep:
             loss = closure() if closure is not None else None
             if not self.is_due:
                 return None
-            self.loop.complete_gradients()
+            self._complete_gradients()
             self.precision.step(self.optimizer)
         self.loop.count_update()
         return loss

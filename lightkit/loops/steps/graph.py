@@ -111,6 +111,11 @@ class GraphStep:
         self.recordings = 0
         return self
 
+    def release(self) -> None:
+        """As Step.release: the recording's memory, also where somebody still holds an error of this fit."""
+        self.launch = self.logged = self.output = self.loss = None
+        self.inputs, self.gradients, self.options = [], [], []
+
     def finish(self) -> None:
         """As Step.finish; no window is ever open here."""
 

@@ -105,6 +105,9 @@ class ManualOptimization:
     def finish(self) -> None:
         """As Step.finish; the loop opens no window here."""
 
+    def release(self) -> None:
+        """As Step.release; the optimizers are the run's."""
+
     def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What `self.manual_backward` does: hooks, the loss scale, the module's `backward`."""
         self.loop.keep_loss(loss.detach())  # the last one is looked at for NaN when metrics are read
