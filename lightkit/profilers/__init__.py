@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["AdvancedProfiler", "PassThroughProfiler", "Profiler", "PyTorchProfiler", "SimpleProfiler", "choose"]
 
 _FILES = {"SimpleProfiler": "simple", "AdvancedProfiler": "advanced", "PyTorchProfiler": "pytorch"}
-_NAMES = tuple(_FILES.values())
 
 
 def __getattr__(name: str) -> Any:
@@ -43,18 +42,10 @@ def choose(value: str | Profiler | None) -> Profiler:
     if isinstance(value, Profiler):
         return value
     name = value.lower() if isinstance(value, str) else ""
-    if name == "simple":
-        from lightkit.profilers.simple import SimpleProfiler
-
-        return SimpleProfiler()
-    if name == "advanced":
-        from lightkit.profilers.advanced import AdvancedProfiler
-
-        return AdvancedProfiler()
-    if name == "pytorch":
-        from lightkit.profilers.pytorch import PyTorchProfiler
-
-        return PyTorchProfiler()
-    expected = ", ".join(map(repr, _NAMES))
-    hint = did_you_mean(value, _NAMES) if isinstance(value, str) else ""
+    for kind, file in _FILES.items():
+        if name == file:
+            profiler: Profiler = __getattr__(kind)()
+            return profiler
+    expected = ", ".join(map(repr, _FILES.values()))
+    hint = did_you_mean(value, _FILES.values()) if isinstance(value, str) else ""
     raise ConfigError(f"Trainer(profiler={value!r}): expected None, {expected} or a Profiler{hint}")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
 
 if TYPE_CHECKING:
@@ -43,11 +42,9 @@ class AdvancedProfiler(Profiler):
         self.dump_stats = dump_stats
         self.profiled_actions: dict[str, cProfile.Profile] = {}
         self._running: list[str] = []
-        self._thread = threading.get_ident()
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
-        """As Profiler._begin; what was recorded of the run before is forgotten."""
-        self.profiled_actions, self._running, self._thread = {}, [], threading.get_ident()
+        self.profiled_actions, self._running = {}, []
         super()._begin(trainer, stage)
 
     def start(self, action_name: str) -> None:
@@ -64,8 +61,7 @@ class AdvancedProfiler(Profiler):
         if threading.get_ident() != self._thread:
             return
         if action_name not in self._running:
-            running = ", ".join(map(repr, self._running)) or "none"
-            raise ConfigError(f"profiler.stop({action_name!r}): no such section was started; those that run: {running}")
+            raise self._not_started(action_name, self._running)
         self.profiled_actions[self._running[-1]].disable()
         del self._running[len(self._running) - 1 - self._running[::-1].index(action_name)]
         if self._running:
@@ -79,8 +75,8 @@ class AdvancedProfiler(Profiler):
         """Write the report to its file, and print the beginning of each section's."""
         if self.dump_stats:
             for name, profile in self.profiled_actions.items():
-                path = self._path(".prof", _as_file_name(name))
-                if path is not None:
+                section = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+                if (path := self._path(".prof", section)) is not None:
                     profile.dump_stats(path)
         text = self.summary()
         if text and (path := self._write(text)) is not None:
@@ -97,7 +93,3 @@ class AdvancedProfiler(Profiler):
             stats.strip_dirs().sort_stats("cumulative").print_stats(restriction)
             found.append((name == "set-up", -total_s, f"{self._stage}: {name}: {text.getvalue().strip()}"))
         return "\n\n".join(text for _, _, text in sorted(found))
-
-
-def _as_file_name(section: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in section)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightkit.contracts import HookFn, P, R, Timing
-from lightkit.errors import RunDirError
+from lightkit.errors import ConfigError, RunDirError
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
@@ -20,15 +21,12 @@ class _Untimed:
     """A Timing that is off: everything is given back as it is."""
 
     def timed(self, section: str, fn: Callable[P, R], *, is_counted: bool = True) -> Callable[P, R]:
-        """As Timing.timed."""
         return fn
 
     def hook(self, name: str, fn: HookFn) -> HookFn:
-        """As Timing.hook."""
         return fn
 
     def batches(self, batches: Iterator[object]) -> Iterator[object]:
-        """As Timing.batches."""
         return batches
 
 
@@ -51,6 +49,7 @@ class Profiler:
         self.filename = filename
         self._stage = ""
         self._log_dir: str | None = None
+        self._thread = threading.get_ident()  # what other threads do runs beside the run, and is left out
 
     # ------------------------------------------------------------ what a subclass overrides
 
@@ -102,11 +101,11 @@ class Profiler:
     def _write(self, text: str) -> Path | None:
         """Write the report to its file, and return its path; None where nothing may be written."""
         path = self._path(".txt")
-        if path is not None:
-            try:
+        try:
+            if path is not None:
                 path.write_text(text + "\n", encoding="utf-8")
-            except OSError as error:
-                raise RunDirError(f"{type(self).__name__}: cannot write {path}: {error.strerror or error}") from error
+        except OSError as error:
+            raise RunDirError(f"{type(self).__name__}: cannot write {path}: {error.strerror or error}") from error
         return path
 
     def _path(self, extension: str, name: str | None = None) -> Path | None:
@@ -117,6 +116,10 @@ class Profiler:
         folder.mkdir(parents=True, exist_ok=True)
         parts = (self._stage, self.filename or "profile", name)
         return folder / ("-".join(part for part in parts if part) + extension)
+
+    def _not_started(self, name: str, running: Iterable[str]) -> ConfigError:
+        those = ", ".join(map(repr, running)) or "none"
+        return ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")
 
     # ------------------------------------------------------------ what runs call
 
@@ -129,8 +132,8 @@ class Profiler:
         return SectionTiming(self)
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
-        """A run begins."""
-        self._stage, self._log_dir = stage, None
+        """A run begins; what was recorded of the run before is forgotten."""
+        self._stage, self._log_dir, self._thread = stage, None, threading.get_ident()
 
     def _open(self, trainer: Trainer) -> None:
         """The run knows its directory: `setup` with it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lightkit.contracts import Timing
@@ -24,19 +22,8 @@ class PassThroughProfiler(Profiler):
     def stop(self, action_name: str) -> None:
         """Nothing."""
 
-    @contextmanager
-    def profile(self, action_name: str) -> Iterator[str]:
-        """Run what is inside."""
-        yield action_name
-
     def _timing(self, *, is_nested: bool) -> Timing:
         return UNTIMED
 
-    def _begin(self, trainer: Trainer, stage: str) -> None:
-        """Nothing is recorded."""
-
     def _open(self, trainer: Trainer) -> None:
         """Nothing is written."""
-
-    def _end(self, trainer: Trainer, status: str) -> None:
-        """Nothing is reported."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
 
 if TYPE_CHECKING:
@@ -56,7 +53,6 @@ class PyTorchProfiler(Profiler):
         self.sort_by_key = sort_by_key or ("self_cuda_time_total" if on_gpu else "self_cpu_time_total")
         self.profiler_kwargs = profiler_kwargs
         self.profiler: Any = None
-        self.trace_files: list[Path] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -64,17 +60,15 @@ class PyTorchProfiler(Profiler):
         self._batches = 0
         self._tables: list[str] = []
         self._stack = ExitStack()
-        self._thread = threading.get_ident()
+        self.trace_files: list[Path] = []
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
-        """As Profiler._begin."""
         self._clear()
-        self.trace_files = []
         super()._begin(trainer, stage)
         if self.record_module_names and trainer.lightning_module is not None:
             for name, module in trainer.lightning_module.named_modules():
                 if name:
-                    self._stack.callback(_record_forward(module, f"[module] {type(module).__name__}: {name}"))
+                    _record_forward(module, f"[module] {type(module).__name__}: {name}", self._stack)
 
     def _open(self, trainer: Trainer) -> None:
         """As Profiler._open; recording begins, as its schedule says."""
@@ -117,8 +111,7 @@ class PyTorchProfiler(Profiler):
             if self._ranges[place][0] == action_name:
                 self._ranges.pop(place)[1].__exit__(None, None, None)
                 return
-        running = ", ".join(repr(name) for name, _ in self._ranges) or "none"
-        raise ConfigError(f"profiler.stop({action_name!r}): no such section was started; those that run: {running}")
+        raise self._not_started(action_name, [name for name, _ in self._ranges])
 
     def _end(self, trainer: Trainer, status: str) -> None:
         """As Profiler._end; recording ends."""
@@ -152,8 +145,8 @@ class PyTorchProfiler(Profiler):
             self.trace_files.append(path)
 
 
-def _record_forward(module: torch.nn.Module, name: str) -> Callable[[], None]:
-    """Record each forward of a module under a name; returns what takes the hooks off again."""
+def _record_forward(module: torch.nn.Module, name: str, until: ExitStack) -> None:
+    """Record each forward of a module under a name, until the stack takes the hooks off again."""
     running: list[Any] = []
 
     def before(module: torch.nn.Module, args: Any) -> None:
@@ -164,10 +157,5 @@ def _record_forward(module: torch.nn.Module, name: str) -> Callable[[], None]:
     def after(module: torch.nn.Module, args: Any, output: Any) -> None:
         running.pop().__exit__(None, None, None)
 
-    handles = (module.register_forward_pre_hook(before), module.register_forward_hook(after, always_call=True))
-    return partial(_remove, handles)
-
-
-def _remove(handles: tuple[Any, ...]) -> None:
-    for handle in handles:
-        handle.remove()
+    until.enter_context(module.register_forward_pre_hook(before))
+    until.enter_context(module.register_forward_hook(after, always_call=True))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightkit.errors import ConfigError
 from lightkit.profilers.base import Profiler
 from lightkit.profilers.timing import LOOP, OUTSIDE_STEP
 
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Section", "SimpleProfiler"]
 
 OTHER = "other"
-# in the order of the table; those of the first line are there even where they never ran
-IN_STEP = (
-    ("data", "transfer", "forward", "backward", "optimizer", "schedulers", "logging", "hooks"),
-    ("zero_grad", "clipping"),
-)
 ORDER = (
     "data", "transfer", "forward", "zero_grad", "backward", "clipping", "optimizer", "schedulers", "logging", "hooks",
 )  # fmt: skip
+ALWAYS_IN_FIT = frozenset(ORDER) - {"zero_grad", "clipping"}  # even where they never ran
 OUTSIDE = ("validation", "checkpoint", "sanity check", "set-up", "open data")
 SHOWN_HOOKS, LEAST_SHARE = 5, 0.005  # the slowest hooks have lines of their own, from half a percent on
 
@@ -70,24 +65,17 @@ class SimpleProfiler(Profiler):
         self.sections: dict[str, Section] = {}
         self._running: list[str] = []
         self._last = self._began = self._now()
-        self._step_s = 0.0
-        self._thread = threading.get_ident()
+        self.step_s = 0.0  # in the training loop, without those of validations and checkpoints in between
         self._counts_step = False
 
-    def setup(self, stage: str, local_rank: int | None = None, log_dir: str | None = None) -> None:
-        """As Profiler.setup."""
-        super().setup(stage, local_rank, log_dir)
-        self._thread = threading.get_ident()
-
     def _begin(self, trainer: Trainer, stage: str) -> None:
-        """As Profiler._begin; what was recorded of the run before is forgotten."""
         self._reset()
         super()._begin(trainer, stage)
 
     # ------------------------------------------------------------ recording
 
     def start(self, action_name: str) -> None:
-        """As Profiler.start; what happens in other threads runs beside the run and is left out."""
+        """As Profiler.start."""
         if threading.get_ident() != self._thread:
             return
         self._advance()
@@ -106,8 +94,7 @@ class SimpleProfiler(Profiler):
         if threading.get_ident() != self._thread:
             return
         if name not in self._running:
-            running = ", ".join(map(repr, self._running)) or "none"
-            raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {running}")
+            raise self._not_started(name, self._running)
         self._advance()
         place = len(self._running) - 1 - self._running[::-1].index(name)
         del self._running[place]
@@ -125,7 +112,7 @@ class SimpleProfiler(Profiler):
             section = self.sections[name] = Section()
         section.seconds += passed
         if self._counts_step:
-            self._step_s += passed
+            self.step_s += passed
 
     def _see(self) -> None:
         running = self._running
@@ -137,11 +124,6 @@ class SimpleProfiler(Profiler):
     def wall_s(self) -> float:
         """Seconds recorded so far; all sections add up to it."""
         return self._last - self._began
-
-    @property
-    def step_s(self) -> float:
-        """Seconds in the training loop, without those of validations and checkpoints in between."""
-        return self._step_s
 
     def grouped(self) -> dict[str, Section]:
         """The sections by what stands before their `:`, so all hooks are one."""
@@ -158,7 +140,7 @@ class SimpleProfiler(Profiler):
             return ""
         groups = self.grouped()
         is_fit = LOOP in groups
-        wanted = IN_STEP[0] if is_fit else ("data", "transfer", "forward", "logging", "hooks")
+        wanted = ALWAYS_IN_FIT if is_fit else ("data", "transfer", "forward", "logging", "hooks")
         known = (*ORDER, LOOP, *OUTSIDE, OTHER)
         own = [name for name in groups if name not in known]
         outside = [name for name in OUTSIDE if name in groups or (is_fit and name in OUTSIDE_STEP)]
@@ -170,8 +152,8 @@ class SimpleProfiler(Profiler):
             steps = Section(groups.get("data", Section()).calls, self.step_s)
             rows += [[], self._row("step total", steps), []]
         rows += [self._row(name, groups.get(name, Section())) for name in [*outside, OTHER]]
-        total = self._row("total", Section(0, self.wall_s))
-        return f"{self._stage}: where the time went\n" + _table([*rows, [], total], self.extended)
+        rows += [[], self._row("total", Section(0, self.wall_s))]
+        return f"{self._stage}: where the time went\n" + _table(rows, self.extended)
 
     def _slowest_hooks(self) -> list[list[str]]:
         found = [(s.seconds, name) for name, s in self.sections.items() if name.startswith("hooks:")]
