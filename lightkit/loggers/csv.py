@@ -38,13 +38,9 @@ class CSVLogger(DirectoryLogger):
     NAME_METRICS_FILE = "metrics.csv"
 
     def __init__(
-        self,
-        save_dir: str | Path | None = None,
-        name: str | None = "lightning_logs",
-        version: int | str | None = None,
-        prefix: str = "",
-        flush_logs_every_n_steps: int = 100,
-    ) -> None:
+        self, save_dir: str | Path | None = None, name: str | None = "lightning_logs",
+        version: int | str | None = None, prefix: str = "", flush_logs_every_n_steps: int = 100,
+    ) -> None:  # fmt: skip
         super().__init__(save_dir, name, version, prefix)
         if flush_logs_every_n_steps < 1:
             raise ConfigError(f"CSVLogger(flush_logs_every_n_steps={flush_logs_every_n_steps!r}): expected at least 1.")
@@ -122,10 +118,8 @@ class _Table:
 
     def append(self, row: dict[str, Any]) -> None:
         """Hold a row back for the next flush."""
-        for name in row:
-            if name not in self.columns:
-                self.columns[name] = None
-                self._has_new_columns = True
+        self._has_new_columns |= not row.keys() <= self.columns.keys()
+        self.columns |= dict.fromkeys(row)
         self._held.append(row)
         self.num_rows += 1
 
@@ -161,23 +155,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The whole rows of a CSV file, one by one: a table of millions is never in memory."""
     if not path.exists():
         return
-    is_whole = _ends_in_newline(path)
     with path.open(newline="", encoding="utf-8") as file:
-        held: dict[str, Any] | None = None
-        for row in csv.DictReader(file):
-            if held is not None:
-                yield held
-            held = row
-        if held is not None and is_whole:
-            yield held
+        rows = csv.DictReader(file)
+        yield from rows if _ends_in_newline(path) else (row for row, _ in itertools.pairwise(rows))
 
 
 def _ends_in_newline(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        return file.read(1) in (b"\n", b"")
 
 
 def _write(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -200,9 +186,8 @@ def _cut_back(path: Path, num_rows: int, columns: list[str]) -> None:
             stacklevel=3,
         )
     if in_file > num_rows:
-        number = 1
-        while (beside := path.with_name(f"{path.stem}.before_resume_{number}{path.suffix}")).exists():
-            number += 1
+        names = (path.with_name(f"{path.stem}.before_resume_{k}{path.suffix}") for k in itertools.count(1))
+        beside = next(name for name in names if not name.exists())
         _write(beside, found, itertools.islice(_rows(path), num_rows, None))
     if in_file > num_rows or found != columns:
         _write(path, columns or found, itertools.islice(_rows(path), num_rows))

@@ -59,20 +59,15 @@ class DirectoryLogger(Logger):
     NAME_HPARAMS_FILE = "hparams.yaml"
 
     def __init__(
-        self,
-        save_dir: str | Path | None = None,
-        name: str | None = "lightning_logs",
-        version: int | str | None = None,
-        prefix: str = "",
-        sub_dir: str | Path | None = None,
-    ) -> None:
-        given = None if save_dir is None else os.fspath(save_dir)
-        self._save_dir = None if given is None else os.path.expandvars(os.path.expanduser(given))
+        self, save_dir: str | Path | None = None, name: str | None = "lightning_logs",
+        version: int | str | None = None, prefix: str = "", sub_dir: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        self._save_dir = None if save_dir is None else os.path.expandvars(os.path.expanduser(save_dir))
         self._name = name or ""
         self._version = version
         self._has_own_version = version is not None
         self._prefix = prefix
-        self._sub_dir = None if sub_dir is None else os.fspath(sub_dir)
+        self._sub_dir = "" if sub_dir is None else os.fspath(sub_dir)
         self._run_dir: Path | None = None
         self.hparams: dict[str, Any] = {}
 
@@ -108,14 +103,13 @@ class DirectoryLogger(Logger):
     def log_dir(self) -> str | None:
         """The directory that this logger writes to; None before it is known."""
         if self._save_dir is not None:
-            root, version = self.root_dir, self.version
-            assert root is not None
-            log_dir = Path(root, version if isinstance(version, str) else f"version_{version}")
+            version = self.version
+            log_dir = Path(self._save_dir, self._name, version if isinstance(version, str) else f"version_{version}")
         elif self._run_dir is not None:
             log_dir = self._run_dir
         else:
             return None
-        return str(log_dir / self._sub_dir if self._sub_dir else log_dir)
+        return str(log_dir / self._sub_dir)
 
     def _attach(self, run_dir: str | Path) -> None:
         """Set the run directory; does nothing where the user gave a `save_dir`."""
@@ -148,14 +142,12 @@ class DirectoryLogger(Logger):
 
     def _directory(self) -> Path:
         """Return the directory to write to, made where it does not exist."""
-        log_dir = self.log_dir
+        log_dir, who = self.log_dir, type(self).__name__
         if log_dir is None:
-            who = type(self).__name__
             raise ConfigError(f"{who}: no directory to write to yet; pass {who}(save_dir=...) or hand it to a Trainer.")
         try:
             Path(log_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            who = type(self).__name__
             raise RunDirError(f"{who}: cannot make the directory {log_dir}: {error}") from error
         return Path(log_dir)
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.utils._pytree import tree_map_only
+
 from lightkit.errors import ConfigError, require
 from lightkit.loggers.directory import DirectoryLogger, flatten, plain
 
@@ -33,16 +36,10 @@ class TensorBoardLogger(DirectoryLogger):
     """
 
     def __init__(
-        self,
-        save_dir: str | Path | None = None,
-        name: str | None = "lightning_logs",
-        version: int | str | None = None,
-        log_graph: bool = False,
-        default_hp_metric: bool = True,
-        prefix: str = "",
-        sub_dir: str | Path | None = None,
-        **kwargs: Any,
-    ) -> None:
+        self, save_dir: str | Path | None = None, name: str | None = "lightning_logs",
+        version: int | str | None = None, log_graph: bool = False, default_hp_metric: bool = True, prefix: str = "",
+        sub_dir: str | Path | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(save_dir, name, version, prefix, sub_dir)
         self._log_graph = log_graph
         self._default_hp_metric = default_hp_metric
@@ -61,7 +58,6 @@ class TensorBoardLogger(DirectoryLogger):
         return {**vars(self), "_writer": None}  # a copy opens a file of its own when it writes
 
     def _attach(self, run_dir: str | Path) -> None:
-        """Set the run directory; does nothing where the user gave a `save_dir`."""
         before = self._run_dir
         super()._attach(run_dir)
         if self._run_dir != before:
@@ -114,7 +110,7 @@ class TensorBoardLogger(DirectoryLogger):
         self._has_hparams = True
         writer = self.experiment
         for name, value in metrics.items():
-            writer.add_scalar(self._key(name), float(value), 0 if step is None else step)
+            writer.add_scalar(self._key(name), float(value), step or 0)
         from torch.utils.tensorboard.summary import hparams
 
         shown = {
@@ -131,15 +127,26 @@ class TensorBoardLogger(DirectoryLogger):
         """
         if not self._log_graph:
             return
-        if input_array is None:
-            input_array = getattr(model, "example_input_array", None)
+        input_array = getattr(model, "example_input_array", None) if input_array is None else input_array
         if input_array is None:
             warnings.warn(
                 "TensorBoardLogger(log_graph=True): the module has no example_input_array: no graph written.",
                 stacklevel=2,
             )
             return
-        _add_graph(self.experiment, model, input_array)
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        inputs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), input_array)
+        writer, modes = self.experiment, [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the tracer's own, about shapes
+                writer.add_graph(model, inputs)
+        except Exception as error:  # tracing may raise anything; a picture is no reason to stop training
+            warnings.warn(f"TensorBoardLogger(log_graph=True): cannot trace the module: {error}", stacklevel=3)
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def log_image(self, key: str, images: Sequence[Any], step: int | None = None, **kwargs: Any) -> None:
         """Write images; several are numbered `key/0`, `key/1`, ...
@@ -152,9 +159,8 @@ class TensorBoardLogger(DirectoryLogger):
         for index, image in enumerate(images):
             ndim = getattr(image, "ndim", 0)
             if ndim not in (2, 3):
-                raise ConfigError(
-                    f"TensorBoardLogger.log_image({key!r}): expected images of 2 or 3 dimensions, got {ndim}."
-                )
+                where = f"TensorBoardLogger.log_image({key!r})"
+                raise ConfigError(f"{where}: expected images of 2 or 3 dimensions, got {ndim}.")
             is_tensor = hasattr(image, "detach")
             layout = "HW" if ndim == 2 else "CHW" if is_tensor else "HWC"
             tag = self._key(key if len(images) == 1 else f"{key}/{index}")
@@ -200,9 +206,8 @@ class TensorBoardLogger(DirectoryLogger):
         if self.log_dir is None:
             return
         self._has_hparams = any(Path(self.log_dir).glob("events.out.tfevents.*"))
-        if self._newest:
-            for key, value in self._newest.items():
-                self.experiment.add_scalar(key, value, self._max_step)
+        for key, value in self._newest.items():
+            self.experiment.add_scalar(key, value, self._max_step)
 
     def _at(self, step: int | None, is_media: bool = False) -> int:
         """Return the step to write at, and note it where it is the highest so far."""
@@ -212,23 +217,3 @@ class TensorBoardLogger(DirectoryLogger):
             self._max_step, self._newest, self._has_media_at_newest = step, {}, False
         self._has_media_at_newest |= is_media and step == self._max_step
         return step
-
-
-def _add_graph(writer: SummaryWriter, model: nn.Module, input_array: object) -> None:
-    """Trace the module on its device and write the graph; warns where it cannot be traced."""
-    import torch
-    from torch.utils._pytree import tree_map_only
-
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    inputs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), input_array)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's own, about shapes
-            writer.add_graph(model, inputs)
-    except Exception as error:  # tracing may raise anything; a picture is no reason to stop training
-        warnings.warn(f"TensorBoardLogger(log_graph=True): cannot trace the module: {error}", stacklevel=4)
-    finally:
-        for module, mode in modes:
-            module.training = mode

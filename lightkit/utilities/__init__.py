@@ -7,12 +7,6 @@ from lightkit.utilities.gradients import grad_norm
 from lightkit.utilities.rank_zero import rank_zero_deprecation, rank_zero_info, rank_zero_only, rank_zero_warn
 
 __all__ = [
-    "ModelSummary",
-    "grad_norm",
-    "isolate_rng",
-    "move_data_to_device",
-    "rank_zero_deprecation",
-    "rank_zero_info",
-    "rank_zero_only",
-    "rank_zero_warn",
-]
+    "ModelSummary", "grad_norm", "isolate_rng", "move_data_to_device", "rank_zero_deprecation", "rank_zero_info",
+    "rank_zero_only", "rank_zero_warn",
+]  # fmt: skip
