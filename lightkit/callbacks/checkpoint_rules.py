@@ -17,14 +17,7 @@ from lightkit.errors import ConfigError
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
 
-__all__ = [
-    "candidates",
-    "check_arguments",
-    "comes_validation",
-    "fill_pattern",
-    "find_file",
-    "replace_link",
-]
+__all__ = ["candidates", "check_arguments", "comes_validation", "fill_pattern", "find_file", "replace_link"]
 
 
 def check_arguments(

@@ -52,19 +52,11 @@ class EarlyStopping(Callback):
     """
 
     def __init__(
-        self,
-        monitor: str,
-        min_delta: float = 0.0,
-        patience: int = 3,
-        verbose: bool = False,
-        mode: str = "min",
-        strict: bool = True,
-        check_finite: bool = True,
-        stopping_threshold: float | None = None,
-        divergence_threshold: float | None = None,
-        check_on_train_epoch_end: bool | None = None,
+        self, monitor: str, min_delta: float = 0.0, patience: int = 3, verbose: bool = False, mode: str = "min",
+        strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None, check_on_train_epoch_end: bool | None = None,
         log_rank_zero_only: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if mode not in ("min", "max"):
             raise ConfigError(f"EarlyStopping(mode={mode!r}): expected 'min' or 'max'.")
         if patience < 0:
@@ -99,21 +91,17 @@ class EarlyStopping(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
-        if self._should_check_on_train_epoch_end(trainer):
-            self._check(trainer)
+        self._check(trainer, is_train_epoch_end=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
-        if not self._should_check_on_train_epoch_end(trainer):
-            self._check(trainer)
+        self._check(trainer, is_train_epoch_end=False)
 
-    def _should_check_on_train_epoch_end(self, trainer: Trainer) -> bool:
-        if self._check_on_train_epoch_end is not None:
-            return self._check_on_train_epoch_end
-        return validates_once_an_epoch(trainer)
-
-    def _check(self, trainer: Trainer) -> None:
-        """Compare the metric with the best so far and stop the trainer where it is time."""
+    def _check(self, trainer: Trainer, *, is_train_epoch_end: bool) -> None:
+        """Where it is time to, compare the metric with the best so far; stop the trainer where that says so."""
+        given = self._check_on_train_epoch_end
+        if is_train_epoch_end != (validates_once_an_epoch(trainer) if given is None else given):
+            return
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
         if not self.strict and self.monitor not in trainer.callback_metrics:

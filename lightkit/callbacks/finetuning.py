@@ -164,12 +164,9 @@ class BaseFinetuning(Callback):
 
     @staticmethod
     def unfreeze_and_add_param_group(
-        modules: Modules,
-        optimizer: Optimizer,
-        lr: float | None = None,
-        initial_denom_lr: float = 10.0,
+        modules: Modules, optimizer: Optimizer, lr: float | None = None, initial_denom_lr: float = 10.0,
         train_bn: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Let modules learn, and add their parameters to the optimizer as a group.
 
         Args:
@@ -220,17 +217,10 @@ class BackboneFinetuning(BaseFinetuning):
     """
 
     def __init__(
-        self,
-        unfreeze_backbone_at_epoch: int = 10,
-        lambda_func: Callable[[int], float] = multiplicative,
-        backbone_initial_ratio_lr: float = 10e-2,
-        backbone_initial_lr: float | None = None,
-        should_align: bool = True,
-        initial_denom_lr: float = 10.0,
-        train_bn: bool = True,
-        verbose: bool = False,
-        rounding: int = 12,
-    ) -> None:
+        self, unfreeze_backbone_at_epoch: int = 10, lambda_func: Callable[[int], float] = multiplicative,
+        backbone_initial_ratio_lr: float = 10e-2, backbone_initial_lr: float | None = None, should_align: bool = True,
+        initial_denom_lr: float = 10.0, train_bn: bool = True, verbose: bool = False, rounding: int = 12,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.unfreeze_backbone_at_epoch = unfreeze_backbone_at_epoch
         self.lambda_func = lambda_func
@@ -271,16 +261,11 @@ class BackboneFinetuning(BaseFinetuning):
             given = self.backbone_initial_lr
             backbone_lr = current_lr * self.backbone_initial_ratio_lr if given is None else given
             self.unfreeze_and_add_param_group(
-                _backbone(pl_module),
-                optimizer,
-                backbone_lr,
-                train_bn=self.train_bn,
-                initial_denom_lr=self.initial_denom_lr,
+                _backbone(pl_module), optimizer, backbone_lr, self.initial_denom_lr, self.train_bn
             )
         else:
-            backbone_lr = self.lambda_func(epoch + 1) * self.previous_backbone_lr
-            if self.should_align and backbone_lr > current_lr:
-                backbone_lr = current_lr
+            risen = self.lambda_func(epoch + 1) * self.previous_backbone_lr
+            backbone_lr = min(risen, current_lr) if self.should_align else risen
             optimizer.param_groups[-1]["lr"] = backbone_lr
         self.previous_backbone_lr = backbone_lr
         if self.verbose:

@@ -98,14 +98,12 @@ def _named_groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str |
             continue
         seen.append(optimizer)
         kind = type(optimizer)
-        if given is None:
-            count[kind] += 1
+        count[kind] += given is None
         name = given if given is not None else f"lr-{kind.__name__}"
         if count[kind] > 1:
             name = f"{name}-{count[kind] - 1}"
         groups = optimizer.param_groups
-        unnamed = [f"pg{i}" if len(groups) > 1 else None for i in range(1, len(groups) + 1)]
-        labels = [group.get("name", other) for group, other in zip(groups, unnamed, strict=True)]
+        labels = [g.get("name", f"pg{i}" if len(groups) > 1 else None) for i, g in enumerate(groups, 1)]
         if len(set(labels)) < len(labels):
             repeated = sorted({str(label) for label in labels if labels.count(label) > 1})
             raise ConfigError(f"LearningRateMonitor: {name} has several parameter groups named {repeated}.")

@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from lightkit.callbacks import checkpoint_rules as rules
 from lightkit.callbacks.base import validates_once_an_epoch
 from lightkit.callbacks.checkpoint_ranking import RankedCheckpoints
-from lightkit.callbacks.checkpoint_rules import (
-    candidates,
-    check_arguments,
-    comes_validation,
-    fill_pattern,
-    replace_link,
-)
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -66,23 +60,13 @@ class ModelCheckpoint(RankedCheckpoints):
     STARTING_VERSION = 1
 
     def __init__(
-        self,
-        dirpath: str | Path | None = None,
-        filename: str | None = None,
-        monitor: str | None = None,
-        verbose: bool = False,
-        save_last: bool | Literal["link"] | None = None,
-        save_top_k: int = 1,
-        save_on_exception: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "min",
-        auto_insert_metric_name: bool = True,
-        every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None,
-        every_n_epochs: int | None = None,
-        save_on_train_epoch_end: bool | None = None,
-        enable_version_counter: bool = True,
-    ) -> None:
+        self, dirpath: str | Path | None = None, filename: str | None = None, monitor: str | None = None,
+        verbose: bool = False, save_last: bool | Literal["link"] | None = None, save_top_k: int = 1,
+        save_on_exception: bool = False, save_weights_only: bool = False, mode: str = "min",
+        auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(monitor, mode, save_top_k)
         self._given_dirpath = None if dirpath is None else os.path.realpath(os.path.expanduser(dirpath))
         self.dirpath = self._given_dirpath
@@ -104,7 +88,7 @@ class ModelCheckpoint(RankedCheckpoints):
             "every_n_epochs": self._every_n_epochs,
             "train_time_interval": train_time_interval,
         }
-        check_arguments(mode, monitor, save_top_k, save_last, self._triggers)
+        rules.check_arguments(mode, monitor, save_top_k, save_last, self._triggers)
         self._last_saved_at_s = -math.inf
         self._step_seen = 0
 
@@ -139,8 +123,8 @@ class ModelCheckpoint(RankedCheckpoints):
         if not (self._is_time() if every < 1 else step % every == 0) or self._should_skip(trainer):
             return
         if self.monitor is not None:  # wait for a value, and for the newer one that is about to come
-            is_missing = self.monitor not in candidates(trainer)
-            self._is_deferred = is_missing or comes_validation(trainer, batch_idx)
+            is_missing = self.monitor not in rules.candidates(trainer)
+            self._is_deferred = is_missing or rules.comes_validation(trainer, batch_idx)
         if not self._is_deferred:
             self._save(trainer)
 
@@ -163,7 +147,7 @@ class ModelCheckpoint(RankedCheckpoints):
         """Save where `save_on_exception` says so, under the name of the pattern."""
         if not self.save_on_exception or self._should_skip(trainer):
             return
-        path = self._free_name(candidates(trainer), None, "")
+        path = self._free_name(rules.candidates(trainer), None, "")
         self._write(trainer, path)
         self._save(trainer, top_k=False)
         trainer.print(f"ModelCheckpoint: saved {path} after {type(exception).__name__}: {exception}")
@@ -206,7 +190,7 @@ class ModelCheckpoint(RankedCheckpoints):
         includes itself.
         """
         trainer.checkpoint_writer.settle()  # names depend on the files that are there
-        metrics = candidates(trainer)
+        metrics = rules.candidates(trainer)
         is_kept = top_k and self._should_keep(trainer, metrics)
         is_link = self.save_last == "link" and self.save_top_k != 0
         should_save_last = bool(self.save_last) and (is_kept or not top_k or not is_link)
@@ -219,7 +203,7 @@ class ModelCheckpoint(RankedCheckpoints):
             if not (is_link and self._newest_file):
                 self._write(trainer, self.last_model_path, copy_of=self._newest_file if is_kept else "")
             elif trainer.is_global_zero:
-                trainer.checkpoint_writer.then(partial(replace_link, self._newest_file, self.last_model_path))
+                trainer.checkpoint_writer.then(partial(rules.replace_link, self._newest_file, self.last_model_path))
             self._remove(trainer, previous_last, but=self.last_model_path)
 
     def _should_keep(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> bool:
@@ -283,18 +267,15 @@ class ModelCheckpoint(RankedCheckpoints):
         return path
 
     def format_checkpoint_name(
-        self,
-        metrics: Mapping[str, Tensor | float],
-        filename: str | None = None,
-        ver: int | None = None,
+        self, metrics: Mapping[str, Tensor | float], filename: str | None = None, ver: int | None = None,
         prefix: str | None = None,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Return the path that the pattern gives with these metrics; a metric that is not there counts as 0.
 
         `filename` is a pattern other than the callback's; `ver` N is appended as `-vN`, `prefix` put before.
         """
         pattern = filename or self.filename or "{epoch}" + self.CHECKPOINT_JOIN_CHAR + "{step}"
         equals = self.CHECKPOINT_EQUALS_CHAR if self.auto_insert_metric_name else None
-        parts = (prefix, fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
+        parts = (prefix, rules.fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
         name = self.CHECKPOINT_JOIN_CHAR.join(part for part in parts if part is not None)
         return os.path.join(self.dirpath or "", name + self.FILE_EXTENSION)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -170,42 +171,30 @@ def _sizes(model: nn.Module, named: list[tuple[str, nn.Module]]) -> dict[str, tu
     """Return the sizes that go in and out of each submodule when the module runs on its example."""
     found: dict[str, tuple[Any, Any]] = {}
 
-    def note(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            found.setdefault(name, (_size(args[0] if len(args) == 1 else args), _size(output)))
+    def note(name: str, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        found.setdefault(name, (_size(args[0] if len(args) == 1 else args), _size(output)))
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in named]
-    try:
-        _run_example(model)
-    except Exception as error:  # a user's forward may raise anything, and the table can do without sizes
-        problem = f"ModelSummary: cannot run the module on its example_input_array: {error}"
-        warnings.warn(problem, stacklevel=4)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks:
+        for name, module in named:
+            hooks.enter_context(module.register_forward_hook(partial(note, name)))
+        try:
+            _run_example(model)
+        except Exception as error:  # a user's forward may raise anything, and the table can do without sizes
+            warnings.warn(f"ModelSummary: cannot run the module on its example_input_array: {error}", stacklevel=4)
     return found
 
 
 def _run_example(model: nn.Module) -> None:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     example = tree_map_only(Tensor, lambda tensor: tensor.to(device), model.example_input_array)
-    with _evaluating(model), torch.random.fork_rng(), torch.no_grad():
-        if isinstance(example, tuple):
-            model(*example)
-        elif isinstance(example, dict):
-            model(**example)
-        else:
-            model(example)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with torch.random.fork_rng(), torch.no_grad():
+            if isinstance(example, dict):
+                model(**example)
+            else:
+                model(*(example if isinstance(example, tuple) else (example,)))
     finally:
         for module, mode in modes:
             module.training = mode

@@ -248,19 +248,15 @@ class ProgressBar(Callback):
         self._end()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Show a validation or the sanity check."""
+        """Show a validation, the sanity check, a test or a prediction."""
         if trainer.sanity_checking:
             self._begin("Sanity check", sum(trainer.num_sanity_val_batches))
+        elif trainer.state.fn == "test":
+            self._begin("Test", sum(trainer.num_test_batches))
+        elif trainer.state.fn == "predict":
+            self._begin("Prediction", sum(trainer.num_predict_batches))
         else:
             self._begin("Validation", sum(trainer.num_val_batches))
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Show a test."""
-        self._begin("Test", sum(trainer.num_test_batches))
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Show a prediction."""
-        self._begin("Prediction", sum(trainer.num_predict_batches))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int,
@@ -275,6 +271,7 @@ class ProgressBar(Callback):
         """Show the end of the pass, and go back to what it interrupted."""
         self._finish(trainer, pl_module)
 
+    on_test_start = on_predict_start = on_validation_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_end = on_predict_end = on_validation_end
 

@@ -52,18 +52,21 @@ class RichProgressBar(ProgressBar):
     def draw_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Draw the bar as it is now."""
         assert self._rich is not None
-        self._update(bar, metrics)
-        self._rich.refresh()
+        self._rich.update(
+            self._tasks[id(bar)], completed=bar.done, count=bar.count, speed=format_rate(bar.rate),
+            times=f"{format_seconds(bar.elapsed_s)} < {format_seconds(bar.remaining_s)}",
+            metrics=format_metrics(metrics), refresh=True,
+        )  # fmt: skip
 
     def close_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
         """Leave a training epoch's bar until the next one; take away that of a validation inside a fit."""
         assert self._rich is not None
         if self._stays(bar):
-            self._update(bar, metrics)
+            self.draw_bar(bar, metrics)
             self._ended = self._tasks.pop(id(bar))
         else:
             self._rich.remove_task(self._tasks.pop(id(bar)))
-        self._rich.refresh()
+            self._rich.refresh()
 
     def stop(self) -> None:
         """Give the terminal back, with its cursor."""
@@ -75,25 +78,11 @@ class RichProgressBar(ProgressBar):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_console": None, "_rich": None, "_tasks": {}, "_ended": None}
 
-    def _update(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
-        assert self._rich is not None
-        self._rich.update(
-            self._tasks[id(bar)],
-            completed=bar.done,
-            count=bar.count,
-            speed=format_rate(bar.rate),
-            times=f"{format_seconds(bar.elapsed_s)} < {format_seconds(bar.remaining_s)}",
-            metrics=format_metrics(metrics),
-        )
-
     def _start(self) -> Progress:
         fields = [TextColumn(f"{{task.fields[{name}]}}") for name in ("count", "times", "speed", "metrics")]
         self._rich = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            *fields,
-            console=self._console,
+            TextColumn("{task.description}"), BarColumn(bar_width=20), *fields, console=self._console,
             auto_refresh=False,  # a thread would take the interpreter from the training loop
-        )
+        )  # fmt: skip
         self._rich.start()
         return self._rich

@@ -31,10 +31,7 @@ class Timer(Callback):
     """
 
     def __init__(
-        self,
-        duration: str | timedelta | dict[str, float] | None = None,
-        interval: str = "step",
-        verbose: bool = True,
+        self, duration: str | timedelta | dict[str, float] | None = None, interval: str = "step", verbose: bool = True
     ) -> None:
         if interval not in ("step", "epoch"):
             raise ConfigError(f"Timer(interval={interval!r}): expected 'step' or 'epoch'.")
@@ -65,17 +62,13 @@ class Timer(Callback):
         """Return how many seconds are left; None without a limit."""
         return None if self._duration_s is None else self._duration_s - self.time_elapsed(stage)
 
-    def _begin(self, stage: str) -> None:
-        self._start_s[stage], self._end_s[stage] = time.monotonic(), None
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop at once where a resumed run has no time left."""
-        if self._duration_s is not None:
-            self._check(trainer)
+        self._check(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Start the clock of training."""
-        self._begin("train")
+        self._start_s["train"], self._end_s["train"] = time.monotonic(), None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,7 +79,7 @@ class Timer(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Look at the clock."""
-        if self._duration_s is not None and self._interval == "epoch":
+        if self._interval == "epoch":
             self._check(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
@@ -94,33 +87,19 @@ class Timer(Callback):
         self._end_s["train"] = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Start the clock of the validation."""
-        self._begin("validate")
+        """Start the clock of the validation, the test or the prediction."""
+        stage = _evaluated(trainer)
+        self._start_s[stage], self._end_s[stage] = time.monotonic(), None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Stop the clock of the validation."""
-        self._end_s["validate"] = time.monotonic()
+        """Stop the clock of the validation, the test or the prediction."""
+        self._end_s[_evaluated(trainer)] = time.monotonic()
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Start the clock of the test."""
-        self._begin("test")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Stop the clock of the test."""
-        self._end_s["test"] = time.monotonic()
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Start the clock of the prediction."""
-        self._begin("predict")
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Stop the clock of the prediction."""
-        self._end_s["predict"] = time.monotonic()
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     def _check(self, trainer: Trainer) -> None:
-        assert self._duration_s is not None
-        elapsed_s = self.time_elapsed()
-        if elapsed_s < self._duration_s or trainer.should_stop:
+        if self._duration_s is None or (elapsed_s := self.time_elapsed()) < self._duration_s or trainer.should_stop:
             return
         trainer.should_stop = True
         if self._verbose:
@@ -133,6 +112,11 @@ class Timer(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count the seconds trained before the resume."""
         self._offset_s = state_dict.get("time_elapsed", {}).get("train", 0.0)
+
+
+def _evaluated(trainer: Trainer) -> str:
+    fn = trainer.state.fn
+    return fn if fn in ("test", "predict") else "validate"
 
 
 def _known(stage: str) -> str:

@@ -96,31 +96,25 @@ class WeightAveraging(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Leave the average in the module."""
-        self._swap(pl_module, to_average=True)
+        self._swap(trainer, pl_module, to_average=True)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Validate with the average."""
-        if trainer.state.fn == "fit" and self._average_model is not None:
-            self._swap(pl_module, to_average=True)
+        self._swap(trainer, pl_module, to_average=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Give the module its current weights back."""
-        if trainer.state.fn == "fit" and self._average_model is not None:
-            self._swap(pl_module, to_average=False)
+        self._swap(trainer, pl_module, to_average=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightModule, exception: BaseException) -> None:
         """Give the module its current weights back where a validation was broken off."""
-        if trainer.state.fn == "fit" and self._average_model is not None:
-            self._swap(pl_module, to_average=False)
+        self._swap(trainer, pl_module, to_average=False)
 
     # ------------------------------------------------------------ checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """Return when the average was updated last."""
-        return {
-            "latest_update_step": self._latest_update_step,
-            "latest_update_epoch": self._latest_update_epoch,
-        }
+        return {"latest_update_step": self._latest_update_step, "latest_update_epoch": self._latest_update_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
@@ -141,10 +135,8 @@ class WeightAveraging(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightModule, checkpoint: dict[str, Any]) -> None:
         """Take the average, and let the training go on from the current weights."""
         if "current_model_state" not in checkpoint or "averaging_state" not in checkpoint:
-            warnings.warn(
-                f"the checkpoint was saved without {type(self).__name__}: the average begins with its weights",
-                stacklevel=2,
-            )
+            without = f"the checkpoint was saved without {type(self).__name__}"
+            warnings.warn(f"{without}: the average begins with its weights", stacklevel=2)
             return
         average = {_PREFIX + name: value for name, value in checkpoint["state_dict"].items()}
         self._loaded = {**average, **checkpoint["averaging_state"]}
@@ -162,12 +154,12 @@ class WeightAveraging(Callback):
             self._average().update_parameters(pl_module)
             self._latest_update_step = step
 
-    def _swap(self, pl_module: LightModule, *, to_average: bool) -> None:
-        """Exchange the values of the module and the average, unless they are where they should be."""
-        if self._is_swapped == to_average:
+    def _swap(self, trainer: Trainer, pl_module: LightModule, *, to_average: bool) -> None:
+        """In a fit, exchange the values of the module and the average, unless they are where they should be."""
+        if trainer.state.fn != "fit" or self._average_model is None or self._is_swapped == to_average:
             return
         self._is_swapped = to_average
-        average = self._average().module
+        average = self._average_model.module
         ours = itertools.chain(average.parameters(), average.buffers())
         theirs = itertools.chain(pl_module.parameters(), pl_module.buffers())
         with torch.no_grad():
@@ -197,15 +189,10 @@ class EMAWeightAveraging(WeightAveraging):
     """
 
     def __init__(
-        self,
-        device: torch.device | str | int | None = None,
-        use_buffers: bool = True,
-        decay: float = 0.999,
-        update_every_n_steps: int = 1,
-        update_starting_at_step: int | None = None,
-        update_starting_at_epoch: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+        self, device: torch.device | str | int | None = None, use_buffers: bool = True, decay: float = 0.999,
+        update_every_n_steps: int = 1, update_starting_at_step: int | None = None,
+        update_starting_at_epoch: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         if not 0.0 <= decay <= 1.0:
             raise ConfigError(f"EMAWeightAveraging(decay={decay}): expected a share between 0 and 1, such as 0.999")
         super().__init__(device=device, use_buffers=use_buffers, **kwargs, avg_fn=partial(_move_towards, decay))
