@@ -36,17 +36,16 @@ def missing_metric_message(name: str, available: Iterable[str], who: str) -> str
     )
 
 
-def monitored_value(trainer: Trainer, name: str, who: str) -> Tensor:
-    """Return the newest value of the monitored metric, a 0-dim tensor.
+def monitored_value(metrics: Mapping[str, Tensor], name: str, who: str) -> Tensor:
+    """Return a copy of the monitored metric's value, 0-dim on the CPU.
 
     Raises:
-        ConfigError: `name` is not in `trainer.callback_metrics`; lists what is, and the nearest name.
+        ConfigError: `name` is not in `metrics`; lists what is, and the nearest name.
     """
-    metrics = trainer.callback_metrics
     value = metrics.get(name)
     if value is None:
         raise ConfigError(missing_metric_message(name, metrics, who))
-    return torch.as_tensor(value)  # a user may have put a number there
+    return torch.as_tensor(value).detach().cpu().clone().squeeze()  # a user may have put a number there
 
 
 def validates_once_an_epoch(trainer: Trainer) -> bool:

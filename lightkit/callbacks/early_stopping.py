@@ -106,8 +106,8 @@ class EarlyStopping(Callback):
             return
         if not self.strict and self.monitor not in trainer.callback_metrics:
             return
-        current = monitored_value(trainer, self.monitor, f"EarlyStopping(monitor={self.monitor!r})")
-        message = self._judge(current.detach().cpu().clone().squeeze())
+        who = f"EarlyStopping(monitor={self.monitor!r})"
+        message = self._judge(monitored_value(trainer.callback_metrics, self.monitor, who))
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch

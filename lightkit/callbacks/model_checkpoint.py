@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+import yaml
 from torch import Tensor
 
 from lightkit.callbacks import checkpoint_rules as rules
-from lightkit.callbacks.base import validates_once_an_epoch
-from lightkit.callbacks.checkpoint_ranking import RankedCheckpoints
+from lightkit.callbacks.base import Checkpoint, monitored_value, validates_once_an_epoch
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCheckpoint"]
 
 
-class ModelCheckpoint(RankedCheckpoints):
+class ModelCheckpoint(Checkpoint):
     """Saves checkpoints every so many epochs, steps or minutes, and keeps the `save_top_k` best.
 
     Arguments, defaults and file names are Lightning 2.6's. It saves at most once a step, never in a sanity
@@ -45,8 +47,7 @@ class ModelCheckpoint(RankedCheckpoints):
         auto_insert_metric_name: write `epoch=1`, not `1`, for `{epoch}` in the pattern.
         every_n_train_steps, train_time_interval, every_n_epochs: when to save; at most one of them.
             Default: every epoch.
-        save_on_train_epoch_end: at the end of the training epoch, not of the validation. Default: whichever
-            comes last.
+        save_on_train_epoch_end: at the end of the training epoch, not of the validation. Default: whichever comes last.
         enable_version_counter: add `-v1`, `-v2`, ... to a name that is taken; otherwise overwrite the file.
 
     Raises:
@@ -67,10 +68,12 @@ class ModelCheckpoint(RankedCheckpoints):
         train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(monitor, mode, save_top_k)
         self._given_dirpath = None if dirpath is None else os.path.realpath(os.path.expanduser(dirpath))
-        self.dirpath = self._given_dirpath
+        self.dirpath: str | None = self._given_dirpath
         self.filename = filename
+        self.monitor = monitor
+        self.mode = mode
+        self.save_top_k = save_top_k
         self.verbose = verbose
         self.save_last = save_last
         self.save_on_exception = save_on_exception
@@ -78,19 +81,27 @@ class ModelCheckpoint(RankedCheckpoints):
         self.auto_insert_metric_name = auto_insert_metric_name
         self._save_on_train_epoch_end = save_on_train_epoch_end
         self._enable_version_counter = enable_version_counter
-        if every_n_train_steps is None and every_n_epochs is None and train_time_interval is None:
-            every_n_epochs = 1
+        is_given = any(t is not None for t in (every_n_train_steps, every_n_epochs, train_time_interval))
         self._every_n_train_steps = every_n_train_steps or 0
-        self._every_n_epochs = every_n_epochs or 0
+        self._every_n_epochs = (every_n_epochs or 0) if is_given else 1
         self._train_time_interval = train_time_interval
         self._triggers = {
-            "every_n_train_steps": self._every_n_train_steps,
-            "every_n_epochs": self._every_n_epochs,
+            "every_n_train_steps": self._every_n_train_steps, "every_n_epochs": self._every_n_epochs,
             "train_time_interval": train_time_interval,
-        }
+        }  # fmt: skip
         rules.check_arguments(mode, monitor, save_top_k, save_last, self._triggers)
         self._last_saved_at_s = -math.inf
         self._step_seen = 0
+        self.current_score: Tensor | None = None
+        self.best_k_models: dict[str, Tensor] = {}
+        self.kth_best_model_path = ""
+        self.kth_value = torch.tensor(self._worst)
+        self.best_model_score: Tensor | None = None
+        self.best_model_path = ""
+        self.last_model_path = ""
+        self._newest_file = ""
+        self._last_step_saved = 0  # nothing to save before the first step
+        self._is_deferred = False  # a save waits for the metric that the next validation will log
 
     @property
     def state_key(self) -> str:
@@ -130,13 +141,11 @@ class ModelCheckpoint(RankedCheckpoints):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save at the end of the training epoch, if that is the time to."""
-        if not self._should_skip(trainer) and self._should_save_on_train_epoch_end(trainer):
-            self._save_after_epoch(trainer)
+        self._save_after_epoch(trainer, is_train_epoch_end=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save at the end of the validation, if that is the time to."""
-        if not self._should_skip(trainer) and not self._should_save_on_train_epoch_end(trainer):
-            self._save_after_epoch(trainer)
+        self._save_after_epoch(trainer, is_train_epoch_end=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Save `last.ckpt` where nothing was saved during the run."""
@@ -153,12 +162,8 @@ class ModelCheckpoint(RankedCheckpoints):
         trainer.print(f"ModelCheckpoint: saved {path} after {type(exception).__name__}: {exception}")
 
     def _should_skip(self, trainer: Trainer) -> bool:
-        return bool(
-            trainer.fast_dev_run
-            or trainer.state.fn != "fit"
-            or trainer.sanity_checking
-            or self._last_step_saved == trainer.global_step
-        )
+        is_training = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
+        return not is_training or self._last_step_saved == trainer.global_step
 
     def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         """Whether to save at the end of the training epoch: where no validation comes after it."""
@@ -177,7 +182,9 @@ class ModelCheckpoint(RankedCheckpoints):
         self._last_saved_at_s = now_s
         return True
 
-    def _save_after_epoch(self, trainer: Trainer) -> None:
+    def _save_after_epoch(self, trainer: Trainer, *, is_train_epoch_end: bool) -> None:
+        if self._should_skip(trainer) or self._should_save_on_train_epoch_end(trainer) != is_train_epoch_end:
+            return
         every = self._every_n_epochs
         if self._is_deferred or (every >= 1 and (trainer.current_epoch + 1) % every == 0):
             self._is_deferred = False
@@ -186,8 +193,7 @@ class ModelCheckpoint(RankedCheckpoints):
     def _save(self, trainer: Trainer, top_k: bool = True) -> None:
         """Save among the best, if it is one of them, and as the last.
 
-        What the state says is settled before the first file is written: each file holds the state that
-        includes itself.
+        What the state says is settled before the first file is written: each file holds the state that includes itself.
         """
         trainer.checkpoint_writer.settle()  # names depend on the files that are there
         metrics = rules.candidates(trainer)
@@ -209,8 +215,7 @@ class ModelCheckpoint(RankedCheckpoints):
     def _should_keep(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> bool:
         if self.save_top_k == 0 or self.monitor is None:
             return self.save_top_k != 0
-        current = self._monitored(metrics)
-        is_better = self.check_monitor_top_k(trainer, current)
+        is_better = self.check_monitor_top_k(trainer, self._monitored(metrics))
         if not is_better and self.verbose:
             self._say(trainer, metrics, f"is not among the best {self.save_top_k}")
         return is_better
@@ -238,6 +243,36 @@ class ModelCheckpoint(RankedCheckpoints):
         self._write(trainer, path)
         self._remove(trainer, leaving, but=path)
 
+    @property
+    def _worst(self) -> float:
+        return torch.inf if self.mode == "min" else -torch.inf
+
+    def _monitored(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Return the monitored value, 0-dim on the CPU, the worst there is for NaN."""
+        assert self.monitor is not None
+        value = monitored_value(metrics, self.monitor, f"ModelCheckpoint(monitor={self.monitor!r})")
+        return torch.full_like(value, self._worst) if torch.isnan(value) else value
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a checkpoint with this score belongs to the best `save_top_k`."""
+        if current is None or self.save_top_k == 0:
+            return False
+        if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
+            return True
+        kth = self.best_k_models[self.kth_best_model_path]
+        return bool(current < kth if self.mode == "min" else current > kth)
+
+    def _rank(self) -> None:
+        """Find the best and the worst of the kept checkpoints; of equal ones the earlier, as in Lightning."""
+        scores = {path: float(score) for path, score in self.best_k_models.items()}
+        best, worst = (min, max) if self.mode == "min" else (max, min)
+        self.best_model_path = best(scores, key=scores.__getitem__, default="")
+        self.best_model_score = self.best_k_models.get(self.best_model_path)
+        self.kth_best_model_path = ""
+        if scores and (self.save_top_k == -1 or 0 < self.save_top_k <= len(scores)):
+            self.kth_best_model_path = worst(scores, key=scores.__getitem__)
+            self.kth_value = self.best_k_models[self.kth_best_model_path]
+
     def _write(self, trainer: Trainer, path: str, *, copy_of: str = "") -> None:
         """Save a file; copy_of: one that was saved just now and holds the same."""
         self._last_step_saved = trainer.global_step
@@ -259,11 +294,9 @@ class ModelCheckpoint(RankedCheckpoints):
 
     def _free_name(self, metrics: dict[str, Tensor], pattern: str | None, own: str) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""
-        path = self.format_checkpoint_name(metrics, pattern)
-        version = self.STARTING_VERSION
+        path, version = self.format_checkpoint_name(metrics, pattern), self.STARTING_VERSION
         while self._enable_version_counter and path != own and os.path.lexists(path):
-            path = self.format_checkpoint_name(metrics, pattern, ver=version)
-            version += 1
+            path, version = self.format_checkpoint_name(metrics, pattern, ver=version), version + 1
         return path
 
     def format_checkpoint_name(
@@ -279,3 +312,60 @@ class ModelCheckpoint(RankedCheckpoints):
         parts = (prefix, rules.fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
         name = self.CHECKPOINT_JOIN_CHAR.join(part for part in parts if part is not None)
         return os.path.join(self.dirpath or "", name + self.FILE_EXTENSION)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept and how good it is."""
+        return {
+            "monitor": self.monitor,
+            "best_model_score": self.best_model_score,
+            "best_model_path": self.best_model_path,
+            "current_score": self.current_score,
+            "dirpath": self.dirpath,
+            # numbers: a tensor is a part of the file of its own, and there may be one for each file that is kept
+            "best_k_models": {path: float(score) for path, score in self.best_k_models.items()},
+            "kth_best_model_path": self.kth_best_model_path,
+            "kth_value": self.kth_value,
+            "last_model_path": self.last_model_path,
+            "newest_file": self._newest_file,
+            "last_step_saved": self._last_step_saved,
+            "is_deferred": self._is_deferred,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the checkpoints that were kept; files that are gone leave the list, with a warning.
+
+        Where the run directory was moved, the files are looked for in the present one first.
+        """
+
+        def here(path: str) -> str:
+            return rules.find_file(path, state_dict.get("dirpath"), self.dirpath)
+
+        kept = state_dict.get("best_k_models", {})
+        double = torch.float64  # holds every number that a metric of any precision had
+        self.best_k_models = {here(p): torch.as_tensor(v, dtype=double) for p, v in kept.items() if here(p)}
+        best = state_dict.get("best_model_path", "")
+        gone = [path for path in dict.fromkeys([*kept, best]) if path and not here(path)]
+        if gone:
+            warnings.warn(
+                f"ModelCheckpoint: {len(gone)} checkpoint(s) kept before the resume no longer exist and are "
+                f"forgotten: {', '.join(gone)}",
+                stacklevel=2,
+            )
+        self.current_score = state_dict.get("current_score")
+        self.kth_value = state_dict.get("kth_value", self.kth_value)
+        if self.monitor is None:
+            self.best_model_path = here(best)
+        else:
+            self._rank()
+        self.last_model_path = here(state_dict.get("last_model_path", ""))
+        self._newest_file = here(state_dict.get("newest_file", ""))
+        self._last_step_saved = state_dict.get("last_step_saved", 0)
+        self._is_deferred = state_dict.get("is_deferred", False)
+
+    def to_yaml(self, filepath: str | Path | None = None) -> None:
+        """Write the paths of the kept checkpoints with their scores to `best_k_models.yaml`."""
+        if filepath is None:
+            assert self.dirpath is not None
+            filepath = Path(self.dirpath, "best_k_models.yaml")
+        scores = {path: float(score) for path, score in self.best_k_models.items()}
+        Path(filepath).write_text(yaml.safe_dump(scores), encoding="utf-8")

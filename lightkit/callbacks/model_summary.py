@@ -61,14 +61,10 @@ class Summary:
         self.trainable_parameters = _count(p for p in parameters if p.requires_grad)
         in_layers = {id(p) for child in model.children() for p in child.parameters()}
         self.parameters_of_its_own = _count(p for p in parameters if id(p) not in in_layers)
-        self.size_mb = sum(p.nbytes for p in parameters if _count([p])) / 1e6
+        self.size_mb = sum(p.nbytes for p in parameters if _count([p])) / 1e6  # 10^6 bytes, as they are stored
+        self.model_size = self.size_mb  # Lightning's name
         self.num_training_modules = sum(module.training for module in model.modules()) - model.training
         self.num_eval_modules = sum(not module.training for module in model.modules()) - (not model.training)
-
-    @property
-    def model_size(self) -> float:
-        """Megabytes (10^6 bytes) that the parameters take as they are stored."""
-        return self.size_mb
 
     @property
     def columns(self) -> list[str]:

@@ -239,10 +239,6 @@ class ProgressBar(Callback):
         if time.monotonic() >= self._draw_at_s:
             self._draw(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Show the end of the epoch."""
-        self._finish(trainer, pl_module)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop showing."""
         self._end()
@@ -273,7 +269,7 @@ class ProgressBar(Callback):
 
     on_test_start = on_predict_start = on_validation_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
-    on_test_end = on_predict_end = on_validation_end
+    on_train_epoch_end = on_test_end = on_predict_end = on_validation_end
 
 
 class LineProgress(ProgressBar):

@@ -91,7 +91,7 @@ class WeightAveraging(Callback):
         """Update the average at the end of an epoch, if it is time to."""
         epoch = trainer.current_epoch
         if epoch > self._latest_update_epoch and self.should_update(epoch_idx=epoch):
-            self._average().update_parameters(pl_module)
+            self._update(pl_module)
             self._latest_update_epoch = epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
@@ -144,14 +144,14 @@ class WeightAveraging(Callback):
 
     # ------------------------------------------------------------ inside
 
-    def _average(self) -> AveragedModel:
+    def _update(self, pl_module: LightModule) -> None:
         assert self._average_model is not None, "on_fit_start comes first"
-        return self._average_model
+        self._average_model.update_parameters(pl_module)
 
     def _update_after_step(self, trainer: Trainer, pl_module: LightModule) -> None:
         step = trainer.global_step
         if step > self._latest_update_step and self.should_update(step_idx=step - 1):
-            self._average().update_parameters(pl_module)
+            self._update(pl_module)
             self._latest_update_step = step
 
     def _swap(self, trainer: Trainer, pl_module: LightModule, *, to_average: bool) -> None:

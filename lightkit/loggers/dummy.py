@@ -8,14 +8,10 @@ from lightkit.loggers.base import Logger
 class _Nothing:
     """Any method, any item: does nothing and gives itself."""
 
-    def __getattr__(self, name: str) -> _Nothing:
-        return self
-
     def __call__(self, *args: object, **kwargs: object) -> _Nothing:
         return self
 
-    def __getitem__(self, key: object) -> _Nothing:
-        return self
+    __getattr__ = __getitem__ = __call__
 
 
 class DummyLogger(Logger):
