@@ -20,12 +20,9 @@ __all__ = ["Callback", "Checkpoint", "missing_metric_message", "monitored_value"
 
 
 def missing_metric_message(name: str, available: Iterable[str], who: str) -> str:
-    """Return the sentence that says a monitored metric was never logged, what was, and the nearest name.
+    """Return the sentence that says a monitored metric was never logged, which `available` ones were, and the nearest.
 
-    Args:
-        name: the monitored metric.
-        available: the names logged so far.
-        who: what monitors it, as the user wrote it: `"EarlyStopping(monitor='val_loss')"`.
+    who: what monitors it, as the user wrote it: `"EarlyStopping(monitor='val_loss')"`.
     """
     names = sorted(set(available))
     logged = "logged so far: " + ", ".join(repr(n) for n in names) if names else "nothing was logged so far"

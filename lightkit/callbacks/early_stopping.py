@@ -145,13 +145,10 @@ class EarlyStopping(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the best score and how long ago it was."""
         return {
-            "wait_count": self.wait_count,
-            "stopped_epoch": self.stopped_epoch,
-            "best_score": self.best_score,
-            "patience": self.patience,
-            "stopping_reason": int(self.stopping_reason),
+            "wait_count": self.wait_count, "stopped_epoch": self.stopped_epoch, "best_score": self.best_score,
+            "patience": self.patience, "stopping_reason": int(self.stopping_reason),
             "stopping_reason_message": self.stopping_reason_message,
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on waiting where the checkpoint was taken."""

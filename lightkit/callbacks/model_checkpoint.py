@@ -316,20 +316,14 @@ class ModelCheckpoint(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept and how good it is."""
         return {
-            "monitor": self.monitor,
-            "best_model_score": self.best_model_score,
-            "best_model_path": self.best_model_path,
-            "current_score": self.current_score,
-            "dirpath": self.dirpath,
+            "monitor": self.monitor, "best_model_score": self.best_model_score,
+            "best_model_path": self.best_model_path, "current_score": self.current_score, "dirpath": self.dirpath,
             # numbers: a tensor is a part of the file of its own, and there may be one for each file that is kept
             "best_k_models": {path: float(score) for path, score in self.best_k_models.items()},
-            "kth_best_model_path": self.kth_best_model_path,
-            "kth_value": self.kth_value,
-            "last_model_path": self.last_model_path,
-            "newest_file": self._newest_file,
-            "last_step_saved": self._last_step_saved,
-            "is_deferred": self._is_deferred,
-        }
+            "kth_best_model_path": self.kth_best_model_path, "kth_value": self.kth_value,
+            "last_model_path": self.last_model_path, "newest_file": self._newest_file,
+            "last_step_saved": self._last_step_saved, "is_deferred": self._is_deferred,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the checkpoints that were kept; files that are gone leave the list, with a warning.
@@ -346,11 +340,8 @@ class ModelCheckpoint(Checkpoint):
         best = state_dict.get("best_model_path", "")
         gone = [path for path in dict.fromkeys([*kept, best]) if path and not here(path)]
         if gone:
-            warnings.warn(
-                f"ModelCheckpoint: {len(gone)} checkpoint(s) kept before the resume no longer exist and are "
-                f"forgotten: {', '.join(gone)}",
-                stacklevel=2,
-            )
+            those = f"ModelCheckpoint: {len(gone)} checkpoint(s) kept before the resume"
+            warnings.warn(f"{those} no longer exist and are forgotten: {', '.join(gone)}", stacklevel=2)
         self.current_score = state_dict.get("current_score")
         self.kth_value = state_dict.get("kth_value", self.kth_value)
         if self.monitor is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -46,11 +47,8 @@ class Summary:
     """
 
     def __init__(self, model: nn.Module, max_depth: int = 1) -> None:
-        named = [
-            (name, module)
-            for name, module in model.named_modules()
-            if name and (max_depth < 0 or name.count(".") < max_depth)
-        ]
+        most = math.inf if max_depth < 0 else max_depth
+        named = [(name, module) for name, module in model.named_modules() if name and name.count(".") < most]
         sizes = _sizes(model, named) if getattr(model, "example_input_array", None) is not None else {}
         self.layers = [
             LayerSummary(name, type(m).__name__, _count(m.parameters()), m.training, *sizes.get(name, ()))

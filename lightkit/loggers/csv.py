@@ -180,11 +180,8 @@ def _cut_back(path: Path, num_rows: int, columns: list[str]) -> None:
     """Keep the first `num_rows` rows and these columns; move the rows after them to a file of their own."""
     found, in_file = _columns(path), sum(1 for _ in _rows(path))
     if in_file < num_rows:
-        warnings.warn(
-            f"CSVLogger: {path} holds {in_file} rows, but the checkpoint was taken after {num_rows}; "
-            "going on at its end.",
-            stacklevel=3,
-        )
+        problem = f"CSVLogger: {path} holds {in_file} rows, but the checkpoint was taken after {num_rows}"
+        warnings.warn(f"{problem}; going on at its end.", stacklevel=3)
     if in_file > num_rows:
         names = (path.with_name(f"{path.stem}.before_resume_{k}{path.suffix}") for k in itertools.count(1))
         beside = next(name for name in names if not name.exists())

@@ -129,10 +129,8 @@ class TensorBoardLogger(DirectoryLogger):
             return
         input_array = getattr(model, "example_input_array", None) if input_array is None else input_array
         if input_array is None:
-            warnings.warn(
-                "TensorBoardLogger(log_graph=True): the module has no example_input_array: no graph written.",
-                stacklevel=2,
-            )
+            problem = "the module has no example_input_array: no graph written."
+            warnings.warn(f"TensorBoardLogger(log_graph=True): {problem}", stacklevel=2)
             return
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         inputs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), input_array)

@@ -6,8 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lightkit.errors import ConfigError, did_you_mean
-from lightkit.profilers.base import Profiler
-from lightkit.profilers.passthrough import PassThroughProfiler
+from lightkit.profilers.base import PassThroughProfiler, Profiler
 
 if TYPE_CHECKING:
     from lightkit.profilers.advanced import AdvancedProfiler

@@ -14,7 +14,7 @@ from lightkit.errors import ConfigError, RunDirError
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
 
-__all__ = ["UNTIMED", "Profiler"]
+__all__ = ["UNTIMED", "PassThroughProfiler", "Profiler"]
 
 
 class _Untimed:
@@ -145,3 +145,19 @@ class Profiler:
         if trainer.is_global_zero and status != "failed":
             self.describe(trainer.print)
         self.teardown(self._stage)
+
+
+class PassThroughProfiler(Profiler):
+    """Records nothing, times nothing, writes nothing: what `Trainer(profiler=None)` means."""
+
+    def start(self, action_name: str) -> None:
+        """Nothing."""
+
+    def stop(self, action_name: str) -> None:
+        """Nothing."""
+
+    def _timing(self, *, is_nested: bool) -> Timing:
+        return UNTIMED
+
+    def _open(self, trainer: Trainer) -> None:
+        """Nothing is written."""
