@@ -70,9 +70,7 @@ class CSVLogger(DirectoryLogger):
         for name, value in metrics.items():
             if name != "step":
                 row[self._key(name)] = value.item() if hasattr(value, "item") else value
-        table.append(row)
-        if table.should_flush(row["step"], self._flush_every):
-            table.flush(row["step"])
+        table.append(row, self._flush_every)
 
     def save(self) -> None:
         """Write the rows that are held."""
@@ -116,22 +114,19 @@ class _Table:
         if path.exists() and not _ends_in_newline(path):
             _write(path, columns, _rows(path))  # a crash cut the last row short
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Hold a row back for the next flush."""
+    def append(self, row: dict[str, Any], flush_every: int) -> None:
+        """Hold a row back; write those held where enough steps or seconds have passed since the last flush."""
         self._has_new_columns |= not row.keys() <= self.columns.keys()
         self.columns |= dict.fromkeys(row)
         self._held.append(row)
         self.num_rows += 1
-
-    def should_flush(self, step: int, every_n_steps: int) -> bool:
-        """Whether enough steps or seconds have passed since the last flush."""
         is_long_ago = time.monotonic() - self._flushed_at_s >= _FLUSH_EVERY_S
-        return is_long_ago or step - self._flushed_step >= every_n_steps
+        if is_long_ago or row["step"] - self._flushed_step >= flush_every:
+            self._flushed_step = row["step"]
+            self.flush()
 
-    def flush(self, step: int | None = None) -> None:
+    def flush(self) -> None:
         """Write the held rows to the file."""
-        if step is not None:
-            self._flushed_step = step
         self._flushed_at_s = time.monotonic()
         if not self._held:
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lightkit.checkpoint import atomic
 from lightkit.errors import ConfigError, RunDirError
 from lightkit.loggers.base import Logger
 
@@ -122,11 +123,8 @@ class DirectoryLogger(Logger):
         if params is None:
             return
         self.hparams.update(plain(params))
-        path = self._directory() / self.NAME_HPARAMS_FILE
-        partial = path.with_name(path.name + f".{type(self).__name__}.tmp")
-        text = yaml.safe_dump(self.hparams, sort_keys=False, allow_unicode=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        text = yaml.safe_dump(self.hparams, sort_keys=False, allow_unicode=True, encoding="utf-8")
+        atomic.replace(self._directory() / self.NAME_HPARAMS_FILE, lambda file: file.write(text))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the version, so that a resumed run goes on in the same directory."""

@@ -181,8 +181,7 @@ class TensorBoardLogger(DirectoryLogger):
     def finalize(self, status: str) -> None:
         """Write and close the event file; writing again opens another one in the same directory."""
         if self._writer is not None:
-            self._writer.flush()
-            self._writer.close()
+            self._writer.close()  # which writes what is held
             self._writer = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -77,15 +77,13 @@ class PyTorchProfiler(Profiler):
             self._stack.enter_context(torch.cuda.profiler.profile())
             self._stack.enter_context(torch.autograd.profiler.emit_nvtx())
             return
-        from torch import profiler
-
-        kinds = profiler.ProfilerActivity
+        kinds = torch.profiler.ProfilerActivity
         given = {
             "activities": [kinds.CPU, kinds.CUDA] if torch.cuda.is_available() else [kinds.CPU],
-            "schedule": profiler.schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1),
+            "schedule": torch.profiler.schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1),
             "record_shapes": self.group_by_input_shapes, "on_trace_ready": self._take, **self.profiler_kwargs,
         }  # fmt: skip
-        self.profiler = profiler.profile(**given)
+        self.profiler = torch.profiler.profile(**given)
         self.profiler.start()
 
     def on_batch(self) -> None:

@@ -22,6 +22,7 @@ Runs and loops hand their parts to a `Timing` when they bind them; this one give
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import TYPE_CHECKING
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 LOOP, OUTSIDE_STEP = "loop", ("validation", "checkpoint")  # the step's time is the loop's without these
 _SET_UP = ("prepare_data", "setup", "configure_model")
-_END = object()
 
 
 class SectionTiming:
@@ -66,28 +66,16 @@ class SectionTiming:
         return self.timed("set-up" if name in _SET_UP else f"hooks: {owner}.{name}", fn)
 
     def batches(self, batches: Iterator[object]) -> Iterator[object]:
-        """As Timing.batches."""
-        return TimedBatches(batches, self.profiler)
-
-
-class TimedBatches:
-    """An iterator of batches whose every batch is a section; the end of the data is not one."""
-
-    def __init__(self, batches: Iterator[object], profiler: Profiler):
-        self._batches, self.profiler = batches, profiler
-
-    def __iter__(self) -> TimedBatches:
-        return self
-
-    def __next__(self) -> object:
+        """As Timing.batches; the end of the data is not a section."""
         profiler = self.profiler
-        profiler.on_batch()
-        profiler.start("data")
-        batch: object = _END
-        try:
-            batch = next(self._batches, _END)
-        finally:
-            (profiler.abandon if batch is _END else profiler.stop)("data")
-        if batch is _END:
-            raise StopIteration
-        return batch
+        while True:
+            profiler.on_batch()
+            profiler.start("data")
+            fetched: list[object] = []
+            try:
+                fetched += itertools.islice(batches, 1)
+            finally:
+                (profiler.stop if fetched else profiler.abandon)("data")
+            if not fetched:
+                return
+            yield fetched.pop()  # held no longer than the loop holds it
