@@ -30,11 +30,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((plain(item) for item in value), key=str)
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # scalars of numpy and torch
-        return plain(value.item())
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)  # of numpy and torch, scalars too
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
