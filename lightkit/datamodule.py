@@ -39,7 +39,7 @@ class LightDataModule:
         # a copy or a pickle (worker processes make one) is the data alone, not the run that it is in
         return {**self.__dict__, "trainer": None}
 
-    def _attach(self, trainer: Trainer) -> None:
+    def _attach_trainer(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     def prepare_data(self) -> None:

@@ -47,7 +47,7 @@ class LightModule(HookedModule):
         # plain attributes, set past nn.Module.__setattr__: that costs microseconds and would register modules
         self.__dict__.update(_trainer=None, _results=None)
 
-    def _attach(self, trainer: Trainer) -> None:
+    def _attach_trainer(self, trainer: Trainer) -> None:
         """This trainer runs the module from now on."""
         self.__dict__["_trainer"] = trainer
 
@@ -78,7 +78,7 @@ class LightModule(HookedModule):
 
     @trainer.setter
     def trainer(self, trainer: Trainer) -> None:
-        self._attach(trainer)
+        self._attach_trainer(trainer)
 
     @property
     def logger(self) -> Logger | None:
@@ -130,18 +130,13 @@ class LightModule(HookedModule):
         """Whether the parameters are on a CUDA device."""
         return self.device.type == "cuda"
 
-    @property
-    def _manual(self) -> ManualOptimization | None:
-        """What this module optimizes with by itself; None with automatic optimization, and before a fit."""
-        return None if self._trainer is None else self._trainer._manual
-
     def optimizers(self, use_pl_optimizer: bool = True) -> Optimizer | list[Optimizer]:
         """The optimizer, or the list of them where there are several.
 
         With manual optimization their `step` counts `global_step`, minds the precision and calls
         `on_before_optimizer_step`; use_pl_optimizer=False gives the bare ones.
         """
-        found, manual = self.trainer.optimizers, self._manual
+        found, manual = self.trainer.optimizers, _manual_of(self)
         if manual is not None and use_pl_optimizer:
             found = manual.optimizers
         return found[0] if len(found) == 1 else found
@@ -169,7 +164,7 @@ class LightModule(HookedModule):
 
         Further arguments are `Tensor.backward`'s.
         """
-        manual = self._manual
+        manual = _manual_of(self)
         if manual is None:
             raise ConfigError(
                 f"{type(self).__name__}.manual_backward: automatic optimization calls backward itself; set "
@@ -210,8 +205,9 @@ class LightModule(HookedModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip gradients by "norm" (all together) or by "value"; None does nothing."""
-        if self._manual is not None:
-            self._manual.unscale(optimizer)
+        manual = _manual_of(self)
+        if manual is not None:
+            manual.unscale(optimizer)
         super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---------------------------------------------------------------- logging
@@ -347,3 +343,8 @@ class LightModule(HookedModule):
 
 def _parameters_of(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _manual_of(module: LightModule) -> ManualOptimization | None:
+    """What the module optimizes with by itself; None with automatic optimization, and before a fit."""
+    return None if module._trainer is None else module._trainer._manual

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
@@ -101,7 +100,7 @@ class HookedModule(nn.Module):
         """
         optimizer.step(closure=optimizer_closure)
 
-    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Move a scheduler on; metric is None unless it monitors one."""
         scheduler.step() if metric is None else scheduler.step(metric)
 

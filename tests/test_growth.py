@@ -80,7 +80,7 @@ def test_a_run_of_any_length_rewrites_its_metrics_as_often_and_as_much(tmp_path:
 
 def test_rewriting_a_table_holds_no_table_in_memory(tmp_path: Path) -> None:
     logger = CSVLogger()
-    logger._attach(tmp_path)
+    logger._attach_run_dir(tmp_path)
     for step in range(20_000):
         logger.log_metrics({"loss": step / 7, "accuracy": step / 9}, step)
     logger.save()
@@ -90,7 +90,7 @@ def test_rewriting_a_table_holds_no_table_in_memory(tmp_path: Path) -> None:
     logger.log_metrics({"late": 1.0}, 20_000)
     logger.finalize("success")
     again = CSVLogger()
-    again._attach(tmp_path)
+    again._attach_run_dir(tmp_path)
     again.load_state_dict({"num_rows": 15_000, "columns": ["step", "loss", "accuracy"]})
     assert again.state_dict()["num_rows"] == 15_000
     peak = tracemalloc.get_traced_memory()[1]

@@ -357,3 +357,219 @@ def test_a_fit_that_raises_leaves_no_worker_process(tmp_path: Path, persistent: 
         trainer.fit(Broken(), loader(**workers), loader(**workers))
     assert len(multiprocessing.active_children()) == before
     assert held.value is not None  # the traceback, and all frames in it, are still there
+
+
+# ---------------------------------------------------------------- what a review of runs found
+
+
+class Earlier(Net):
+    """Gets its hooks of the earlier style when it is set up."""
+
+    def setup(self, stage: str) -> None:
+        self.ends: list[int] = []
+        self.training_epoch_end = lambda outputs: self.ends.append(len(outputs))
+
+
+def test_hooks_of_the_earlier_style_that_are_set_in_setup_are_called(tmp_path: Path) -> None:
+    model = Earlier()
+    trainer_of(tmp_path, max_epochs=2, enable_checkpointing=False).fit(model, loader())
+    assert model.ends == [6, 6]
+
+
+def test_outputs_of_a_checkpoint_that_was_not_gone_on_with_are_not_another_epoch_s(tmp_path: Path) -> None:
+    class Saves(lk.Callback):
+        def on_train_batch_end(self, trainer: lk.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
+            if index == 1:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    trainer_of(tmp_path, max_epochs=1, callbacks=[Saves()]).fit(Earlier(), loader())
+    model, trainer = Earlier(), trainer_of(tmp_path, max_epochs=2, max_steps=2)
+    trainer.fit(model, loader(), ckpt_path=tmp_path / "middle.ckpt")  # its steps are done
+    trainer.max_steps = -1
+    trainer.fit(model, loader())
+    assert model.ends[-1] == 6
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_saved_in_the_teardown_of_a_fit_is_there_when_it_returns(
+    tmp_path: Path, asynchronous: bool, fails: bool
+) -> None:
+    class Saves(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            return loss * float("nan") if fails else loss
+
+        def teardown(self, stage: str) -> None:
+            self.trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+    trainer = trainer_of(tmp_path, max_epochs=1, async_checkpoint=asynchronous, nan_check="step")
+    if fails:
+        with pytest.raises(lk.errors.NonFiniteError):
+            trainer.fit(Saves(), loader())
+    else:
+        trainer.fit(Saves(), loader())
+    assert torch.load(tmp_path / "end.ckpt", weights_only=True)["global_step"] == (0 if fails else 6)
+
+
+def test_reading_the_directory_of_one_run_decides_nothing_for_the_next(tmp_path: Path) -> None:
+    class Other(Net):
+        pass
+
+    first, second = (trainer_of(tmp_path, logger=False, max_epochs=1) for _ in range(2))
+    first.validate(Net(), loader(8), verbose=False)
+    planned = first.run_dir
+    second.fit(Net(), loader())
+    first.fit(Net(), loader())
+    assert second.run_dir == planned and first.run_dir == planned.with_name("version_1")
+    third = trainer_of(tmp_path, logger=False, max_epochs=1)
+    third.validate(Net(), loader(8), verbose=False)
+    assert third.run_dir.parent.name == "Net"
+    third.fit(Other(), loader())
+    assert third.run_dir == tmp_path / "runs" / "Other" / "version_0"
+
+
+def test_what_is_saved_inside_a_call_inside_a_fit_holds_the_training_s_generators(tmp_path: Path) -> None:
+    class Saves(lk.Callback):
+        before: Any = None
+
+        def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            self.before = torch.get_rng_state()
+            trainer.validate(pl_module, loader(8, shuffle=True), verbose=False)
+
+        def on_validation_batch_end(self, trainer: lk.Trainer, *_: Any) -> None:
+            torch.rand(3)
+            trainer.save_checkpoint(tmp_path / "inside.ckpt")
+
+    saves = Saves()
+    trainer_of(tmp_path, max_epochs=1, callbacks=[saves]).fit(Net(), loader())
+    assert torch.equal(torch.load(tmp_path / "inside.ckpt", weights_only=True)["rng"]["torch"], saves.before)
+
+
+def test_a_fit_inside_a_fit_and_other_weights_for_its_module_are_refused(tmp_path: Path) -> None:
+    found: list[str] = []
+
+    class Tries(lk.Callback):
+        def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+            for call in (
+                lambda: trainer.fit(Net(), loader()),
+                lambda: trainer.test(pl_module, loader(8), ckpt_path=tmp_path / "a.ckpt", verbose=False),
+            ):
+                with pytest.raises(ConfigError) as caught:
+                    call()
+                found.append(str(caught.value))
+
+    trainer = trainer_of(tmp_path, callbacks=[Tries()])
+    trainer.fit(Net(), loader())
+    assert trainer.global_step == 18 and found[:2] == [
+        "trainer.fit(): a fit of this Trainer is running, and both would count the same epochs and steps; use another "
+        "Trainer for the one inside",
+        "trainer.test(ckpt_path=...): this module is being trained, and its weights would be lost; load the checkpoint "
+        "into another module, or wait until the fit is over",
+    ]
+    assert len(found) == 6
+
+
+def test_loaders_that_are_asked_for_again_let_the_old_ones_go(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counts(lk.Callback):
+        def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            gc.collect()
+            seen.append(sum(ref() is not None for ref in pl_module.made))
+
+    class Makes(Net):
+        def train_dataloader(self) -> Any:
+            made = loader(num_workers=1, persistent_workers=True)
+            self.made = [*getattr(self, "made", []), weakref.ref(made.dataset)]
+            return made
+
+    trainer = trainer_of(
+        tmp_path, callbacks=[Counts()], reload_dataloaders_every_n_epochs=1, enable_checkpointing=False
+    )
+    before = len(multiprocessing.active_children())
+    trainer.fit(Makes())
+    assert seen == [1, 1, 1] and len(multiprocessing.active_children()) == before
+
+
+def test_callbacks_and_optimizers_that_are_set_in_a_hook_are_taken(tmp_path: Path) -> None:
+    class Sets(lk.Callback):
+        def on_train_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            trainer.optimizers = [torch.optim.SGD(pl_module.parameters(), lr=0.0)]
+            trainer.callbacks = []
+
+    model = Net()
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.1)  # type: ignore[method-assign]
+    before = copy.deepcopy(dict(model.state_dict()))
+    trainer = trainer_of(tmp_path, callbacks=[Sets()], enable_checkpointing=False)
+    trainer.fit(model, loader())
+    assert same(before, dict(model.state_dict())) and trainer.callbacks == []
+
+
+def test_metrics_are_there_until_the_next_pass_has_its_own(tmp_path: Path) -> None:
+    class Looks(Net):
+        def setup(self, stage: str) -> None:
+            self.seen = [*getattr(self, "seen", []), sorted(self.trainer.callback_metrics)]
+
+    model, trainer = Looks(), trainer_of(tmp_path, enable_checkpointing=False)
+    trainer.fit(model, loader(), loader(8))
+    trainer.test(model, loader(8), verbose=False)
+    assert model.seen == [[], ["train_loss", "train_loss_epoch", "train_loss_step", "val_loss"]]
+    assert sorted(trainer.callback_metrics) == ["test_loss"]
+
+
+def test_a_copy_saves_weights_and_says_why_no_more(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, max_epochs=1, profiler="advanced")
+    trainer.fit(Net(), loader())
+    other = copy.deepcopy(trainer)
+    with pytest.raises(ConfigError) as caught:
+        other.save_checkpoint(tmp_path / "copy.ckpt")
+    assert str(caught.value) == (
+        "trainer.save_checkpoint(): this Trainer is a copy, which has no optimizers before it fits; fit first, or save "
+        "the weights alone: weights_only=True"
+    )
+    other.save_checkpoint(tmp_path / "copy.ckpt", weights_only=True)
+    assert torch.load(tmp_path / "copy.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_a_copy_made_in_a_hook_runs_nothing(tmp_path: Path) -> None:
+    found: list[lk.Trainer] = []
+
+    class Copies(lk.Callback):
+        def on_train_epoch_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+            callbacks, trainer.callbacks = trainer.callbacks, []
+            found.append(copy.deepcopy(trainer))
+            trainer.callbacks = callbacks
+
+    trainer_of(tmp_path, max_epochs=1, callbacks=[Copies()], enable_checkpointing=False).fit(Net(), loader())
+    assert (found[0].training, found[0].state.fn, found[0].global_step) == (False, None, 6)
+
+
+def test_numbers_that_mean_something_else_may_be_set_too(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, enable_checkpointing=False, max_epochs=1)
+    trainer.num_sanity_val_steps, trainer.limit_val_batches = -1, None  # type: ignore[assignment]
+    assert (trainer.num_sanity_val_steps, trainer.limit_val_batches) == (float("inf"), 1.0)
+    trainer.gradient_clip_algorithm, trainer.inference_mode, trainer.nan_check = "value", False, "off"
+    trainer.fit(Net(), loader(), loader(8))
+    assert trainer.num_sanity_val_batches == [2] and trainer.num_val_batches == [2]
+
+
+def test_the_estimate_of_steps_knows_the_loaders_in_configure_callbacks(tmp_path: Path) -> None:
+    class Asks(Net):
+        def configure_callbacks(self) -> list[lk.Callback]:
+            self.asked = self.trainer.estimated_stepping_batches
+            return []
+
+    model = Asks()
+    trainer_of(tmp_path).fit(model, loader())
+    assert model.asked == 18
+
+
+def test_names_that_look_like_ours_are_the_user_s(tmp_path: Path) -> None:
+    class Mine(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self._manual = self._attach = self.attach = True
+
+    trainer_of(tmp_path, max_epochs=1, enable_checkpointing=False).fit(Mine(), loader())

@@ -70,7 +70,7 @@ class Callback:
         """Return a state key that names the class and the arguments that tell two instances apart."""
         return f"{type(self).__qualname__}{kwargs!r}"
 
-    def _attach(self, pl_module: LightModule) -> None:
+    def _attach_module(self, pl_module: LightModule) -> None:
         """Remember the module that runs, for `self.log`."""
         # past nn.Module.__setattr__, where the callback is a module too: it would take the other's weights for its own
         self.__dict__["_pl_module"] = pl_module
@@ -176,3 +176,8 @@ class Checkpoint(Callback):
     The loop calls their hooks last, at a clean boundary: after the module's hook, after the schedulers
     stepped and the metrics were logged. What they save can therefore be resumed exactly.
     """
+
+    monitor: str | None = None  # the metric that says which checkpoint is the best
+    dirpath: str | None = None  # where they are; None: in the run directory
+    best_model_path = ""  # "" where nothing was saved
+    best_model_score: Tensor | None = None

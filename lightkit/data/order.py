@@ -370,7 +370,9 @@ class IndexedSource(Source):
         return itertools.chain(itertools.islice(order, before_last), _all_at_once(order))
 
     def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
-        self.inner = inner = self.inner or self._loader_of_keys(self.loader)
+        if self.inner is None:  # not `or`: its length is 0, so it is false
+            self.inner = self._loader_of_keys(self.loader)
+        inner = self.inner
         assert inner.generator is not None
         inner.generator.manual_seed(seed)
         # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does

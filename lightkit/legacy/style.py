@@ -62,10 +62,12 @@ def log_returned(results: Results, output: Mapping[str, object]) -> None:
 
 
 def _entries(output: Mapping[str, object], key: str) -> Mapping[str, object]:
-    found = output.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise HookError(f"a step returned {key!r} as a {type(found).__name__}; expected a dict of names and values")
-    return found
+    found = output.get(key)
+    if isinstance(found, Mapping):
+        return found
+    if found is None or (not isinstance(found, Tensor) and not found):
+        return {}
+    raise HookError(f"a step returned {key!r} as a {type(found).__name__}; expected a dict of names and values")
 
 
 def outputs_of(

@@ -57,7 +57,7 @@ class Logger:
         """The object underneath that writes; made when first asked for."""
         return None
 
-    def _attach(self, run_dir: str | Path) -> None:
+    def _attach_run_dir(self, run_dir: str | Path) -> None:
         """Set the run directory that this logger writes to, where the user gave no directory of their own."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -108,7 +108,7 @@ class DirectoryLogger(Logger):
             return None
         return str(log_dir / self._sub_dir)
 
-    def _attach(self, run_dir: str | Path) -> None:
+    def _attach_run_dir(self, run_dir: str | Path) -> None:
         """Set the run directory; does nothing where the user gave a `save_dir`."""
         if self._save_dir is None and Path(run_dir) != self._run_dir:
             self.finalize("success")

@@ -57,9 +57,9 @@ class TensorBoardLogger(DirectoryLogger):
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_writer": None}  # a copy opens a file of its own when it writes
 
-    def _attach(self, run_dir: str | Path) -> None:
+    def _attach_run_dir(self, run_dir: str | Path) -> None:
         before = self._run_dir
-        super()._attach(run_dir)
+        super()._attach_run_dir(run_dir)
         if self._run_dir != before:
             self._reset()
 

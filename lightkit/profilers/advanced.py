@@ -8,7 +8,7 @@ import pstats
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightkit.profilers.base import Profiler
 
@@ -42,6 +42,9 @@ class AdvancedProfiler(Profiler):
         self.dump_stats = dump_stats
         self.profiled_actions: dict[str, cProfile.Profile] = {}
         self._running: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "profiled_actions": {}, "_running": []}  # what cProfile recorded cannot be copied
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
         self.profiled_actions, self._running = {}, []

@@ -106,9 +106,9 @@ class Run:
             from lightkit.legacy.style import take_aliases
 
             take_aliases(self.module)
-        self.module._attach(self.trainer)
+        self.module._attach_trainer(self.trainer)
         if self.datamodule is not None:
-            self.datamodule._attach(self.trainer)
+            self.datamodule._attach_trainer(self.trainer)
         self.callbacks = _with_those_of(self.module, self.callbacks)
         self.attach_again()
         self.dispatcher = Dispatcher(
@@ -127,7 +127,7 @@ class Run:
     def attach_again(self) -> None:
         """A run inside of this one is over, which may have been another module's."""
         for callback in self.callbacks:
-            callback._attach(self.module)
+            callback._attach_module(self.module)
 
     # ------------------------------------------------------------ what users see of it through the Trainer
 
@@ -250,7 +250,7 @@ class Run:
         if self._writes_files() and not self.settings.fast_dev_run and self.strategy.is_global_zero:
             path = self.directory.make(self.name)
             for logger in self.loggers:
-                logger._attach(path)
+                logger._attach_run_dir(path)
         if not self.is_nested:
             self.profiler._open(self.trainer)
 

@@ -46,7 +46,7 @@ def best_of(callbacks: Sequence[Callback]) -> tuple[str, str | None]:
     """The best checkpoint of the first callback that saves, "" where there is none; and the metric it watches."""
     for callback in callbacks:
         if isinstance(callback, Checkpoint):
-            return str(getattr(callback, "best_model_path", "")), getattr(callback, "monitor", None)
+            return callback.best_model_path, callback.monitor
     return "", None
 
 
@@ -69,7 +69,7 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     """
     is_wanted = _can_train if must_train else None
     callbacks = [c for c in run.callbacks if isinstance(c, Checkpoint)]
-    own = [Path(folder) for c in callbacks if (folder := getattr(c, "dirpath", None))]
+    own = [Path(folder) for c in callbacks if (folder := c.dirpath)]
     runs: list[Path] = []
     place = run.directory
     if place.explicit is not None:

@@ -16,7 +16,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def attached(run_dir: Path, **kwargs: object) -> CSVLogger:
     logger = CSVLogger(**kwargs)
-    logger._attach(run_dir)
+    logger._attach_run_dir(run_dir)
     return logger
 
 
@@ -152,7 +152,7 @@ def test_a_file_shorter_than_the_checkpoint_says_is_reported(tmp_path: Path) -> 
 def test_own_directories_are_numbered_as_lightning_numbers_them(tmp_path: Path) -> None:
     for expected in (0, 1):
         logger = CSVLogger(tmp_path, name="exp")
-        logger._attach(tmp_path / "run_dir_not_used")
+        logger._attach_run_dir(tmp_path / "run_dir_not_used")
         logger.log_metrics({"loss": 1.0}, step=0)
         logger.finalize("success")
         assert logger.version == expected

@@ -26,7 +26,7 @@ def curve(directory: Path, tag: str) -> list[tuple[int, float]]:
 
 def attached(run_dir: Path, **kwargs: Any) -> TensorBoardLogger:
     logger = TensorBoardLogger(**kwargs)
-    logger._attach(run_dir)
+    logger._attach_run_dir(run_dir)
     return logger
 
 

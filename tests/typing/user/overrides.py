@@ -107,7 +107,7 @@ class Scheduled(Classifier):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         optimizer.zero_grad()
 
-    def lr_scheduler_step(self, scheduler: LRScheduler, metric: float | None) -> None:
+    def lr_scheduler_step(self, scheduler: StepLR, metric: float | None) -> None:
         scheduler.step()
 
     def configure_gradient_clipping(
