@@ -119,15 +119,10 @@ class LightDataModule:
 
     @classmethod
     def from_datasets(
-        cls: type[T],
-        train_dataset: DataSets | None = None,
-        val_dataset: DataSets | None = None,
-        test_dataset: DataSets | None = None,
-        predict_dataset: DataSets | None = None,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        **kwargs: Any,
-    ) -> T:
+        cls: type[T], train_dataset: DataSets | None = None, val_dataset: DataSets | None = None,
+        test_dataset: DataSets | None = None, predict_dataset: DataSets | None = None, batch_size: int = 1,
+        num_workers: int = 0, **kwargs: Any,
+    ) -> T:  # fmt: skip
         """Make a data module of data sets, one or a list of them a stage; only training data is shuffled."""
         data = cls(**kwargs)
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}

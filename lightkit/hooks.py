@@ -8,6 +8,7 @@ data module has none. A callback's hook gets `(trainer, module)` first.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -188,15 +189,11 @@ def parameter_names(fn: Callable[..., object]) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _names(fn: Callable[..., object]) -> frozenset[str]:
-    import inspect
-
     return frozenset(inspect.signature(fn).parameters)
 
 
 @lru_cache(maxsize=1024)  # asked anew for every epoch and validation, and an inspection costs 50 microseconds
 def _positional(fn: Callable[..., object]) -> float:
-    import inspect
-
     try:
         kinds = [p.kind for p in inspect.signature(fn).parameters.values()]
     except (TypeError, ValueError):  # builtins without a signature take what they take
@@ -260,10 +257,8 @@ class Dispatcher:
             elif kind == "D":
                 found += self._of(self.datamodule, self.datamodule_base, name)
             else:
-                for callback in self.callbacks:
-                    if self._is(kind, callback):
-                        hooks = self._of(callback, self.callback_base, name)
-                        found += [partial(hook, self.trainer, self.module) for hook in hooks]
+                hooks = (h for c in self.callbacks if self._is(kind, c) for h in self._of(c, self.callback_base, name))
+                found += [partial(hook, self.trainer, self.module) for hook in hooks]
         return found if self.timed is None else [self.timed(name, hook) for hook in found]
 
     def _is(self, kind: str, callback: object) -> bool:

@@ -68,12 +68,9 @@ def of(obj: object) -> Hyperparameters:
 
 
 def collect(
-    obj: object,
-    args: tuple[object, ...],
-    ignore: Sequence[str] | str | None = None,
-    frame: FrameType | None = None,
+    obj: object, args: tuple[object, ...], ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
     logger: bool = True,
-) -> Hyperparameters:
+) -> Hyperparameters:  # fmt: skip
     """Return what `obj` is to keep of the arguments that it is being built with, as Lightning does.
 
     Without `args` all arguments of its `__init__`, subclasses' included; with names those; with one dict,
@@ -83,22 +80,18 @@ def collect(
     sets, dicts and dataclasses of them; one warning names the rest.
     Raises ConfigError for a name that is no argument, and for an object that holds no names.
     """
+    if len(args) == 1 and not args[0] and not isinstance(args[0], str) and not dataclasses.is_dataclass(args[0]):
+        return of(obj)  # an empty dict or None: nothing to keep
     ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
     given, name = _given(obj, args, frame)
-    if given is None:
-        return of(obj)
     kept = _only_plain({key: value for key, value in given.items() if key not in ignored})
     values = AttributeDict({**of(obj).values, **kept})
     return Hyperparameters(values, copy.deepcopy(values), name, logger)
 
 
-def _given(
-    obj: object, args: tuple[object, ...], frame: FrameType | None
-) -> tuple[dict[str, object] | None, str | None]:
+def _given(obj: object, args: tuple[object, ...], frame: FrameType | None) -> tuple[dict[str, object], str | None]:
     """Return what the call asks to keep, and the name of the argument it came in (`hparams_name`)."""
     if len(args) == 1 and not isinstance(args[0], str):
-        if not args[0] and not dataclasses.is_dataclass(args[0]):  # an empty dict or None: nothing to keep
-            return None, None
         return _entries(args[0]), _name_of(obj, args[0], frame)
     arguments = _init_arguments(obj, frame)
     if not args:
@@ -132,12 +125,13 @@ def _entries(hparams: object) -> dict[str, object]:
     )
 
 
-def _init_frames(obj: object, frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield the running `__init__` calls of this object: a parent class's first, then its subclasses'."""
+def _init_calls(obj: object, frame: FrameType | None) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
+    """The arguments by name, and the further keywords, of this object's running `__init__`: a parent class's first."""
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is obj:
-            yield frame
+            names, _, keywords, values = inspect.getargvalues(frame)
+            yield {name: values[name] for name in names[1:]}, {} if keywords is None else values[keywords]
         frame = frame.f_back
 
 
@@ -145,22 +139,14 @@ def _init_arguments(obj: object, frame: FrameType | None) -> dict[str, object]:
     if dataclasses.is_dataclass(obj):  # its generated __init__ holds placeholders for default factories
         return _entries(obj)
     arguments: dict[str, object] = {}
-    for init in _init_frames(obj, frame):
-        names, _, var_keywords, values = inspect.getargvalues(init)
-        found: dict[str, object] = {name: values[name] for name in names[1:]}
-        if var_keywords is not None:
-            found |= values[var_keywords]
-        arguments |= found  # the subclass's value wins: it decided what the parent got
+    for named, keywords in _init_calls(obj, frame):
+        arguments |= named | keywords  # the subclass's value wins: it decided what the parent got
     return arguments
 
 
 def _name_of(obj: object, value: object, frame: FrameType | None) -> str | None:
-    for init in _init_frames(obj, frame):
-        names, _, _, values = inspect.getargvalues(init)
-        for name in names[1:]:
-            if values[name] is value:
-                return name
-    return None
+    found = (name for named, _ in _init_calls(obj, frame) for name, given in named.items() if given is value)
+    return next(found, None)
 
 
 _NUMBERS = (bool, int, float, complex, np.number, np.bool_)  # not Decimal, Fraction: no checkpoint takes them
@@ -193,18 +179,16 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, _SCALARS):
         return value
-    if isinstance(value, (list, tuple)):
-        items = [_plain(item) for item in value]
-        if isinstance(value, list):
-            return items
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, tuple):
         make: Callable[..., object] = type(value)
-        return make(*items) if hasattr(value, "_fields") else tuple(items)
+        return make(*map(_plain, value)) if hasattr(value, "_fields") else tuple(map(_plain, value))
     if isinstance(value, (set, frozenset)):
         return {_plain(item) for item in value}
     if isinstance(value, Mapping):
-        kind = AttributeDict if isinstance(value, AttributeDict) else dict
         entries: dict[Any, object] = {_plain(key): _plain(value[key]) for key in value}
-        return kind(entries)
+        return AttributeDict(entries) if isinstance(value, AttributeDict) else entries
     if isinstance(value, Namespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return AttributeDict({name: _plain(part) for name, part in _entries(value).items()})
     raise TypeError(type(value).__name__)

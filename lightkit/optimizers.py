@@ -66,36 +66,28 @@ def parse(returned: object, where: str, *, is_manual: bool = False) -> Optimizat
     is_manual: the module moves its schedulers itself, so none waits for a metric.
 
     Accepts Lightning 2.6's forms: an optimizer, a list or tuple of optimizers, two lists (optimizers, schedulers),
-    a dict, a list or tuple of dicts, None.
-
-    Raises:
-        HookError: anything else, or a scheduler of an optimizer that was not returned; says what arrived.
-        ConfigError: a scheduler dict with unknown or wrong entries.
+    a dict, a list or tuple of dicts, None. Raises HookError for anything else, or a scheduler of an optimizer that was
+    not returned, and says what arrived; ConfigError for a scheduler dict with unknown or wrong entries.
     """
     found: list[object] = []
     schedulers: list[LRSchedulerConfig] = []
     if returned is None:
         return Optimization([], [])
-    if isinstance(returned, Optimizer):
-        return Optimization([returned], [])
-    if isinstance(returned, Mapping):
-        entries: list[object] = [returned]
+    entries: Sequence[object]
+    if isinstance(returned, (Optimizer, Mapping)):
+        entries = [returned]
     elif _is_two_lists(returned):
-        found = list(returned[0])
+        entries = returned[0]
         moving = returned[1] if isinstance(returned[1], Sequence) else [returned[1]]
         schedulers = [_scheduler(entry) for entry in moving]
-        entries = []
     elif isinstance(returned, Sequence):
-        entries = list(returned)
+        entries = returned
     else:
         raise HookError(f"{where} returned {_named(returned)}; expected {FORMS}")
     for entry in entries:
-        if isinstance(entry, Mapping):
-            found.append(_optimizer_of(entry, where))
-            if entry.get("lr_scheduler") is not None:
-                schedulers.append(_scheduler(entry["lr_scheduler"], entry.get("monitor")))
-        else:
-            found.append(entry)
+        found.append(_optimizer_of(entry, where) if isinstance(entry, Mapping) else entry)
+        if isinstance(entry, Mapping) and entry.get("lr_scheduler") is not None:
+            schedulers.append(_scheduler(entry["lr_scheduler"], entry.get("monitor")))
     return Optimization(_checked(found, schedulers, where, is_manual), schedulers)
 
 
@@ -216,22 +208,17 @@ def stepper(optimizer: Optimizer) -> Callable[[], Any]:
 def scale_gradients(optimizers: Sequence[Optimizer], factor: float | Tensor) -> None:
     """Multiply all gradients in place; used where an accumulation window was short or of unequal batches."""
     grads = [p.grad for o in optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
-    sparse = [g for g in grads if g.is_sparse]
-    dense = [g for g in grads if not g.is_sparse]
-    for grad in sparse:
-        grad.mul_(factor)
-    if dense:
+    for grad in grads:
+        if grad.is_sparse:
+            grad.mul_(factor)
+    if dense := [grad for grad in grads if not grad.is_sparse]:
         torch._foreach_mul_(dense, factor)
 
 
 def step_schedulers(
-    configs: Sequence[LRSchedulerConfig],
-    interval: str,
-    count: int,
-    step: Callable[[LRScheduler, Any], object],
-    metric_of: Callable[[LRSchedulerConfig], object],
-    wait_for_metric: bool | None = None,
-) -> None:
+    configs: Sequence[LRSchedulerConfig], interval: str, count: int, step: Callable[[LRScheduler, Any], object],
+    metric_of: Callable[[LRSchedulerConfig], object], wait_for_metric: bool | None = None,
+) -> None:  # fmt: skip
     """Move on the schedulers of an interval whose turn it is.
 
     count: how many intervals are complete. step: the module's lr_scheduler_step. metric_of: the monitored value, or

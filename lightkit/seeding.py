@@ -38,10 +38,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     Raises ConfigError where the seed is not an integer from 0 to 2**32 - 1. As `lightning.seed_everything`.
     """
     if seed is None:
-        found = os.environ.get(GLOBAL_SEED)
-        if found is None:
-            message = "seed_everything(): no seed given and none in the environment; using 0"
-            warnings.warn(message, stacklevel=2)
+        if (found := os.environ.get(GLOBAL_SEED)) is None:
+            warnings.warn("seed_everything(): no seed given and none in the environment; using 0", stacklevel=2)
             found = "0"
         checked = _checked_seed(found, where=f"the environment variable {GLOBAL_SEED}={{!r}}")
     else:

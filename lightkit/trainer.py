@@ -19,10 +19,9 @@ from lightkit.contracts import Fn, Stage, TrainerState
 from lightkit.data import sources
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.accelerators import choose
-from lightkit.devices.compute import choose_compute
+from lightkit.devices.compute import apply_torch_switches, choose_compute
 from lightkit.devices.precision import choose_precision
 from lightkit.devices.strategies import Strategy, choose_strategy
-from lightkit.devices.switches import apply_torch_switches
 from lightkit.errors import ConfigError
 from lightkit.loggers.base import Logger
 from lightkit.loops.position import Position

@@ -9,6 +9,7 @@ kept from one save to the next, because fresh memory costs more than the copy.
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import warnings
@@ -48,9 +49,7 @@ class AsyncWriter(Writer):
     def save(self, checkpoint: Mapping[str, Any], path: files.PathLike) -> None:
         """Copy the state, and begin to write it.
 
-        Raises:
-            CheckpointError: what cannot be saved.
-            RunDirError: the write before this one failed.
+        Raises CheckpointError for what cannot be saved, RunDirError where the write before this one failed.
         """
         plain = to_plain(checkpoint)
         self.settle()
@@ -149,8 +148,7 @@ class Buffers:
     def take(self, num_bytes: int, pinned: bool) -> Tensor:
         """Memory of that size as uint8 (num_bytes,), pinned where a GPU copies into it."""
         key = (num_bytes, pinned)
-        spare = self.kept.get(key)
-        if spare:
+        if spare := self.kept.get(key):
             buffer = spare.pop()
         else:
             buffer = torch.empty(num_bytes, dtype=torch.uint8, device="cpu", pin_memory=pinned)
@@ -177,19 +175,19 @@ def snapshot(plain: Any, buffers: Buffers) -> tuple[Any, list[torch.cuda.Event]]
     does not wait for it.
     """
     tensors = {id(t): t for t in _tensors(plain)}
-    copies: dict[int, Tensor] = {}
+    copies: dict[int, Tensor] = {}  # uint8 (bytes,), by storage
     by_device: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
     for tensor in tensors.values():
         if not _is_ordinary(tensor) or (storage := tensor.untyped_storage())._cdata in copies:
             continue
-        copy = copies[storage._cdata] = buffers.take(storage.nbytes(), storage.device.type == "cuda")
+        copies[storage._cdata] = buffers.take(storage.nbytes(), storage.device.type == "cuda")
         to, source = by_device.setdefault(storage.device, ([], []))
-        to.append(copy)
+        to.append(copies[storage._cdata])
         source.append(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage))
     ready = [event for device, pair in by_device.items() if (event := _copy(device, *pair)) is not None]
     buffers.turn()
-    made = {key: _like(tensor, copies) for key, tensor in tensors.items()}
-    return _rebuilt(plain, made), ready
+    # what deepcopy finds in its memo is taken for the copy: the tensors made here
+    return copy.deepcopy(plain, {key: _like(tensor, copies) for key, tensor in tensors.items()}), ready
 
 
 def _copy(device: torch.device, to: list[Tensor], source: list[Tensor]) -> torch.cuda.Event | None:
@@ -229,19 +227,6 @@ def _like(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:
 def _tensors(plain: Any) -> Iterator[Tensor]:
     if isinstance(plain, Tensor):
         yield plain
-    elif isinstance(plain, dict):
-        for value in plain.values():
+    elif isinstance(plain, (dict, list, tuple, set)):
+        for value in plain.values() if isinstance(plain, dict) else plain:
             yield from _tensors(value)
-    elif isinstance(plain, (list, tuple, set)):
-        for value in plain:
-            yield from _tensors(value)
-
-
-def _rebuilt(plain: Any, made: dict[int, Tensor]) -> Any:
-    if isinstance(plain, Tensor):
-        return made[id(plain)]
-    if isinstance(plain, dict):
-        return type(plain)((key, _rebuilt(value, made)) for key, value in plain.items())
-    if type(plain) in (list, tuple, set):  # torch.Size is a tuple too, and stays
-        return type(plain)(_rebuilt(value, made) for value in plain)
-    return bytearray(plain) if isinstance(plain, bytearray) else plain

@@ -42,12 +42,16 @@ def replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if (interruption := _interruption(error)) is not None:
-            raise interruption from None
-        cause = _os_error(error)
-        if cause is None:
-            raise
-        raise RunDirError(_cannot_write(target, cause)) from error
+        causes = [error]  # torch's zip writer hides a Ctrl-C and the system's errors behind a RuntimeError of its own
+        while (hidden := causes[-1].__context__) is not None:
+            causes.append(hidden)
+        for cause in causes:
+            if not isinstance(cause, Exception):
+                raise cause from None
+        for cause in causes:
+            if isinstance(cause, OSError):
+                raise RunDirError(_cannot_write(target, cause)) from error
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -60,7 +64,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-_leftovers: dict[Path, dict[str, list[Path]]] = {}  # by folder and by the name of the file that was to be written
+# by folder and by the name of the file that was to be written: file, process
+_leftovers: dict[Path, dict[str, list[tuple[Path, int]]]] = {}
 
 
 def _sweep(target: Path) -> None:
@@ -70,14 +75,11 @@ def _sweep(target: Path) -> None:
     """
     folder = target.parent
     if folder not in _leftovers:
-        found: dict[str, list[Path]] = {}
-        for entry in os.listdir(folder):
-            if match := _TEMPORARY.fullmatch(entry):
-                found.setdefault(match[1], []).append(folder / entry)
-        _leftovers[folder] = found
-    for path in _leftovers[folder].pop(target.name, []):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and not _is_alive(int(match[2])):
+        found = _leftovers[folder] = {}
+        for match in filter(None, map(_TEMPORARY.fullmatch, os.listdir(folder))):
+            found.setdefault(match[1], []).append((folder / match[0], int(match[2])))
+    for path, process in _leftovers[folder].pop(target.name, []):
+        if not _is_alive(process):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -87,27 +89,9 @@ def _is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
-
-
-def _interruption(error: BaseException) -> BaseException | None:
-    """Return the Ctrl-C that torch's zip writer hides behind a RuntimeError of its own."""
-    found: BaseException | None = error
-    while found is not None and isinstance(found, Exception):
-        found = found.__context__
-    return found
-
-
-def _os_error(error: BaseException) -> OSError | None:
-    """Return the system's own error, which torch's zip writer hides behind a RuntimeError of its own."""
-    found: BaseException | None = error if isinstance(error, Exception) else None
-    while found is not None and not isinstance(found, OSError):
-        found = found.__context__
-    return found
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

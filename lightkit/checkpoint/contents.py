@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
-from lightkit.checkpoint.groups import Groups, add_missing_groups, names_of_groups
 from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
 
 FORMAT = 1
 S = TypeVar("S", bound=Stateful)
+Groups = list[list[str]]  # of one optimizer: for each group the names of its parameters
 
 
 def gather(parts: Mapping[str, Stateful]) -> dict[str, Any]:
@@ -32,8 +32,7 @@ def gather(parts: Mapping[str, Stateful]) -> dict[str, Any]:
 def give(parts: Mapping[str, Stateful], checkpoint: Mapping[str, Any], where: str) -> None:
     """Give each part what it had, in the order of the mapping.
 
-    Raises:
-        CheckpointError: a state that does not fit; where: the file, for the message.
+    Raises CheckpointError for a state that does not fit; where: the file, for the message.
     """
     for key, part in parts.items():
         try:
@@ -106,13 +105,23 @@ class ParameterGroups:
         self.optimizers, self.module = optimizers, module
 
     def state_dict(self) -> list[Groups]:
-        """The groups of each optimizer."""
-        return names_of_groups(self.optimizers, self.module)
+        """The groups of each optimizer; "" stands for a parameter that is not the module's."""
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        return [[[names.get(id(p), "") for p in group["params"]] for group in o.param_groups] for o in self.optimizers]
 
     def load_state_dict(self, states: Sequence[Groups]) -> None:
-        """Add those that the optimizers lack."""
+        """Add those that the optimizers lack; their numbers come with the optimizers' states.
+
+        Of an optimizer where a parameter is not the module's, or is in it already, nothing is added.
+        """
+        parameters = dict(self.module.named_parameters())
         for optimizer, groups in zip(self.optimizers, states, strict=False):
-            add_missing_groups(optimizer, groups, self.module)
+            present = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            missing = groups[len(optimizer.param_groups) :]
+            found = [[parameters.get(name) for name in group] for group in missing]
+            if all(p is not None and id(p) not in present for group in found for p in group):
+                for group in found:
+                    optimizer.add_param_group({"params": group})
 
 
 def can_train(checkpoint: Mapping[str, Any]) -> bool:

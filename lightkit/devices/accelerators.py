@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -10,13 +11,13 @@ from lightkit.errors import ConfigError, did_you_mean
 
 
 class Accelerator:
-    """One kind of device."""
+    """One kind of device. What stands here is true of the processor: always there, one however many cores it has."""
 
-    name = ""
+    name = "cpu"
 
     def is_available(self) -> bool:
         """Say whether this machine has such a device and this torch can use it."""
-        raise NotImplementedError
+        return True
 
     def device_count(self) -> int:
         """Return how many such devices a run can choose from."""
@@ -24,23 +25,11 @@ class Accelerator:
 
     def device(self, index: int) -> torch.device:
         """Return torch's name for the device with this index, from 0."""
-        return torch.device(self.name, index)
+        return torch.device(self.name) if self.name == "cpu" else torch.device(self.name, index)
 
     def why_not(self) -> str:
         """Say why no such device can be used."""
         return f"no {self.name} device was found"
-
-
-class CPUAccelerator(Accelerator):
-    """The processor; always there, and one device however many cores it has."""
-
-    name = "cpu"
-
-    def is_available(self) -> bool:
-        return True
-
-    def device(self, index: int) -> torch.device:
-        return torch.device("cpu")
 
 
 class CUDAAccelerator(Accelerator):
@@ -72,7 +61,7 @@ class MPSAccelerator(Accelerator):
         return "torch finds no Apple GPU (torch.backends.mps.is_available() is False)"
 
 
-CPU, CUDA, MPS = CPUAccelerator(), CUDAAccelerator(), MPSAccelerator()
+CPU, CUDA, MPS = Accelerator(), CUDAAccelerator(), MPSAccelerator()
 _NAMES = ("auto", "cpu", "gpu", "cuda", "mps")
 
 Devices = int | str | Sequence[int]
@@ -126,14 +115,11 @@ def _choose_indices(kind: Accelerator, devices: Devices) -> list[int]:
 
 
 def _asked_indices(devices: Devices, count: int, where: str) -> list[int]:
-    try:
+    with suppress(TypeError, ValueError):
         if isinstance(devices, str) and "," in devices:
             return [int(part) for part in devices.split(",") if part.strip()]
         if isinstance(devices, (list, tuple)) and not any(isinstance(index, bool) for index in devices):
             return [int(index) for index in devices]
-        number = int(devices) if isinstance(devices, (int, str)) and not isinstance(devices, bool) else -2
-    except (TypeError, ValueError):
-        number = -2
-    if number < -1:
-        raise ConfigError(f"{where}: expected a number of devices, a list of indices, -1 (all) or 'auto'")
-    return list(range(count if number == -1 else number))
+        if isinstance(devices, (int, str)) and not isinstance(devices, bool) and (number := int(devices)) >= -1:
+            return list(range(count if number == -1 else number))
+    raise ConfigError(f"{where}: expected a number of devices, a list of indices, -1 (all) or 'auto'")

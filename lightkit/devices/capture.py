@@ -1,13 +1,13 @@
 """Work on a GPU recorded once and launched as a whole afterwards: CUDA graphs.
 
-What a recorder promises: `warm_up` and `rehearse` run a function as it is, `record` runs its Python once and returns
-what it returned and a function that does the recorded work again, on the same memory, without any Python of it.
+`warm_up` and `rehearse` run a function as it is, `record` runs its Python once and returns what it returned and a
+function that does the recorded work again, on the same memory, without any Python of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from lightkit.settings import Settings
 
 T = TypeVar("T")
-
-
-class Recorder(Protocol):
-    """Records work of one device."""
-
-    def warm_up(self, work: Callable[[], T]) -> T:
-        """Run work that will be recorded later: libraries, allocators and optimizers set themselves up."""
-
-    def rehearse(self, work: Callable[[], T]) -> T:
-        """The last warm-up: an error where the work waits for the device."""
-
-    def record(self, work: Callable[[], T], generators: Iterable[torch.Generator]) -> tuple[T, Callable[[], None]]:
-        """-> (what the work returned, a function that does it again). The work has not been done yet."""
 
 
 class CudaRecorder:
@@ -44,7 +31,10 @@ class CudaRecorder:
         return {**vars(self), "stream": None}  # a copy makes its own
 
     def warm_up(self, work: Callable[[], T]) -> T:
-        """As Recorder.warm_up; on the side stream: autograd's leaf nodes belong to the stream they are made on."""
+        """Run work that will be recorded later: libraries, allocators and optimizers set themselves up.
+
+        On the side stream: autograd's leaf nodes belong to the stream they are made on.
+        """
         if self.stream is None:
             self.stream = torch.cuda.Stream(self.device)
         main = torch.cuda.current_stream(self.device)
@@ -55,7 +45,7 @@ class CudaRecorder:
         return result
 
     def rehearse(self, work: Callable[[], T]) -> T:
-        """As Recorder.rehearse; torch's error points at the line that waits."""
+        """The last warm-up: an error where the work waits for the device, from torch, which points at the line."""
         before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -64,7 +54,10 @@ class CudaRecorder:
             torch.cuda.set_sync_debug_mode(before)
 
     def record(self, work: Callable[[], T], generators: Iterable[torch.Generator]) -> tuple[T, Callable[[], None]]:
-        """As Recorder.record; the default generator of the device moves on with each replay, as in eager steps."""
+        """-> (what the work returned, a function that does it again). The work has not been done yet.
+
+        The default generator of the device moves on with each replay, as in eager steps.
+        """
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)

@@ -15,11 +15,7 @@ _OPTIONS = ("fullgraph", "dynamic", "backend", "mode", "options", "disable")  # 
 
 
 def compile_options(value: object) -> dict[str, Any]:
-    """torch.compile's arguments in Trainer(compile=value).
-
-    Raises:
-        ConfigError: neither a switch, nor a mode, nor arguments of torch.compile.
-    """
+    """torch.compile's arguments in Trainer(compile=value); ConfigError for no switch, mode or arguments of its."""
     if value is True:
         return {}
     where = f"Trainer(compile={value!r})"

@@ -6,6 +6,7 @@ is imported when it is on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from lightkit.devices.capture import Recorder
+    from lightkit.devices.capture import CudaRecorder
     from lightkit.settings import Settings
 
 
@@ -34,7 +35,7 @@ class Compute:
 
     layout: Callable[[Any], Any] | None = None
     move: Callable[[Any, torch.device], Any] = move_data_to_device
-    recorder: Recorder | None = None
+    recorder: CudaRecorder | None = None
     kernel: str | None = None
     compile_options: dict[str, Any] | None = None
 
@@ -55,11 +56,7 @@ class Compute:
         return compile_parts(module, self.compile_options)
 
     def prepare_optimizers(self, optimizers: Sequence[Optimizer]) -> None:
-        """Choose their kernels.
-
-        Raises:
-            ConfigError: one of them has no such kernels.
-        """
+        """Choose their kernels; raises ConfigError where one of them has none such."""
         if self.kernel is None and self.recorder is None:
             return
         from lightkit.devices.kernels import choose_kernel, make_capturable
@@ -80,8 +77,7 @@ def release(compiled: list[nn.Module]) -> None:
 def choose_compute(asked: Settings, device: torch.device, precision: Precision) -> Compute:
     """What the Trainer's arguments ask for; sets TF32 at once, as a switch of the process.
 
-    Raises:
-        ConfigError: a wrong value, or a CUDA graph with what cannot be in it.
+    Raises ConfigError for a wrong value, and for a CUDA graph with what cannot be in it.
     """
     for name in ("channels_last", "cuda_graph", "overlap_transfer"):
         if not isinstance(value := getattr(asked, name), bool):
@@ -122,6 +118,16 @@ def _checked_kernel(kernel: object) -> str | None:
             f"configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"
         )
     return kernel
+
+
+def apply_torch_switches(deterministic: bool | str | None, benchmark: bool | None, accelerator: str) -> None:
+    """Set torch's own: deterministic algorithms, cuDNN's search for the fastest one; None leaves them as they are."""
+    if deterministic is not None:
+        torch.use_deterministic_algorithms(bool(deterministic), warn_only=deterministic == "warn")
+        if deterministic and accelerator == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    if benchmark is not None or deterministic:
+        torch.backends.cudnn.benchmark = bool(benchmark) and not deterministic
 
 
 def _switch_tf32(tf32: object) -> None:

@@ -18,8 +18,7 @@ _CAPTURABLE = (SGD, Adam, AdamW)  # their fused kernels read the learning rate a
 def choose_kernel(optimizer: Optimizer, kernel: str) -> None:
     """Let a torch optimizer step with its fused or foreach kernels, as if it had been constructed so.
 
-    Raises:
-        ConfigError: the optimizer has no such kernels, or parameters that they do not take.
+    Raises ConfigError where the optimizer has no such kernels, or parameters that they do not take.
     """
     where, name = f"Trainer(optimizer_kernel={kernel!r})", type(optimizer).__name__
     if kernel not in optimizer.defaults:
@@ -44,11 +43,7 @@ def choose_kernel(optimizer: Optimizer, kernel: str) -> None:
 
 
 def make_capturable(optimizer: Optimizer) -> None:
-    """Let an optimizer step inside a CUDA graph: fused, and with the count of its steps on the device.
-
-    Raises:
-        ConfigError: an optimizer that cannot.
-    """
+    """Let an optimizer step inside a CUDA graph: fused, steps counted on the device; ConfigError where it cannot."""
     if type(optimizer) not in _CAPTURABLE:
         names = ", ".join(kind.__name__ for kind in _CAPTURABLE)
         raise ConfigError(

@@ -15,9 +15,7 @@ _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 def module_to_channels_last(module: nn.Module) -> None:
     """Weights of convolutions in channels_last, in place: the parameters stay the same objects."""
     for tensor in (*module.parameters(), *module.buffers()):
-        memory_format = _FORMATS.get(tensor.dim())
-        if memory_format is not None and tensor.is_floating_point():
-            tensor.data = tensor.data.contiguous(memory_format=memory_format)
+        tensor.data = _tensor_to_channels_last(tensor.data)
 
 
 def batch_to_channels_last(batch: Any) -> Any:

@@ -6,16 +6,14 @@ The loop wraps a step once before an epoch (`wrap`), and calls `backward`, `unsc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightkit.contracts import P, R
 from lightkit.errors import ConfigError, did_you_mean
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Precision:

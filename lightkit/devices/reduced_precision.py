@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightkit.contracts import P, R
 from lightkit.devices.precision import Precision
 from lightkit.devices.transfer import map_tensors
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class TruePrecision(Precision):
     """Parameters, buffers and floating-point batches in one dtype, also torch's default during a step."""
 
     converts_batch = True
-    dtype: torch.dtype
+
+    def __init__(self, device: torch.device, name: str, dtype: torch.dtype) -> None:
+        super().__init__(device)
+        self.name, self.dtype = name, dtype
 
     def convert_module(self, module: nn.Module) -> None:
         module.to(dtype=self.dtype)
 
     def convert_batch(self, batch: Any) -> Any:
-        return map_tensors(batch, self._convert)
-
-    def _convert(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return map_tensors(batch, lambda tensor: tensor.to(self.dtype) if tensor.is_floating_point() else tensor)
 
     def wrap(self, step_fn: Callable[P, R]) -> Callable[P, R]:
         dtype = self.dtype
@@ -43,27 +42,6 @@ class TruePrecision(Precision):
                 torch.set_default_dtype(before)
 
         return step_with_default_dtype
-
-
-class DoublePrecision(TruePrecision):
-    """64-true: everything in float64."""
-
-    name = "64-true"
-    dtype = torch.float64
-
-
-class BFloat16Precision(TruePrecision):
-    """bf16-true: everything in bfloat16, optimizer state included."""
-
-    name = "bf16-true"
-    dtype = torch.bfloat16
-
-
-class HalfPrecision(TruePrecision):
-    """16-true: everything in float16; without a scaler, small gradients vanish."""
-
-    name = "16-true"
-    dtype = torch.float16
 
 
 class BFloat16Mixed(Precision):
@@ -125,6 +103,10 @@ class HalfMixed(BFloat16Mixed):
             self.scaler.load_state_dict(state)
 
 
-KINDS: dict[str, type[Precision]] = {
-    kind.name: kind for kind in (HalfMixed, BFloat16Mixed, HalfPrecision, BFloat16Precision, DoublePrecision)
+KINDS: dict[str, Callable[[torch.device], Precision]] = {
+    "16-mixed": HalfMixed,
+    "bf16-mixed": BFloat16Mixed,
+    "16-true": partial(TruePrecision, name="16-true", dtype=torch.float16),  # without a scaler small gradients vanish
+    "bf16-true": partial(TruePrecision, name="bf16-true", dtype=torch.bfloat16),  # optimizer state included
+    "64-true": partial(TruePrecision, name="64-true", dtype=torch.float64),
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lightkit.devices.strategies.base import Strategy
-from lightkit.devices.strategies.single import SingleDeviceStrategy
+from lightkit.devices.strategies.base import SingleDeviceStrategy, Strategy
 from lightkit.errors import ConfigError, did_you_mean
 
 __all__ = ["SingleDeviceStrategy", "Strategy", "choose_strategy"]

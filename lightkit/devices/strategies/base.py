@@ -58,3 +58,9 @@ class Strategy:
 
     def teardown(self) -> None:
         """Give back what `setup` took."""
+
+
+class SingleDeviceStrategy(Strategy):
+    """One process, one device: nothing to agree on."""
+
+    name = "single_device"

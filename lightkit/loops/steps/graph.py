@@ -28,7 +28,7 @@ from lightkit.module import LightModule
 from lightkit.results import metric_states
 
 if TYPE_CHECKING:
-    from lightkit.devices.capture import Recorder
+    from lightkit.devices.capture import CudaRecorder as Recorder
     from lightkit.loops.training import TrainingLoop
     from lightkit.run.fit import FitRun
 
