@@ -11,21 +11,16 @@ from torch import Tensor
 from lightkit.results import Results, Taken
 
 
-def to_host(values: Sequence[object]) -> list[float]:
+def to_host(values: Sequence[Any]) -> list[float]:
     """Read numbers and one-element tensors as python floats, with one device read for all of them."""
     tensors = [v for v in values if isinstance(v, Tensor)]
     if not tensors:
-        return [_number(v) for v in values]
+        return [float(v) for v in values]
     device = tensors[0].device
     dtype = torch.float32 if device.type == "mps" else torch.float64
     same = [t.detach().reshape(()).to(device=device, dtype=dtype) for t in tensors]
     read = iter(torch.stack(same).tolist())
-    return [next(read) if isinstance(v, Tensor) else _number(v) for v in values]
-
-
-def _number(value: object) -> float:
-    assert isinstance(value, (int, float))
-    return float(value)
+    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
 
 
 class MetricBoard:

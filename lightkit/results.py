@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, SupportsFloat, SupportsIndex, TypeGuard
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -29,21 +29,6 @@ for _hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_
     NO_LOGGING[_hook] = "log in the step"
 
 
-class Metric(Protocol):
-    """What lightkit asks of a torchmetrics Metric."""
-
-    metric_state: dict[str, Tensor | list[Tensor]]
-    _forward_cache: object
-    _computed: object
-    _update_count: int
-
-    def compute(self) -> object:
-        """The value of everything it has seen."""
-
-    def reset(self) -> None:
-        """Forget it."""
-
-
 Key = tuple[str, int | None]  # a name, and the evaluation loader that it belongs to
 State = dict[str, Any]  # of a slot, of a metric, by its attributes
 ResultsState = dict[str, list[list[Any]]]  # by hook: name, loader, state of the slot, place of the metric in the module
@@ -61,7 +46,7 @@ class Slot:
         self.on_step, self.on_epoch = on_step, on_epoch
         self.prog_bar: bool = options[0]
         self.logger: bool = options[1] is not False
-        self.metric: Metric | None = None
+        self.metric: Any = None  # a torchmetrics Metric, where one is logged
         self.rows: list[Tensor] = []
         self.buffer: Tensor | None = None
         self.latest: object = None
@@ -71,19 +56,10 @@ class Slot:
         """Whether a later validation logs the name as the one did for which the slot was made."""
         return self.options == options and _is_metric(value) == (self.metric is not None)
 
-    def takes_metric(self, value: object) -> bool:
-        """Take a torchmetrics object in the place of the last one; False: it is none."""
-        if not _is_metric(value):
-            return False
-        self.metric = value
-        return True
-
-    def see_metric(self) -> None:
+    def see_metric(self, metric: Any) -> None:
         """The metric was logged: its newest value is that of the batch it saw last."""
-        assert self.metric is not None
-        self.used = True
-        cache = self.metric._forward_cache
-        self.latest = cache.detach() if isinstance(cache, Tensor) else cache
+        cache = metric._forward_cache
+        self.used, self.metric, self.latest = True, metric, cache.detach() if isinstance(cache, Tensor) else cache
 
     def clear(self) -> None:
         """Forget all values; the name and its options stay."""
@@ -173,10 +149,7 @@ class Slot:
 
     def state_dict(self) -> State:
         """Everything, so that a run resumed in the middle of the epoch has the same mean to the last bit."""
-        latest = self.latest
-        if isinstance(latest, Tensor):
-            latest = latest.clone()
-        assert latest is None or isinstance(latest, (Tensor, int, float))
+        latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
         rows = None if self.buffer is None else self.buffer[: self.count].clone()
         return {
             "options": list(self.options), "used": self.used, "latest": latest, "rows": rows,
@@ -226,7 +199,7 @@ class Results:
         self.size_of, self.is_training, self.has_several_loaders = size_of, is_training, has_several_loaders
         self.slots: dict[str, dict[Key, Slot]] = {}
         self.hook = ""
-        self.current: dict[Key, Slot] = {}
+        self.current: dict[Key, Slot] = {}  # of that hook
         # set by the loops: what `self.log` belongs to
         self.batch: object = None
         self.dataloader_idx: int | None = None  # None where no evaluation batch is running
@@ -255,9 +228,9 @@ class Results:
         if not options[5]:
             slot.loaders.add(self.dataloader_idx)
         if slot.metric is not None:
-            if value is not slot.metric and (slot.used or not slot.takes_metric(value)):
+            if value is not slot.metric and (slot.used or not _is_metric(value)):
                 raise ConfigError(f"self.log({name!r}, ...) in {self.hook}: another Metric has this name; rename one")
-            slot.see_metric()
+            slot.see_metric(value)
             return
         if isinstance(value, Tensor):
             if value.numel() != 1:
@@ -377,7 +350,7 @@ def restore_metric_states(module: nn.Module, states: Mapping[str, State], device
     """Take back what `metric_states` gave."""
     parts = dict(module.named_modules())
     for name, saved in states.items():
-        metric = parts.get(name)
+        metric: Any = parts.get(name)
         if metric is None:
             continue
         for key, value in saved["state"].items():
@@ -395,7 +368,7 @@ def _check_single(slot: Slot, value: object) -> None:
         )
 
 
-def _is_metric(value: object) -> TypeGuard[Metric]:
+def _is_metric(value: object) -> bool:
     # torchmetrics is not imported for this: a Metric is told by what it can do
     return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
 

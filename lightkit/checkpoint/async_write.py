@@ -78,7 +78,6 @@ class AsyncWriter(Writer):
         return True
 
     def afterwards(self, action: Callable[[], None]) -> None:
-        """As Writer.afterwards."""
         self._afterwards.append(action)
 
     def wait(self) -> None:
@@ -90,7 +89,6 @@ class AsyncWriter(Writer):
             files.unfinished.discard(self)
 
     def settle(self) -> None:
-        """As Writer.settle."""
         self.wait()
         error, self._error = self._error, None
         actions, self._afterwards = self._afterwards, []
@@ -100,7 +98,6 @@ class AsyncWriter(Writer):
             action()
 
     def finish(self) -> None:
-        """As Writer.finish."""
         try:
             self.settle()
         except Exception as error:

@@ -61,8 +61,7 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     _await_writers()
     file = Path(path)
     _require_file(file)
-    problem = _damage(file)
-    if problem is not None:
+    if (problem := _damage(file)) is not None:
         raise CheckpointError(_damaged(file, problem))
     try:
         with _only_harmless():
@@ -70,7 +69,11 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
         unsafe = _unsafe_globals(file, error)
         if unsafe:
-            raise CheckpointError(_holds_code(file, unsafe)) from None
+            raise CheckpointError(
+                f"the checkpoint {path} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
+                "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
+                "torch.load(path, weights_only=False) and save its state_dict again"
+            ) from None
         problem = f"torch.save did not write it, or only a part of it is there ({_reason(error)})"
         raise CheckpointError(_damaged(file, problem)) from error
     if not isinstance(content, dict):
@@ -217,14 +220,6 @@ def _unsafe_globals(path: Path, error: Exception) -> list[str]:
     return [".".join(match.groups()) for match in re.finditer(r"GLOBAL (\w+)[ .]([\w.]+)", str(error))][:1]
 
 
-def _holds_code(path: Path, unsafe: list[str]) -> str:
-    return (
-        f"the checkpoint {path} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
-        "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
-        "torch.load(path, weights_only=False) and save its state_dict again"
-    )
-
-
 def is_whole(path: PathLike) -> bool:
     """Say whether the file is there and every part of it is as it was written."""
     _await_writers()
@@ -241,10 +236,9 @@ def is_whole(path: PathLike) -> bool:
 
 
 def newest_whole(
-    directory: PathLike | Iterable[PathLike],
-    skip: PathLike | None = None,
+    directory: PathLike | Iterable[PathLike], skip: PathLike | None = None,
     is_wanted: Callable[[Path], bool] | None = None,
-) -> Path | None:
+) -> Path | None:  # fmt: skip
     """Return the newest whole checkpoint of a folder or of several, by time, then name; None where there is none.
 
     Looks at .ckpt, .pt and .pth; `skip` and those that are not wanted are left out.
@@ -278,33 +272,23 @@ def explain_state_dict_mismatch(module: torch.nn.Module, state_dict: Mapping[str
         for key in wanted
         if key in state_dict and _shape(state_dict[key]) != _shape(wanted[key])
     ]
-    groups = (
-        ("missing in the file", missing),
-        ("in the file but not in the model", unexpected),
-        ("of another size", differing),
-    )
-    lines = [line for title, entries in groups if entries for line in _group(title, entries)]
-    if not lines:
-        return None
-    return f"the checkpoint {path} does not fit {type(module).__name__}:\n" + "\n".join(lines)
-
-
-def _group(title: str, entries: list[str]) -> Iterator[str]:
-    yield f"  {title} ({len(entries)}):"
-    yield from (f"    {entry}" for entry in entries[:MAX_LISTED])
-    if len(entries) > MAX_LISTED:
-        yield f"    ... and {len(entries) - MAX_LISTED} more"
+    lines = [f"the checkpoint {path} does not fit {type(module).__name__}:"]
+    titles = "missing in the file", "in the file but not in the model", "of another size"
+    for title, entries in zip(titles, (missing, unexpected, differing), strict=True):
+        if entries:
+            lines += [f"  {title} ({len(entries)}):", *(f"    {entry}" for entry in entries[:MAX_LISTED])]
+        if len(entries) > MAX_LISTED:
+            lines.append(f"    ... and {len(entries) - MAX_LISTED} more")
+    return "\n".join(lines) if len(lines) > 1 else None
 
 
 def _shape(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"({type(value).__name__})"
-    if torch.nn.parameter.is_lazy(value):
-        return "(shape not known yet)"
-    return str(tuple(value.shape))
+    return "(shape not known yet)" if torch.nn.parameter.is_lazy(value) else str(tuple(value.shape))
 
 
 def _reason(error: Exception) -> str:
-    """Return the one line that says what happened, from a message that goes on about torch's options."""
+    """The one line that says what happened, from a message that goes on about torch's options."""
     lines = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -20,16 +20,11 @@ from torch import Tensor
 from lightkit.errors import CheckpointError
 
 # exact types: a subclass (IntEnum, np.float64, a str of the user's) pickles as its class, which is not loaded
-_AS_THEY_ARE = frozenset(
-    {
-        *(type(None), bool, int, float, complex, str, bytes, bytearray),
-        *(torch.dtype, torch.device, torch.Size, torch.layout, Tensor, torch.nn.Parameter),
-    }
-)
 _BUILTIN_BASES: tuple[type, ...] = (bool, int, float, complex, str, bytes)
+_TORCHS = (torch.dtype, torch.device, torch.Size, torch.layout, Tensor, torch.nn.Parameter)
+_AS_THEY_ARE = frozenset((*_BUILTIN_BASES, *_TORCHS, type(None), bytearray))
 
 Place = tuple[object, ...]  # the keys that lead to a value
-Container = Mapping[object, object] | list[object] | tuple[object, ...] | set[object] | frozenset[object]
 
 
 def to_plain(obj: object, where: str = "checkpoint") -> Any:
@@ -40,23 +35,17 @@ def to_plain(obj: object, where: str = "checkpoint") -> Any:
     Raises CheckpointError naming the place, `checkpoint['callbacks']['MyCallback']['fn']`, for the rest, and
     for a container that holds itself.
     """
-    return _plain(obj, (where,), set())
+    return _plain(obj, (where,), frozenset())
 
 
-def _plain(obj: object, path: Place, parents: set[int]) -> object:
+def _plain(obj: object, path: Place, parents: frozenset[int]) -> object:
     if type(obj) in _AS_THEY_ARE:
         return obj
-    if isinstance(obj, (Mapping, list, tuple, set, frozenset)):
-        if id(obj) in parents:
-            raise CheckpointError(f"{_name(path)}: this {_type_name(obj)} holds itself and cannot be saved")
-        parents.add(id(obj))
-        plain = _plain_container(obj, path, parents)
-        parents.discard(id(obj))
-        return plain
-    return _plain_leaf(obj, path, parents)
-
-
-def _plain_container(obj: Container, path: Place, parents: set[int]) -> object:
+    if not isinstance(obj, (Mapping, list, tuple, set, frozenset)):
+        return _plain_leaf(obj, path, parents)
+    if id(obj) in parents:
+        raise CheckpointError(f"{_name(path)}: this {_type_name(obj)} holds itself and cannot be saved")
+    parents |= {id(obj)}
     if isinstance(obj, Mapping):
         made = OrderedDict if isinstance(obj, OrderedDict) else dict
         return made((_plain_key(key, path), _plain(obj[key], (*path, key), parents)) for key in obj)
@@ -67,13 +56,13 @@ def _plain_container(obj: Container, path: Place, parents: set[int]) -> object:
 
 
 def _plain_key(key: object, path: Place) -> object:
-    plain = _plain(key, (*path, key), set())
+    plain = _plain(key, (*path, key), frozenset())
     if isinstance(plain, Tensor):
         raise CheckpointError(f"{_name(path)}: a tensor as a key cannot be saved; use a number or a string")
     return plain
 
 
-def _plain_leaf(obj: object, path: Place, parents: set[int]) -> object:
+def _plain_leaf(obj: object, path: Place, parents: frozenset[int]) -> object:
     if isinstance(obj, enum.Enum):
         return _plain(obj.value, path, parents)
     if isinstance(obj, np.generic):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,12 @@ _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Ra
 _NEVER = frozenset((type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, np.ndarray))
 
 
-class Shuffler(Protocol):
-    """What torchtext's iterators shuffle with: it keeps a state of `random`'s generator."""
-
-    random_state: object
-
-
-Found = torch.Generator | np.random.Generator | np.random.RandomState | random.Random | Shuffler
 States = Mapping[str, object]  # of generators, plain, by their place
 
 
-def find(loader: object) -> dict[str, Found]:
+def find(loader: object) -> dict[str, object]:
     """The generators by their place, `sampler.generator`: torch's, numpy's, `random`'s, torchtext's; each one once."""
-    found: dict[str, Found] = {}
+    found: dict[str, object] = {}
     seen: set[int] = set()
     places: list[tuple[str, object]] = [("", loader)]
     for place, holder in places:  # grows while it is walked
@@ -54,7 +47,8 @@ def _join(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
-def _is_shuffler(value: object) -> TypeGuard[Shuffler]:
+def _is_shuffler(value: object) -> bool:
+    """Whether it is what torchtext's iterators shuffle with: it keeps a state of `random`'s generator."""
     return hasattr(type(value), "use_internal_state") and hasattr(type(value), "random_state")
 
 
@@ -63,7 +57,7 @@ def capture(loader: object) -> dict[str, object]:
     return states(find(loader))
 
 
-def states(found: Mapping[str, Found]) -> dict[str, object]:
+def states(found: Mapping[str, object]) -> dict[str, object]:
     """The state of each generator that `find` found, plain, by its place."""
     return {place: _state(generator) for place, generator in found.items()}
 
@@ -76,7 +70,7 @@ def restore(loader: object, saved: States) -> None:
             _set(generator, state)
 
 
-def _state(generator: Found) -> object:
+def _state(generator: Any) -> object:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, np.random.Generator):
@@ -86,7 +80,7 @@ def _state(generator: Found) -> object:
     return generator.getstate() if isinstance(generator, random.Random) else generator.random_state
 
 
-def _set(generator: Found, state: Any) -> None:
+def _set(generator: Any, state: Any) -> None:
     if isinstance(generator, torch.Generator):
         generator.set_state(state.cpu())
     elif isinstance(generator, np.random.Generator):

@@ -13,42 +13,33 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
-from typing import Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
+from torch.utils import data
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from lightkit.data import generators
 from lightkit.data.fetch import Fetch, KeyedDataset, WorkerInit
 from lightkit.data.rows import row_order
 from lightkit.errors import DataError
-from lightkit.seeding import RngState, Snapshot, isolate_rng, key_rng, mix, restore_rng
+from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
-class Moment(TypedDict, Generic[R]):
+class Moment(TypedDict):
     """Generators of the process, a Snapshot or plain, and of the loader at one moment."""
 
-    rng: R
+    rng: Any
     generators: generators.States
 
 
 class SourceState(TypedDict):
     """What `reopen` needs; `before` is None between epochs, the last two are those of indices drawn here."""
 
-    before: Moment[RngState] | None
+    before: Moment | None
     generators: generators.States | None
     loader: object
     first_seed: NotRequired[int | None]
@@ -63,8 +54,7 @@ class Source:
     def __init__(self, loader: Any):
         self.loader = loader
         self.running: weakref.ref[Iterator[Any]] | None = None  # the iterator of the last epoch
-        # generators as they were before the running epoch
-        self.before: Moment[Snapshot] | Moment[RngState] | None = None
+        self.before: Moment | None = None  # generators as they were before the running epoch
 
     def own_generators(self) -> generators.States:
         """The state of the generators that the loader, its samplers and its data set hold, by their place."""
@@ -129,18 +119,16 @@ class Source:
         loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
-        before: Moment[RngState] | None = None
-        if self.before is not None:
-            rng = self.before["rng"]
-            plain = rng.plain() if isinstance(rng, Snapshot) else rng
-            before = {"rng": plain, "generators": self.before["generators"]}
+        before = self.before
+        if before is not None and isinstance(before["rng"], Snapshot):
+            before = {"rng": before["rng"].plain(), "generators": before["generators"]}
         return {"before": before, "generators": now, "loader": loader_state}
 
     def load_between_epochs(self, state: SourceState) -> None:
         """Go on after an epoch that was complete."""
         self.restore_own_generators(state["generators"])
 
-    def _capture(self) -> Moment[Snapshot]:
+    def _capture(self) -> Moment:
         return {"rng": Snapshot(), "generators": self.own_generators()}
 
     def _keeps_state(self) -> bool:
@@ -206,19 +194,16 @@ class Ahead(NamedTuple):
     """
 
     batches: Iterator[Any]
-    before: Moment[Snapshot]
-    after: Moment[Snapshot]
+    before: Moment
+    after: Moment
     counts: tuple[int | None, int]
     settings: dict[str, object]
 
 
-_TORCHS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
-
-
 def _all_torchs(sampler: object) -> bool:
     """Whether the order is drawn by samplers of torch alone, which keep nothing but generators from epoch to epoch."""
-    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
-    return type(inner) in _TORCHS
+    kinds = SequentialSampler, data.RandomSampler, data.SubsetRandomSampler, data.WeightedRandomSampler
+    return type(sampler.sampler if type(sampler) is BatchSampler else sampler) in (*kinds, data.DistributedSampler)
 
 
 def _settings(sampler: Any) -> dict[str, object]:
@@ -262,7 +247,7 @@ class IndexedSource(Source):
         is_pinned = loader.pin_memory and torch.cuda.is_available()
         self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
         self.rows = self._find_rows()
-        self.found: tuple[list[object], dict[str, generators.Found]] | None = None
+        self.found: tuple[list[object], dict[str, object]] | None = None
         self.ahead: Ahead | None = None
 
     def own_generators(self) -> generators.States:
@@ -337,7 +322,7 @@ class IndexedSource(Source):
         self._put_back(ahead.after, ahead.counts)
         return ahead.batches
 
-    def _put_back(self, state: Moment[Snapshot], counts: tuple[int | None, int]) -> None:
+    def _put_back(self, state: Moment, counts: tuple[int | None, int]) -> None:
         state["rng"].restore()
         self.restore_own_generators(state["generators"])
         self.first_seed, self.epochs_opened = counts
@@ -399,11 +384,9 @@ class IndexedSource(Source):
         return super().reopen(state, skip)
 
     def state_dict(self) -> SourceState:
-        """As Source.state_dict."""
         return {**super().state_dict(), "first_seed": self.first_seed, "epochs_opened": self.epochs_opened}
 
     def load_between_epochs(self, state: SourceState) -> None:
-        """As Source.load_between_epochs."""
         self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"]
         super().load_between_epochs(state)
 
@@ -412,14 +395,11 @@ class IndexedSource(Source):
 
 
 def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False, is_training: bool = True) -> Source:
-    """Choose how a loader is read.
+    """Choose how a loader is read; raises DataError where it is not iterable.
 
     is_keyed: batches' random state is keyed also without workers (after `seed_everything(seed, workers=True)`).
     is_sequential: in order, whatever the sampler says (`overfit_batches`).
     is_training: its epochs follow on one another; those of an evaluation each begin from the same generators.
-
-    Raises:
-        DataError: not iterable.
     """
     if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
         raise DataError(

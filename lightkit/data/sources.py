@@ -24,12 +24,15 @@ def find_loaders(name: str, given: object, datamodule: LightDataModule | None, m
     """The loaders given, else the data module's `<name>_dataloader()`, else the module's; None where nobody has one."""
     if given is not None:
         return given
-    method = f"{name}_dataloader"
-    if datamodule is not None and overrides(datamodule, LightDataModule, method):
-        return getattr(datamodule, method)()
-    if overrides(module, LightModule, method):
-        return getattr(module, method)()
-    return None
+    method = _own(f"{name}_dataloader", datamodule, module)
+    return None if method is None else method()
+
+
+def _own(name: str, datamodule: LightDataModule | None, module: LightModule) -> Callable[..., Any] | None:
+    """The data module's hook where it overrides it, else the module's; None where neither does."""
+    if datamodule is not None and overrides(datamodule, LightDataModule, name):
+        return getattr(datamodule, name)
+    return getattr(module, name) if overrides(module, LightModule, name) else None
 
 
 def as_list(loaders: object) -> list[object]:
@@ -71,8 +74,7 @@ def length_of(loader: object) -> float:
 def limited(total: float, limit: int | float, argument: str, name: str) -> float:
     """How many of `total` batches are used: at most `limit` where it is a count, that share where it is a fraction.
 
-    Raises:
-        ConfigError: a fraction of a loader without length, or one that leaves no batch.
+    Raises ConfigError for a fraction of a loader without length, or one that leaves no batch.
     """
     if isinstance(limit, int) or limit == 0.0:
         return min(limit, total) if limit != 0 else 0
@@ -125,14 +127,9 @@ def batch_preparer(
     The three transfer hooks are the data module's where it overrides them, else the module's.
     """
 
-    def owner(name: str) -> Callable[..., Any] | None:
-        if datamodule is not None and overrides(datamodule, LightDataModule, name):
-            return getattr(datamodule, name)
-        return getattr(module, name) if overrides(module, LightModule, name) else None
-
-    before, move, after = (
-        owner(n) for n in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    )
+    before = _own("on_before_batch_transfer", datamodule, module)
+    move = _own("transfer_batch_to_device", datamodule, module)
+    after = _own("on_after_batch_transfer", datamodule, module)
     convert = precision.convert_batch if precision.converts_batch else None
     is_moved = move is not None or device.type != "cpu"  # on the CPU a batch is where it should be
     move_plainly, layout = compute.move, compute.layout

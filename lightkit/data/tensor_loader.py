@@ -28,8 +28,7 @@ class TensorLoader(DataLoader[Any]):
         generator: draws the order; None: torch's default generator.
         device: where to keep the tensors; None: where they are.
 
-    Raises:
-        ConfigError: no tensors, or different numbers of samples.
+    Raises ConfigError for no tensors, or different numbers of samples.
     """
 
     def __init__(

@@ -84,21 +84,20 @@ def _map_rare(obj: object, visit: Visit, visit_movable: VisitMovable | None) -> 
             return obj
         make: Callable[..., object] = type(obj)
         return make(*items) if hasattr(obj, "_fields") else make(items)
-    if isinstance(obj, Mapping):
-        parts: dict[object, object] = {key: map_tensors(obj[key], visit, visit_movable) for key in obj}
-        if _same(parts.values(), (obj[key] for key in obj)):
-            return obj
-        filled: Any = copy.copy(obj) if hasattr(obj, "__setitem__") else {}
-        for key, value in parts.items():
-            filled[key] = value
-        return filled
-    names = fields_of(obj)
-    found: dict[str, object] = {name: map_tensors(getattr(obj, name), visit, visit_movable) for name in names}
-    if _same(found.values(), (getattr(obj, name) for name in names)):
+    parts: dict[Any, object]
+    if is_mapping := isinstance(obj, Mapping):
+        parts = {key: obj[key] for key in obj}
+    else:
+        parts = {name: getattr(obj, name) for name in fields_of(obj)}
+    found: list[object] = [map_tensors(part, visit, visit_movable) for part in parts.values()]
+    if _same(found, parts.values()):
         return obj
-    changed = copy.copy(obj)
-    for name, value in found.items():
-        object.__setattr__(changed, name, value)  # a frozen dataclass too: the copy is ours
+    changed: Any = {} if is_mapping and not hasattr(obj, "__setitem__") else copy.copy(obj)
+    for key, value in zip(parts, found, strict=True):
+        if is_mapping:
+            changed[key] = value
+        else:
+            object.__setattr__(changed, key, value)  # a frozen dataclass too: the copy is ours
     return changed
 
 
