@@ -62,10 +62,7 @@ MisconfigurationException = ConfigError  # Lightning's name
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """Return the option that looks most like `name`, or None where none is near.
-
-    Upper and lower case count as equal.
-    """
+    """Return the option that looks most like `name`, upper and lower case alike, or None where none is near."""
     by_folded = {option.casefold(): option for option in options}
     found = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None

@@ -141,20 +141,13 @@ LEGACY = Block("earlier style", (
     Hook("M", "test_epoch_end", "outputs", "as validation_epoch_end; also called test_loop_epoch_end"),
 ))  # fmt: skip
 
-LEGACY_ALIASES = {
-    "test_loop_step": "test_step",
-    "test_loop_step_end": "test_step_end",
-    "test_loop_epoch_end": "test_epoch_end",
-}
+LEGACY_ALIASES = {f"test_loop_{end}": f"test_{end}" for end in ("step", "step_end", "epoch_end")}
 
 
 def walk(block: Block) -> Iterator[Hook]:
     """Every hook of a block, in order, each block inside once."""
     for step in block.steps:
-        if isinstance(step, Hook):
-            yield step
-        else:
-            yield from walk(step)
+        yield from (step,) if isinstance(step, Hook) else walk(step)
 
 
 HOOK_NAMES = frozenset(hook.name for block in (FIT, VALIDATE, TEST, PREDICT, ANYWHERE, LEGACY) for hook in walk(block))
@@ -232,10 +225,6 @@ class Dispatcher:
             self.sizes = sizes
             self.bound.clear()
 
-    def _of(self, owner: object, base: type, name: str) -> list[HookFn]:
-        """The owner's own `name`, in a list of one or none."""
-        return [getattr(owner, name)] if owner is not None and overrides(owner, base, name) else []
-
     def bind(self, name: str, owners: str = "CM") -> list[HookFn]:
         """Everyone's own `name` in the order of `owners`.
 
@@ -251,14 +240,15 @@ class Dispatcher:
 
     def _find(self, name: str, owners: str) -> list[HookFn]:
         found: list[HookFn] = []
+        own = {"M": (self.module, self.module_base), "D": (self.datamodule, self.datamodule_base)}
         for kind in owners:
-            if kind == "M":
-                found += self._of(self.module, self.module_base, name)
-            elif kind == "D":
-                found += self._of(self.datamodule, self.datamodule_base, name)
-            else:
-                hooks = (h for c in self.callbacks if self._is(kind, c) for h in self._of(c, self.callback_base, name))
-                found += [partial(hook, self.trainer, self.module) for hook in hooks]
+            if kind in own:
+                owner, base = own[kind]
+                found += [getattr(owner, name)] if owner is not None and overrides(owner, base, name) else []
+                continue
+            for callback in self.callbacks:
+                if self._is(kind, callback) and overrides(callback, self.callback_base, name):
+                    found.append(partial(getattr(callback, name), self.trainer, self.module))
         return found if self.timed is None else [self.timed(name, hook) for hook in found]
 
     def _is(self, kind: str, callback: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
@@ -197,7 +198,7 @@ class Results:
 
     def __init__(self, size_of: Callable[[object], int], is_training: bool, has_several_loaders: bool = False):
         self.size_of, self.is_training, self.has_several_loaders = size_of, is_training, has_several_loaders
-        self.slots: dict[str, dict[Key, Slot]] = {}
+        self.slots: dict[str, dict[Key, Slot]] = defaultdict(dict)
         self.hook = ""
         self.current: dict[Key, Slot] = {}  # of that hook
         # set by the loops: what `self.log` belongs to
@@ -208,9 +209,7 @@ class Results:
 
     def enter(self, hook: str) -> None:
         """Say which hook is running: it decides the defaults, and names are unique inside it."""
-        self.hook = hook
-        current = self.slots.get(hook)
-        self.current = self.slots.setdefault(hook, {}) if current is None else current
+        self.hook, self.current = hook, self.slots[hook]
 
     def log(self, name: str, value: object, options: Options, batch_size: int | None) -> None:
         """Take one value; see LightModule.log."""
@@ -328,7 +327,7 @@ class Results:
         """Take back what `state_dict` gave."""
         parts = dict(module.named_modules())
         for hook, entries in state.items():
-            slots = self.slots.setdefault(hook, {})
+            slots = self.slots[hook]
             for name, index, saved, place in entries:
                 options: Options = tuple(saved["options"])
                 slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])

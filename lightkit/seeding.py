@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np  # costs nothing: torch has imported it already
 import torch
@@ -144,14 +144,9 @@ def _offset_of_spare() -> int:
 _numpy = _NumpyGlobal()
 
 
-class RngState(TypedDict):
-    """The state of every generator, plain: it opens with `torch.load(weights_only=True)`."""
-
-    torch: torch.Tensor
-    numpy: list[Any]  # words, position, has_gauss, gauss
-    python: list[Any]  # version, words, gauss
-    cuda: NotRequired[list[torch.Tensor]]
-    mps: NotRequired[torch.Tensor]
+# The state of every generator, plain. torch: a tensor; numpy: words, position, has_gauss, gauss; python: version,
+# words, gauss; where there are such devices cuda: tensors, mps: a tensor.
+RngState = dict[str, Any]
 
 
 class Snapshot:

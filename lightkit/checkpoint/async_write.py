@@ -14,6 +14,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class AsyncWriter(Writer):
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._follow: list[Callable[[], None]] = []
+        self._actions: list[Callable[[], None]] = []  # the thread's: to write, and what follows
         self._afterwards: list[Callable[[], None]] = []
         self._is_done = True
         self._error: BaseException | None = None
@@ -54,27 +55,19 @@ class AsyncWriter(Writer):
         plain = to_plain(checkpoint)
         self.settle()
         copied, ready = snapshot(plain, self._buffers)
-        target = os.fspath(path)
-        self._start(lambda: _write(copied, target, ready))
+        self._start(*(event.synchronize for event in ready), partial(files.write, copied, os.fspath(path)))
 
     def then(self, action: Callable[[], None]) -> None:
         """Do something after the write that is under way, unless it fails; at once where none is."""
-        with self._lock:
-            if not self._is_done:
-                self._follow.append(action)
-                return
-        if self._error is None:
+        if not self._add(action) and self._error is None:
             action()
 
     def copy(self, source: str, target: str) -> bool:
         """Copy the file in the thread, when it is written: nobody waits for a second write of the same state."""
-        with self._lock:
-            if not self._is_done:
-                self._follow.append(lambda: atomic.copy(source, target))
-                return True
-        if self._error is None:
+        action = partial(atomic.copy, source, target)
+        if not self._add(action) and self._error is None:
             self.wait()
-            self._start(lambda: atomic.copy(source, target))
+            self._start(action)
         return True
 
     def afterwards(self, action: Callable[[], None]) -> None:
@@ -103,36 +96,34 @@ class AsyncWriter(Writer):
         except Exception as error:
             warnings.warn(f"the last checkpoint was not written: {error}", stacklevel=2)
 
-    def _start(self, write: Callable[[], None]) -> None:
-        self._is_done = False
+    def _start(self, *actions: Callable[[], None]) -> None:
+        self._actions, self._is_done = [*actions], False
         files.unfinished.add(self)
         # not a daemon: where the process ends meanwhile, Python waits for the file
-        self._thread = threading.Thread(target=self._run, args=(write,), name="lightkit-checkpoint", daemon=False)
+        self._thread = threading.Thread(target=self._run, name="lightkit-checkpoint", daemon=False)
         self._thread.start()
 
-    def _run(self, write: Callable[[], None]) -> None:
+    def _add(self, action: Callable[[], None]) -> bool:
+        """Let it follow the write that is under way; False where none is."""
+        with self._lock:
+            if not self._is_done:
+                self._actions.append(action)
+            return not self._is_done
+
+    def _run(self) -> None:
         try:
-            write()
             while (action := self._next()) is not None:
                 action()
         except BaseException as error:
             with self._lock:
                 self._error, self._is_done = error, True
-                self._follow.clear()
+                self._actions.clear()
 
     def _next(self) -> Callable[[], None] | None:
-        """What follows the write; from None on, `then` does it at once."""
+        """What is to be done; from None on, `then` does it at once."""
         with self._lock:
-            if self._follow:
-                return self._follow.pop(0)
-            self._is_done = True
-            return None
-
-
-def _write(plain: Any, target: str, ready: list[torch.cuda.Event]) -> None:
-    for event in ready:
-        event.synchronize()
-    files.write(plain, target)
+            self._is_done = not self._actions
+            return self._actions.pop(0) if self._actions else None
 
 
 class Buffers:

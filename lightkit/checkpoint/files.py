@@ -70,7 +70,7 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
         unsafe = _unsafe_globals(file, error)
         if unsafe:
             raise CheckpointError(
-                f"the checkpoint {path} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
+                f"the checkpoint {file} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
                 "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
                 "torch.load(path, weights_only=False) and save its state_dict again"
             ) from None

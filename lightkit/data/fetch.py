@@ -25,9 +25,10 @@ class Fetch:
 
     def look(self) -> None:
         """See whether the data set can be read by rows; it may have been given other tensors."""
-        is_default = self.is_batched and self.collate is default_collate
-        self.table = _plain_table(self.dataset) if is_default else None
-        self.tensors = None if self.table is None else self.table.tensors
+        data, self.table, self.tensors = self.dataset, None, None
+        if type(data) is TensorDataset and self.is_batched and self.collate is default_collate:
+            if all(_is_plain(tensor) for tensor in data.tensors):
+                self.table, self.tensors = data, data.tensors
 
     def __call__(self, indices: Any) -> object:
         table = self.table
@@ -48,15 +49,9 @@ class Fetch:
         return self.collate([dataset[i] for i in indices])
 
 
-def _plain_table(dataset: object) -> TensorDataset | None:
-    """A TensorDataset that can be read by rows at once; None where anything is out of the ordinary."""
-    if type(dataset) is not TensorDataset:
-        return None
-    plain = all(
-        type(t) is Tensor and t.layout is torch.strided and t.is_contiguous() and not t.requires_grad
-        for t in dataset.tensors
-    )
-    return dataset if plain else None
+def _is_plain(tensor: Tensor) -> bool:
+    is_ordinary = type(tensor) is Tensor and tensor.layout is torch.strided
+    return is_ordinary and tensor.is_contiguous() and not tensor.requires_grad
 
 
 class KeyedDataset(Dataset[object]):

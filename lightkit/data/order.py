@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
-from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,21 +29,11 @@ from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 T = TypeVar("T")
 
 
-class Moment(TypedDict):
-    """Generators of the process, a Snapshot or plain, and of the loader at one moment."""
-
-    rng: Any
-    generators: generators.States
-
-
-class SourceState(TypedDict):
-    """What `reopen` needs; `before` is None between epochs, the last two are those of indices drawn here."""
-
-    before: Moment | None
-    generators: generators.States | None
-    loader: object
-    first_seed: NotRequired[int | None]
-    epochs_opened: NotRequired[int]
+# "rng", "generators": those of the process, a Snapshot or plain, and those of the loader
+Moment = dict[str, Any]
+# what `reopen` needs: "before", a Moment, None between epochs; "generators"; "loader", its own state where it has one;
+# where indices are drawn here "first_seed", "epochs_opened"
+SourceState = dict[str, Any]
 
 
 class Source:
@@ -79,9 +69,7 @@ class Source:
 
     def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
         """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards."""
-        before = state["before"]
-        assert before is not None
-        self.before = before
+        self.before = before = state["before"]
         restore_rng(before["rng"])
         self.restore_own_generators(before["generators"])
         batches = self._iterate(skip, state)
@@ -115,7 +103,7 @@ class Source:
         self.running = None
 
     def state_dict(self) -> SourceState:
-        """As `SourceState` says."""
+        """What `reopen` needs: see SourceState."""
         loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
@@ -269,12 +257,9 @@ class IndexedSource(Source):
     def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         workers: dict[str, Any] = {}
         if loader.num_workers > 0:
-            workers = {
-                "worker_init_fn": WorkerInit(loader.worker_init_fn), "prefetch_factor": loader.prefetch_factor,
-                "persistent_workers": loader.persistent_workers, "timeout": loader.timeout,
-                "multiprocessing_context": loader.multiprocessing_context,
-                "in_order": getattr(loader, "in_order", True),
-            }  # fmt: skip
+            names = "prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context", "in_order"
+            workers = {name: getattr(loader, name) for name in names if hasattr(loader, name)}
+            workers["worker_init_fn"] = WorkerInit(loader.worker_init_fn)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to warn of, the user's own loader has said already
             return DataLoader(
@@ -395,16 +380,12 @@ class IndexedSource(Source):
 
 
 def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False, is_training: bool = True) -> Source:
-    """Choose how a loader is read; raises DataError where it is not iterable.
+    """Choose how a loader is read, one that was checked (see `sources_of`).
 
     is_keyed: batches' random state is keyed also without workers (after `seed_everything(seed, workers=True)`).
     is_sequential: in order, whatever the sampler says (`overfit_batches`).
     is_training: its epochs follow on one another; those of an evaluation each begin from the same generators.
     """
-    if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
-        raise DataError(
-            f"a loader must be iterable, got {type(loader).__name__}; pass a DataLoader or any iterable of batches"
-        )
     is_plain = isinstance(loader, DataLoader) and all(
         getattr(type(loader), name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
     )

@@ -22,11 +22,7 @@ def row_order(batches: Any, tensors: tuple[Tensor, ...]) -> Callable[[], Iterato
     sampler, size, count = batches.sampler, batches.batch_size, len(tensors[0])
     end = count // size * size if batches.drop_last else count
     if type(sampler) is SequentialSampler and len(sampler) == count:
-
-        def in_order() -> Iterator[Rows]:
-            return (slice(start, min(start + size, end)) for start in range(0, end, size))
-
-        return in_order
+        return lambda: (slice(start, min(start + size, end)) for start in range(0, end, size))
     if type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(sampler.data_source):
         if len(sampler.data_source) != count:
             return None

@@ -41,15 +41,10 @@ def as_list(loaders: object) -> list[object]:
         return []
     if isinstance(loaders, Mapping):
         return list(loaders.values())
-    if isinstance(loaders, (list, tuple)) and all(_is_loader(item) for item in loaders):
+    data = Tensor, list, tuple, Mapping, str, bytes
+    if isinstance(loaders, (list, tuple)) and all(hasattr(x, "__iter__") and not isinstance(x, data) for x in loaders):
         return list(loaders)
     return [loaders]
-
-
-def _is_loader(item: object) -> bool:
-    return isinstance(item, DataLoader) or (
-        hasattr(item, "__iter__") and not isinstance(item, (Tensor, list, tuple, Mapping, str, bytes))
-    )
 
 
 def data_of(

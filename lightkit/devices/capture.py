@@ -75,8 +75,7 @@ def check_graph(asked: Settings, device: torch.device, precision: Precision, opt
             f"{where}): there is no CUDA graph on {device.type}; use accelerator='gpu' on a machine with an NVIDIA "
             "GPU, or leave cuda_graph out"
         )
-    problem = graph_problem(asked, precision, options)
-    if problem is not None:
+    if (problem := graph_problem(asked, precision, options)) is not None:
         raise ConfigError(f"{where}, {problem}, or leave cuda_graph out")
 
 

@@ -48,11 +48,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def compile_parts(module: nn.Module, options: dict[str, Any]) -> list[nn.Module]:
     """Compile the module and its networks, in place; -> those that were compiled here, and not by the user."""
-    compiled: list[nn.Module] = []
-    for part in (module, *_networks(module)):
-        if part._compiled_call_impl is None:
-            _compile(part, options)
-            compiled.append(part)
+    parts = dict.fromkeys((module, *_networks(module)))  # each once
+    compiled = [part for part in parts if part._compiled_call_impl is None]
+    for part in compiled:
+        _compile(part, options)
     return compiled
 
 

@@ -93,7 +93,14 @@ def choose_compute(asked: Settings, device: torch.device, precision: Precision) 
         from lightkit.devices.overlap import OverlappedTransfer
 
         move = OverlappedTransfer()
-    kernel = _checked_kernel(asked.optimizer_kernel)
+    if (kernel := asked.optimizer_kernel) is not None:
+        from lightkit.devices.kernels import KERNELS
+
+        if not isinstance(kernel, str) or kernel not in KERNELS:
+            raise ConfigError(
+                f"Trainer(optimizer_kernel={kernel!r}): expected one of {', '.join(map(repr, KERNELS))}, or None for "
+                f"what configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"
+            )
     if asked.compile is not None and asked.compile is not False:
         from lightkit.devices.compilation import compile_options
 
@@ -103,21 +110,12 @@ def choose_compute(asked: Settings, device: torch.device, precision: Precision) 
 
         check_graph(asked, device, precision, options or {})
         recorder = CudaRecorder(device)
-    _switch_tf32(asked.tf32)
+    if (tf32 := asked.tf32) is not None:
+        if not isinstance(tf32, bool):
+            raise ConfigError(f"Trainer(tf32={tf32!r}): expected True, False, or None to leave torch's switches alone")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     return Compute(layout, move, recorder, kernel, options)
-
-
-def _checked_kernel(kernel: object) -> str | None:
-    if kernel is None:
-        return None
-    from lightkit.devices.kernels import KERNELS
-
-    if not isinstance(kernel, str) or kernel not in KERNELS:
-        raise ConfigError(
-            f"Trainer(optimizer_kernel={kernel!r}): expected one of {', '.join(map(repr, KERNELS))}, or None for what "
-            f"configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"
-        )
-    return kernel
 
 
 def apply_torch_switches(deterministic: bool | str | None, benchmark: bool | None, accelerator: str) -> None:
@@ -128,12 +126,3 @@ def apply_torch_switches(deterministic: bool | str | None, benchmark: bool | Non
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     if benchmark is not None or deterministic:
         torch.backends.cudnn.benchmark = bool(benchmark) and not deterministic
-
-
-def _switch_tf32(tf32: object) -> None:
-    if tf32 is None:
-        return
-    if not isinstance(tf32, bool):
-        raise ConfigError(f"Trainer(tf32={tf32!r}): expected True, False, or None to leave torch's switches alone")
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32

@@ -27,17 +27,14 @@ def choose_kernel(optimizer: Optimizer, kernel: str) -> None:
         raise ConfigError(f"{where}: {name} has no {kernel} kernels; {instead}")
     if optimizer.defaults.get("differentiable"):
         raise ConfigError(f"{where}: {name}(differentiable=True) has no {kernel} kernels; leave one of them out")
-    if kernel == "fused":
-        for index, group in enumerate(optimizer.param_groups):
-            if not all(p.is_floating_point() for p in group["params"]):
-                raise ConfigError(
-                    f"{where}: {name} has parameters that are not of a floating dtype in group {index}, which fused "
-                    "kernels do not take; use 'foreach', or leave it out"
-                )
+    for index, group in enumerate(optimizer.param_groups):
+        if kernel == "fused" and not all(p.is_floating_point() for p in group["params"]):
+            raise ConfigError(
+                f"{where}: {name} has parameters that are not of a floating dtype in group {index}, which fused "
+                "kernels do not take; use 'foreach', or leave it out"
+            )
     for flags in (optimizer.defaults, *optimizer.param_groups):
-        for other in KERNELS:
-            if other in flags:
-                flags[other] = True if other == kernel else None
+        flags.update({other: other == kernel or None for other in KERNELS if other in flags})
     # what the constructor sets: a gradient scaler hands its scale to fused kernels, the others would fail on it
     vars(optimizer)["_step_supports_amp_scaling"] = kernel == "fused"
 
@@ -84,8 +81,7 @@ def _counts_on_device(flags: dict[str, Any]) -> bool:
 
 def _in_format_of(parameter: Tensor, value: Any) -> Any:
     """The same numbers in the parameter's memory format, which fused kernels take for granted."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
-        return value
-    if value.layout is not torch.strided or parameter.layout is not torch.strided:
+    is_dense = isinstance(value, Tensor) and value.layout is torch.strided and parameter.layout is torch.strided
+    if not is_dense or value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)
