@@ -121,7 +121,6 @@ def batch_preparer(
 
     The three transfer hooks are the data module's where it overrides them, else the module's.
     """
-
     before = _own("on_before_batch_transfer", datamodule, module)
     move = _own("transfer_batch_to_device", datamodule, module)
     after = _own("on_after_batch_transfer", datamodule, module)
