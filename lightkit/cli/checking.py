@@ -7,25 +7,15 @@ before anything is built or any data is touched: whether a value will do is json
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
-from jsonargparse import ArgumentParser
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.documents import (
-    COMMAND_LINE,
-    Document,
-    Problem,
-    children,
-    entries,
-    entry,
-    is_null,
-    is_string,
-    kind_of,
-)
+from lightkit.cli.classes import Arguments
+from lightkit.cli.documents import COMMAND_LINE, Problem, children, entries, entry, is_null, is_string, kind_of
 from lightkit.cli.loading import CLASS_SPEC_KEYS, value_of
 from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.sections import Kinds
@@ -35,71 +25,20 @@ from lightkit.settings import REMOVED, refuse_unknown
 
 # What the command line gives these classes itself.
 GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}
-NO_KEYS = ("config", "help", "print_config")
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """Which key: `full` is as in the file, `plain` as an option, without init_args and numbers of items."""
 
     full: str = ""
     plain: str = ""
-    is_item: bool = False
 
     def key(self, name: str) -> Where:
         dot = "." if self.plain else ""
-        return replace(self, full=f"{self.full}{dot}{name}", plain=f"{self.plain}{dot}{name}")
+        return Where(f"{self.full}{dot}{name}", f"{self.plain}{dot}{name}")
 
     def part(self, step: str) -> Where:
-        return replace(self, full=self.full + step, is_item=self.is_item or step.startswith("["))
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments that may stand below one key: those of a parser whose names begin with `prefix`.
-
-    `owner` is the class whose arguments they are, where that is not fixed.
-    """
-
-    parser: ArgumentParser
-    prefix: str = ""
-    owner: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        """The keys, a group of arguments once."""
-        keys = [a.dest.removeprefix(self.prefix) for a in self.parser._actions if a.dest.startswith(self.prefix)]
-        return [key for key in dict.fromkeys(key.partition(".")[0] for key in keys) if key not in NO_KEYS]
-
-    @property
-    def required(self) -> list[str]:
-        """The arguments without a default."""
-        required = [a.dest for a in self.parser._actions if a.required and a.option_strings]
-        return [name.removeprefix(self.prefix) for name in required if name.startswith(self.prefix)]
-
-    def hint(self, name: str) -> object | None:
-        """The annotation of an argument; None for a group, and where jsonargparse was given a plain function."""
-        actions = [action for action in self.parser._actions if action.dest == self.prefix + name]
-        return next((hint for action in actions if (hint := getattr(action, "_typehint", None)) is not None), None)
-
-    def is_default(self, name: str, value: object) -> bool:
-        """Whether a string is the default, which jsonargparse takes whatever the annotation says."""
-        defaults = [a.default for a in self.parser._actions if a.dest == self.prefix + name]
-        return any(isinstance(default, str) and default == value for default in defaults)
-
-    def group(self, name: str) -> Arguments | None:
-        """The arguments that stand directly below the key, as those of `trainer` do; None where it has a value."""
-        inner = Arguments(self.parser, f"{self.prefix}{name}.", self.owner and name)
-        return inner if self.hint(name) is None and inner.names else None
-
-
-@dataclass(frozen=True)
-class Need:
-    """A class that was named without all it needs; options may still give it."""
-
-    where: Where
-    names: list[str]
-    problem: Problem
+        return Where(self.full + step, self.plain)
 
 
 @dataclass
@@ -109,7 +48,8 @@ class Checker:
     top: Arguments
     kinds: Kinds
     problems: list[Problem] = field(default_factory=list)
-    needs: list[Need] = field(default_factory=list)
+    # classes that were named without all they need, which options may still give: their key, the names, the problem
+    needs: list[tuple[Where, list[str], Problem]] = field(default_factory=list)
     # plain keys that have a value, and the class named last for a key, None where it cannot be told
     given: set[str] = field(default_factory=set)
     named: dict[str, Callable[..., object] | None] = field(default_factory=dict)
@@ -122,7 +62,6 @@ class Checker:
         return len(self.problems) + len(self.needs)
 
     def problem(self, node: Node, text: str, *, is_value: bool) -> Problem:
-        """What is wrong with `node`, with its place."""
         if self.option is not None:
             return Problem(COMMAND_LINE, 0, text, is_value, self.option)
         return Problem(self.source, node.start_mark.line + 1, text, is_value, node)
@@ -130,37 +69,11 @@ class Checker:
     def add(self, node: Node, text: str, *, is_value: bool = False) -> None:
         self.problems.append(self.problem(node, text, is_value=is_value))
 
-    def read(self, node: Node) -> object:
-        """What jsonargparse gets to judge: a single value of an option as it was typed."""
-        is_typed = self.option is not None and node is self.option.value and isinstance(node, ScalarNode)
-        return self.option.texts[0] if self.option is not None and is_typed else value_of(node)
-
-    def check_document(self, document: Document) -> None:
+    def check_document(self, root: MappingNode) -> None:
         """Check one config file; the trainer last, as it is built last."""
-        self.source, self.option = str(document.path), None
-        self.check_names(document.root, Where(), self.top.names)
-        for name, _, value in sorted(entries(document.root), key=lambda found: found[0] == "trainer"):
-            if name in self.top.names:
-                self.check_argument(value, Where().key(name), self.top, name)
-
-    def check_names(self, node: MappingNode, where: Where, allowed: list[str] | None, owner: str = "") -> bool:
-        """Report unknown and repeated keys of one mapping; return whether all is right."""
-        seen: dict[str, Node] = {}
-        before = len(self.problems)
-        for name, key, value in entries(node):
-            full = where.key(name).full
-            if name in seen:
-                self.add(key, f"{full}: given twice, first in line {seen[name].start_mark.line + 1}")
-            elif allowed is not None and name not in allowed:
-                if not isinstance(node, OptionNode) or self.option is None:
-                    self.add(key, f"{full}: {what_to_write(where.full, name, value, allowed)}")
-                elif owner:
-                    self.add(key, f"{where.plain}: {owner} has no {name!r}{did_you_mean(name, allowed)}")
-                else:
-                    known = [name for name in self.top.parser._option_string_actions if not name.endswith("+")]
-                    self.add(key, f"unknown option {self.option.name}{did_you_mean(self.option.name, known)}")
-            seen[name] = key
-        return len(self.problems) == before
+        self.source, self.option = root.start_mark.name, None
+        root.value.sort(key=lambda pair: pair[0].value == "trainer")
+        self.check_arguments(root, Where(), self.top)
 
     def check_option(self, option: Option) -> None:
         """Check one option: that there is a parameter of its name, and that it takes the value."""
@@ -192,7 +105,45 @@ class Checker:
 
     def forget_needs(self, plain: str) -> None:
         """Forget what the value that stood for a key until now was in need of."""
-        self.needs = [need for need in self.needs if not f"{need.where.plain}.".startswith(f"{plain}.")]
+        self.needs = [need for need in self.needs if not f"{need[0].plain}.".startswith(f"{plain}.")]
+
+    def check_names(self, node: MappingNode, where: Where, allowed: list[str] | None, owner: str = "") -> bool:
+        """Report unknown and repeated keys of one mapping; return whether all is right."""
+        seen: dict[str, Node] = {}
+        before = len(self.problems)
+        for name, key, value in entries(node):
+            full = where.key(name).full
+            if name in seen:
+                self.add(key, f"{full}: given twice, first in line {seen[name].start_mark.line + 1}")
+            elif allowed is not None and name not in allowed:
+                if not isinstance(node, OptionNode) or self.option is None:
+                    self.add(key, f"{full}: {what_to_write(where.full, name, value, allowed)}")
+                elif owner:
+                    self.add(key, f"{where.plain}: {owner} has no {name!r}{did_you_mean(name, allowed)}")
+                else:
+                    known = [name for name in self.top.parser._option_string_actions if not name.endswith("+")]
+                    self.add(key, f"unknown option {self.option.name}{did_you_mean(self.option.name, known)}")
+            seen[name] = key
+        return len(self.problems) == before
+
+    def check_arguments(self, node: Node, where: Where, arguments: Arguments | None) -> bool:
+        """Check a mapping of arguments, its keys and values; return whether the keys are right."""
+        if is_null(node):
+            return True
+        if not isinstance(node, MappingNode):
+            self.add(node, f"{where.full}: expected keys and values, found a {kind_of(node)}")
+            return False
+        names, owner = (None, "") if arguments is None else (arguments.names, arguments.owner)
+        is_right = self.check_names(node, where, names, owner)
+        for name, _, value in entries(node):
+            inner = where.key(name)
+            if "[" not in where.full and not is_null(value):
+                self.given.add(inner.plain)
+            if arguments is None:
+                self.check_value(value, inner, Any)
+            elif name in arguments.names:
+                self.check_argument(value, inner, arguments, name)
+        return is_right
 
     def check_argument(self, node: Node, where: Where, arguments: Arguments, name: str) -> None:
         """Check what is given for one argument."""
@@ -210,42 +161,26 @@ class Checker:
     def check_part(self, node: OptionNode, where: Where, hint: object) -> None:
         """Check an option that reaches into the value of an argument: a class's, the one named last, or a mapping's."""
         thing = self.named.get(where.plain, self.kinds.bases.get(where.plain, class_base(hint)))
-        parser = None if thing is None else classes.parser_of(thing, GIVEN.get(where.plain, frozenset()))
-        if parser is not None:
-            self.check_arguments(node, where, Arguments(parser, owner=getattr(thing, "__name__", "")))
+        arguments = self.arguments_of(thing, where)
+        if arguments is not None:
+            self.check_arguments(node, where, arguments)
             return
         for (_, value), inner in zip(children(node), part_hints(hint, node) or (), strict=False):
             self.check_value(value, where, inner)
-
-    def check_arguments(self, node: Node, where: Where, arguments: Arguments | None) -> bool:
-        """Check a mapping of arguments, its keys and values; return whether the keys are right."""
-        if is_null(node):
-            return True
-        if not isinstance(node, MappingNode):
-            self.add(node, f"{where.full}: expected keys and values, found a {kind_of(node)}")
-            return False
-        names, owner = (None, "") if arguments is None else (arguments.names, arguments.owner)
-        is_right = self.check_names(node, where, names, owner)
-        for name, _, value in entries(node):
-            inner = where.key(name)
-            if not where.is_item:
-                self.given.add(inner.plain)
-            if arguments is None:
-                self.check_value(value, inner, Any)
-            elif name in arguments.names:
-                self.check_argument(value, inner, arguments, name)
-        return is_right
 
     def check_value(self, node: Node, where: Where, hint: object) -> None:
         """Check one value against an annotation."""
         if is_null(node):
             return
-        before, cls, hints = self.noted, class_base(hint), part_hints(hint, node)
-        if not holds_spec(node) and accepts(hint, self.read(node)):
-            if is_string(node) and str not in members(hint):
-                self.named[where.plain] = self.class_of(node, where, cls)
+        before, cls, hints, is_right = self.noted, class_base(hint), part_hints(hint, node), holds_spec(node)
+        is_typed = self.option is not None and node is self.option.value and isinstance(node, ScalarNode)
+        value = self.option.texts[0] if self.option is not None and is_typed else value_of(node)
+        if not is_right and accepts(hint, value):
+            if is_string(node) and cls is not None and str not in members(hint):
+                self.named[where.plain] = None
+                with suppress(classes.ClassPathError):
+                    self.named[where.plain] = classes.find(node.value, cls)
             return
-        is_right = holds_spec(node)
         if is_spec(node) or (cls is not None and is_string(node) and "." in node.value):
             self.check_class(node, where, cls)
             is_right = cls is not None or accepts(hint, value_of(node))
@@ -254,10 +189,11 @@ class Checker:
                 self.check_names(node, where, None)
             for (step, part), inner in zip(children(node), hints, strict=False):
                 self.check_value(part, where.part(step), inner)
-        elif cls is not None and isinstance(node, MappingNode) and classes.parameters_of(cls):
-            self.check_built(node, node, where, cls, cls)
         elif cls is not None and isinstance(node, MappingNode):
-            self.check_class(node, where, cls)
+            if classes.parameters_of(cls):
+                self.check_built(node, node, where, cls, cls)
+            else:
+                self.check_class(node, where, cls)
         else:
             is_right = False
         if not is_right and self.noted == before:
@@ -271,49 +207,43 @@ class Checker:
         self.named[where.plain] = None
         spec = entry(node, "class_path") if isinstance(node, MappingNode) else node
         if not isinstance(spec, ScalarNode):
-            self.add(node, f"{where.full}: expected class_path: and init_args:, found {_found(node)}")
+            keys = isinstance(node, MappingNode) and ", ".join(name for name, _, _ in entries(node))
+            found = f"a {kind_of(node)}" if keys is False else f"keys {keys}" if keys else "nothing"
+            self.add(node, f"{where.full}: expected class_path: and init_args:, found {found}")
             return
         is_right = not isinstance(node, MappingNode) or self.check_names(node, where, list(CLASS_SPEC_KEYS))
-        thing = self.named[where.plain] = self.class_of(spec, where, base, report=True)
+        try:
+            thing = self.named[where.plain] = classes.find(str(spec.value), base)
+        except classes.ClassPathError as error:
+            self.add(spec, f"{where.full}: {error}")
+            return
         if thing is not None:
             inside = where.part(".init_args")
             self.check_built(node, entry(node, "init_args"), inside, thing, base if is_right else None)
 
-    def class_of(
-        self, spec: Node, where: Where, base: type | None, *, report: bool = False
-    ) -> Callable[..., object] | None:
-        """The class that a node names, or None, with the problem noted where it is to be reported."""
-        if not isinstance(spec, ScalarNode) or (base is None and not report):
-            return None
-        try:
-            return classes.find(str(spec.value), base)
-        except classes.ClassPathError as error:
-            if report:
-                self.add(spec, f"{where.full}: {error}")
-            return None
-
     def check_built(
-        self, node: Node, arguments: Node | None, where: Where, thing: Callable[..., object], base: type | None
+        self, node: Node, given: Node | None, where: Where, thing: Callable[..., object], base: type | None
     ) -> None:
         """Check the arguments of a class, and note what it needs and is not given, unless `base` is None."""
-        parser = classes.parser_of(thing, GIVEN.get(where.plain, frozenset()))
-        accepted = None if parser is None else Arguments(parser)
-        is_right = arguments is None or self.check_arguments(arguments, where, accepted)
-        if accepted is None or base is None or not is_right:  # the key that is missing may be a misspelt one
+        arguments = self.arguments_of(thing, where)
+        is_right = given is None or self.check_arguments(given, where, arguments)
+        if arguments is None or base is None or not is_right:  # the key that is missing may be a misspelt one
             return
-        own = [name for name, _, _ in entries(arguments)] if isinstance(arguments, MappingNode) else []
-        missing = [name for name in accepted.required if name not in own]
+        missing = [name for name in arguments.required if entry(given, name) is None]
         if missing:
             text = f"{where.plain}: {getattr(thing, '__name__', thing)} needs "
-            self.needs.append(Need(where, missing, self.problem(node, text, is_value=True)))
+            self.needs.append((where, missing, self.problem(node, text, is_value=True)))
+
+    def arguments_of(self, thing: Callable[..., object] | None, where: Where) -> Arguments | None:
+        return None if thing is None else classes.arguments_of(thing, GIVEN.get(where.plain, frozenset()))
 
     def add_missing(self) -> None:
         """Report what is needed and given nowhere."""
-        for need in self.needs:
-            names = [name for name in need.names if need.where.key(name).plain not in self.given]
+        for where, missing, problem in self.needs:
+            names = [name for name in missing if where.key(name).plain not in self.given]
             if names:
-                text = f"{need.problem.text}{', '.join(names)}, which is not given"
-                self.problems.append(replace(need.problem, text=text))
+                text = f"{problem.text}{', '.join(names)}, which is not given"
+                self.problems.append(replace(problem, text=text))
         required = [*self.top.required, *({"model"} - self.kinds.fixed)]
         names = [name for name in required if name not in self.given]
         if names and self.source == COMMAND_LINE:
@@ -326,9 +256,8 @@ class Checker:
 def what_to_write(where: str, name: str, value: Node, allowed: list[str]) -> str:
     """The end of the message for an unknown key, or what to write for one that Lightning once had."""
     if where == "trainer" and name in REMOVED:
-        given = yaml.safe_load(value.value) if isinstance(value, ScalarNode) else "..."
         try:
-            refuse_unknown({name: given}, allowed)
+            refuse_unknown({name: value_of(value) if isinstance(value, ScalarNode) else "..."}, allowed)
         except ConfigError as error:
             return str(error).partition("): ")[2]
     return f"unknown key{did_you_mean(name, allowed)}"
@@ -341,9 +270,3 @@ def is_spec(node: Node) -> bool:
 def holds_spec(node: Node) -> bool:
     """Whether a class spec stands in the value, at any depth."""
     return is_spec(node) or any(holds_spec(child) for _, child in children(node))
-
-
-def _found(node: Node) -> str:
-    if isinstance(node, MappingNode):
-        return "keys " + ", ".join(name for name, _, _ in entries(node)) if node.value else "nothing"
-    return f"a {kind_of(node)}"

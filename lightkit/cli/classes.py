@@ -201,25 +201,51 @@ def all_subclasses(base: type) -> dict[str, type]:
     return found
 
 
-@cache
-def parser_of(thing: Callable[..., object], skip: frozenset[str] = frozenset()) -> ArgumentParser | None:
-    """A parser of what a class or function accepts as keywords, those of its parents through **kwargs included.
+class Arguments:
+    """The arguments that may stand below one key: those of a parser whose names begin with `prefix`.
 
-    None where they cannot be told; then nothing is checked before jsonargparse does.
+    `owner` is the class whose arguments they are, where that is not fixed. `names` has a group of arguments once;
+    those that are `required` have no default.
+    """
+
+    def __init__(self, parser: ArgumentParser, prefix: str = "", owner: str = "") -> None:
+        self.parser, self.prefix, self.owner = parser, prefix, owner
+        self.actions = {a.dest.removeprefix(prefix): a for a in parser._actions if a.dest.startswith(prefix)}
+        names = dict.fromkeys(name.partition(".")[0] for name in self.actions)
+        self.names = [name for name in names if name not in ("config", "help", "print_config")]
+        self.required = [name for name, action in self.actions.items() if action.required and action.option_strings]
+
+    def hint(self, name: str) -> object | None:
+        """The annotation of an argument; None for a group, and where jsonargparse was given a plain function."""
+        return getattr(self.actions.get(name), "_typehint", None)
+
+    def is_default(self, name: str, value: object) -> bool:
+        """Whether a string is the default, which jsonargparse takes whatever the annotation says."""
+        return isinstance(value, str) and name in self.actions and self.actions[name].default == value
+
+    def group(self, name: str) -> Arguments | None:
+        """The arguments that stand directly below the key, as those of `trainer` do; None where it has a value."""
+        inner = Arguments(self.parser, f"{self.prefix}{name}.", self.owner and name)
+        return inner if self.hint(name) is None and inner.names else None
+
+
+@cache
+def arguments_of(thing: Callable[..., object], skip: frozenset[str] = frozenset()) -> Arguments | None:
+    """What a class or function accepts as keywords, also those of its parents through **kwargs.
+
+    None where that cannot be told; then nothing is checked before jsonargparse does.
     """
     parser = ArgumentParser(exit_on_error=False, add_help=False)
+    add = parser.add_class_arguments if inspect.isclass(thing) else parser.add_function_arguments
     try:
         inspect.signature(thing.__init__ if inspect.isclass(thing) else thing)
-        if inspect.isclass(thing):
-            parser.add_class_arguments(thing, skip=set(skip), fail_untyped=False)
-        else:
-            parser.add_function_arguments(thing, skip=set(skip), fail_untyped=False)
+        add(thing, skip=set(skip), fail_untyped=False)
     except Exception:  # jsonargparse's own limits are no error of the user's
         return None
-    return parser
+    return Arguments(parser, owner=getattr(thing, "__name__", ""))
 
 
 def parameters_of(thing: Callable[..., object], skip: Iterable[str] = ()) -> list[str] | None:
     """Names that a class or function accepts as keywords; None where they cannot be told."""
-    parser = parser_of(thing, frozenset(skip))
-    return None if parser is None else list(dict.fromkeys(a.dest.partition(".")[0] for a in parser._actions))
+    arguments = arguments_of(thing, frozenset(skip))
+    return None if arguments is None else arguments.names

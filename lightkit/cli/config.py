@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
+from yaml.nodes import MappingNode
 
 from lightkit.cli import classes
-from lightkit.cli.checking import Arguments, Checker
+from lightkit.cli.checking import Checker
 from lightkit.cli.commands import COMMANDS
-from lightkit.cli.documents import COMMAND_LINE, Document, Problem, raise_problems, read_document
+from lightkit.cli.documents import COMMAND_LINE, Problem, raise_problems, read_document
 from lightkit.cli.loading import PARSER_MODE, in_full, register_loader
 from lightkit.cli.options import Option, is_help, read_options
 from lightkit.cli.sections import Kinds
@@ -109,7 +110,7 @@ class Input:
     """The options of a command line and the config files among them, with all that is wrong."""
 
     options: list[Option]
-    documents: list[Document]
+    documents: list[MappingNode]
     problems: list[Problem]
 
 
@@ -138,14 +139,14 @@ def parse_checked(parser: ArgumentParser, kinds: Kinds, options: list[Option]) -
 def check_input(parser: ArgumentParser, arguments: list[str], kinds: Kinds) -> Input:
     """Look at every key, class and value in the config files and options, in the order in which they are given."""
     classes.let_the_working_directory_be_imported()
-    checker, documents = Checker(Arguments(parser), kinds), []
+    checker, documents = Checker(classes.Arguments(parser), kinds), []
     options = read_options(arguments, parser)
     for option in options:
         if option.name != "--config":
             checker.check_option(option)
         elif option.texts:
             documents.append(read_document(Path(option.texts[0])))
-            in_full(documents[-1].root)
+            in_full(documents[-1])
             checker.check_document(documents[-1])
     if not any(map(is_help, options)):
         checker.add_missing()

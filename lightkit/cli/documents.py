@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -52,43 +53,32 @@ def listed(heading: str, problems: Sequence[object]) -> str:
     return "\n  ".join([f"{heading}: {count}" if heading else count, *map(str, problems)])
 
 
-@dataclass(frozen=True)
-class Document:
-    """A config file as composed nodes."""
-
-    path: Path
-    root: MappingNode
-
-
-def read_document(path: Path) -> Document:
+def read_document(path: Path) -> MappingNode:
     """Compose the YAML in `path`; raises ConfigError where it is no YAML, empty, or no mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            root = yaml.compose(file, Loader=yaml.SafeLoader)  # the marks of its nodes name the file
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
     if root is None:
         raise ConfigError(f"{path}: empty; it should hold keys such as model: and trainer:")
     if not isinstance(root, MappingNode):
         line = root.start_mark.line + 1
         raise ConfigError(f"{path}:{line}: expected keys such as model: and trainer:, found a {kind_of(root)}")
-    return Document(path, root)
+    return root
 
 
 def compose_text(text: str) -> Node:
     """The text of an option as a node; what is no YAML is a string."""
-    try:
+    with suppress(yaml.YAMLError):
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
-        node = None
-    return ScalarNode(STRING, text) if node is None else node
+        if node is not None:
+            return node
+    return ScalarNode(STRING, text)
 
 
 def without(node: Node, cuts: Container[object]) -> None:

@@ -91,10 +91,10 @@ def _parse_the_rest(parser: ArgumentParser, kinds: Kinds, given: Input, folder: 
     cuts = [problem.cut for problem in given.problems]
     options = [option for option in given.options if option not in cuts]
     for number, document in enumerate(given.documents):
-        without(document.root, cuts)
+        without(document, cuts)
         path = folder / f"config_{number}.yaml"
-        path.write_text(yaml.serialize(document.root, Dumper=yaml.SafeDumper), encoding="utf-8")
-        options = [Option("--config", [str(path)]) if o.texts == [str(document.path)] else o for o in options]
+        path.write_text(yaml.serialize(document, Dumper=yaml.SafeDumper), encoding="utf-8")
+        options = [Option("--config", [str(path)]) if o.texts == [document.start_mark.name] else o for o in options]
     try:
         return parse_checked(parser, kinds, options)
     except ConfigError:  # due to what was left out
