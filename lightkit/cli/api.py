@@ -68,7 +68,7 @@ class LightkitCLI:
             kinds = Kinds(
                 bases_of(model_class or LightModule, datamodule_class or LightDataModule),
                 frozenset(name for name in given if given[name] is not None and not free[name]),
-                trainer_defaults=trainer_defaults,
+                trainer_defaults=trainer_defaults or {},
                 seed_default=seed_everything_default,
                 extend=self.add_arguments_to_parser,
             )

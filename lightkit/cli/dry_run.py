@@ -19,13 +19,12 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser
 
-from lightkit.cli.config import Input, Parsed, check_input, make_parser, parse_checked
+from lightkit.cli.config import Input, Parsed, check_input
 from lightkit.cli.documents import raise_problems, without
-from lightkit.cli.job import Job, build_data, build_model, build_trainer, seed
+from lightkit.cli.job import Job, build_part, build_trainer, seed
 from lightkit.cli.options import Option
-from lightkit.cli.sections import Kinds, bases_of
+from lightkit.cli.sections import Kinds
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -64,14 +63,13 @@ class Findings:
 
 def check(arguments: list[str]) -> Findings:
     """Parse, build, and run two steps; raises ConfigError where a config file has unknown keys or classes."""
-    kinds, findings = Kinds(bases_of()), Findings()
-    parser = make_parser("check", kinds)
+    findings = Findings()
     with _thrown_away() as folder:
-        given = check_input(parser, arguments, kinds)
+        given = check_input("check", arguments, Kinds())
         if not all(problem.is_value for problem in given.problems):
             raise_problems(given.problems)
         findings.problems += map(str, given.problems)
-        parsed = _parse_the_rest(parser, kinds, given, folder)
+        parsed = _parse_the_rest(given, folder)
         with warnings.catch_warnings():
             if given.problems:  # what is warned of now may be due to values that were left out
                 warnings.simplefilter("ignore")
@@ -81,13 +79,13 @@ def check(arguments: list[str]) -> Findings:
     return findings
 
 
-def _parse_the_rest(parser: ArgumentParser, kinds: Kinds, given: Input, folder: Path) -> Parsed | None:
+def _parse_the_rest(given: Input, folder: Path) -> Parsed | None:
     """Parse without the values that are wrong; None where nothing can be built then, as without a model.
 
     What is left of the config files goes into `folder`.
     """
     if not given.problems:
-        return parse_checked(parser, kinds, given.options)
+        return given.parse(given.options)
     cuts = [problem.cut for problem in given.problems]
     options = [option for option in given.options if option not in cuts]
     for number, document in enumerate(given.documents):
@@ -96,7 +94,7 @@ def _parse_the_rest(parser: ArgumentParser, kinds: Kinds, given: Input, folder: 
         path.write_text(yaml.serialize(document, Dumper=yaml.SafeDumper), encoding="utf-8")
         options = [Option("--config", [str(path)]) if o.texts == [document.start_mark.name] else o for o in options]
     try:
-        return parse_checked(parser, kinds, options)
+        return given.parse(options)
     except ConfigError:  # due to what was left out
         return None
 
@@ -132,10 +130,10 @@ def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
     """Build model, data and trainer, each for itself, so that the problems of all are found."""
     values, before = parsed.values, len(findings.problems)
     findings.attempt("seed_everything", lambda: seed(values.get("seed_everything")))
-    model = findings.attempt("model", lambda: build_model(parsed))
+    model = findings.attempt("model", lambda: build_part(parsed, "model"))
     if isinstance(values.get("data.init_args.download"), bool):
         values["data.init_args.download"] = False
-    data = findings.attempt("data", lambda: build_data(parsed))
+    data = findings.attempt("data", lambda: build_part(parsed, "data"))
     here = {"default_root_dir": str(folder), "run_dir": None}
     findings.attempt("trainer", lambda: build_trainer(parsed, here))
     small = {"default_root_dir": str(folder), "run_dir": None, "fast_dev_run": STEPS, "barebones": False}

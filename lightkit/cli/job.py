@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightkit.callbacks.base import Callback
 from lightkit.cli import classes
-from lightkit.cli.config import Parsed, make_parser, parse
-from lightkit.cli.sections import Kinds, bases_of
+from lightkit.cli.config import Parsed, parse
+from lightkit.cli.sections import Kinds
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.module import LightModule
@@ -64,16 +64,10 @@ class SaveConfig(Callback):
 
 
 def prepare_job(
-    command: str,
-    arguments: list[str],
-    *,
-    prog: str | None = None,
-    kinds: Kinds | None = None,
-    save_config: bool = True,
+    command: str, arguments: list[str], *, prog: str | None = None, kinds: Kinds | None = None, save_config: bool = True
 ) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
-    kinds = kinds or Kinds(bases_of())
-    return build(parse(make_parser(command, kinds, prog), arguments, kinds), save_config)
+    return build(parse(command, arguments, kinds or Kinds(), prog), save_config)
 
 
 def build(parsed: Parsed, save_config: bool = True) -> Job:
@@ -90,20 +84,18 @@ def build(parsed: Parsed, save_config: bool = True) -> Job:
         built = parsed.parser.instantiate(both)
         model, data = _with_optimizers(built.model, values), built.get("data")
     else:
-        model, data = build_model(parsed), build_data(parsed)
+        model, data = build_part(parsed, "model"), build_part(parsed, "data")
     trainer = build_trainer(parsed, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
     return Job(model, data, trainer, values)
 
 
-def build_model(parsed: Parsed) -> LightModule:
-    """Build the model alone, with the optimizer that the config may give it."""
-    return _with_optimizers(_build(parsed, "model"), parsed.values)
-
-
-def build_data(parsed: Parsed) -> LightDataModule | None:
-    """Build the data module alone; None where the config has none."""
-    data: LightDataModule | None = _build(parsed, "data")
-    return data
+def build_part(parsed: Parsed, name: str) -> Any:
+    """Build the model alone, with the optimizer that the config may give it, or the data module; None without any."""
+    if parsed.values.get(name) is None:
+        return None
+    built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
+    part = parsed.kinds.bases[name](**vars(built)) if name in parsed.kinds.fixed else built
+    return _with_optimizers(part, parsed.values) if name == "model" else part
 
 
 def build_trainer(
@@ -116,7 +108,7 @@ def build_trainer(
         given: list[Callback] | Callback | None = arguments.get("callbacks")
         own = [] if given is None else [given] if isinstance(given, Callback) else given
         arguments["callbacks"] = [*own, *callbacks]
-    return parsed.kinds.trainer(**arguments)
+    return Trainer(**arguments)
 
 
 def seed(asked: bool | int | None) -> int | bool | None:
@@ -126,14 +118,6 @@ def seed(asked: bool | int | None) -> int | bool | None:
     if asked is True:
         return seed_everything(None if GLOBAL_SEED in os.environ else 0, workers=True)
     return seed_everything(int(asked), workers=True)
-
-
-def _build(parsed: Parsed, name: str) -> Any:
-    """Build what stands under one key; None where nothing does."""
-    if parsed.values.get(name) is None:
-        return None
-    built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
-    return parsed.kinds.bases[name](**vars(built)) if name in parsed.kinds.fixed else built
 
 
 def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
@@ -180,6 +164,6 @@ def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
 
 def _create(spec: Namespace, subject: Any) -> Any:
     """Call the class that `spec` names with `subject` first: parameters or an optimizer."""
-    arguments = spec.get("init_args")
-    plain = {} if arguments is None else arguments.as_dict() if isinstance(arguments, Namespace) else dict(arguments)
-    return classes.resolve(spec.class_path)(subject, **plain, **dict(spec.get("dict_kwargs") or {}))
+    given = spec.as_dict()
+    arguments = {**(given.get("init_args") or {}), **(given.get("dict_kwargs") or {})}
+    return classes.resolve(given["class_path"])(subject, **arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -13,23 +13,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightkit import callbacks, loggers
 from lightkit.datamodule import LightDataModule
 from lightkit.module import LightModule
-from lightkit.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Kinds:
-    """What a command line builds.
-
-    `bases` is what a class named under a top-level key must derive from. Of those that are `fixed` it is the very
-    class, whose arguments then stand directly under the key. `extend` may add arguments to the parser.
-    """
-
-    bases: dict[str, type]
-    fixed: frozenset[str] = frozenset()
-    trainer: type[Trainer] = Trainer
-    trainer_defaults: dict[str, Any] | None = None
-    seed_default: bool | int | None = True
-    extend: Callable[[ArgumentParser], None] | None = None
 
 
 def bases_of(model: type[LightModule] = LightModule, data: type[LightDataModule] = LightDataModule) -> dict[str, type]:
@@ -38,3 +21,18 @@ def bases_of(model: type[LightModule] = LightModule, data: type[LightDataModule]
         for name in room.__all__:
             getattr(room, name)
     return {"model": model, "data": data, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What a command line builds beside a Trainer.
+
+    `bases` is what a class named under a top-level key must derive from. Of those that are `fixed` it is the very
+    class, whose arguments then stand directly under the key. `extend` may add arguments to the parser.
+    """
+
+    bases: dict[str, type] = field(default_factory=bases_of)
+    fixed: frozenset[str] = frozenset()
+    trainer_defaults: dict[str, Any] = field(default_factory=dict)
+    seed_default: bool | int | None = True
+    extend: Callable[[ArgumentParser], None] = lambda parser: None
