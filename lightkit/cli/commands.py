@@ -6,13 +6,11 @@ What a command needs is imported when it is called: `lightkit list` needs no tor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightkit.cli.copying import Copy, plan_copy, write_copy
-from lightkit.cli.documents import listed
+from lightkit.cli.copying import copy_config
 from lightkit.cli.shipped import describe, shipped_configs
 from lightkit.cli.summary import print_summary
 from lightkit.errors import ConfigError, RunDirError
@@ -21,16 +19,13 @@ if TYPE_CHECKING:
     from lightkit.cli.job import Job
     from lightkit.cli.raw_input import RawJob
 
-Prepared = TypeVar("Prepared")
 
-
-@dataclass(frozen=True)
-class Command(Generic[Prepared]):
+class Command(NamedTuple):
     """`prepare` reads the arguments, and what it refuses is wrong input; `run` takes what it made and does the work."""
 
     description: str
-    prepare: Callable[[list[str]], Prepared]
-    run: Callable[[Prepared], None]
+    prepare: Callable[[list[str]], Any]
+    run: Callable[[Any], None]
 
 
 def _prepare_job(command: str, arguments: list[str]) -> Job:
@@ -89,63 +84,44 @@ def _predict(job: Job | RawJob) -> None:
     print(f"predictions: {path}")
 
 
-def _prepare_list(arguments: list[str]) -> dict[str, Path]:
+def _list(arguments: list[str]) -> list[str]:
+    """Names and descriptions as two columns."""
     if arguments:
         raise ConfigError(f"lightkit list takes no arguments, got {' '.join(arguments)!r}")
-    return shipped_configs()
-
-
-def _list(configs: dict[str, Path]) -> None:
-    """Print names and descriptions as two columns."""
+    configs = shipped_configs()
     width = max(map(len, configs), default=0)
-    for name, path in configs.items():
-        print(f"{name:<{width}}  {describe(path)}".rstrip())
+    return [f"{name:<{width}}  {describe(path)}".rstrip() for name, path in configs.items()]
 
 
-def _prepare_check(arguments: list[str]) -> list[str]:
-    """Do the check; raises ConfigError that lists every problem."""
+def _check(arguments: list[str]) -> list[str]:
     from lightkit.cli.dry_run import check
 
-    findings = check(arguments)
-    if findings.problems:
-        config = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-        raise ConfigError(listed(config, findings.problems))
-    return findings.lines
+    return check(arguments)
 
 
-def _check(lines: list[str]) -> None:
-    """Say what was looked at."""
-    print("\n".join([*lines, "no problems; nothing was written"]))
-
-
-def _prepare_copy(arguments: list[str]) -> Copy:
-    """Read the config and its recipe, write the copies; nothing is ever overwritten."""
+def _copy(arguments: list[str]) -> list[str]:
     if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
         raise ConfigError(
             f"lightkit copy takes CONFIG and FOLDER, such as lightkit copy vision/digits my_project, "
             f"got {' '.join(arguments)!r}"
         )
-    copy = plan_copy(arguments[0], Path(arguments[1]).expanduser())
-    write_copy(copy)
-    return copy
+    return copy_config(arguments[0], Path(arguments[1]).expanduser())
 
 
-def _copy(copy: Copy) -> None:
-    """Say what is there and how to start it."""
-    for name in copy.files:
-        print(copy.folder / name)
-    print(f"start it: cd {copy.folder} && lightkit fit {copy.config}")
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        print(line)
 
 
-JOB_COMMANDS: dict[str, Command[Any]] = {
+JOB_COMMANDS: dict[str, Command] = {
     "fit": Command("Train a model", partial(_prepare_job, "fit"), _fit),
     "validate": Command("Run the validation loop once", partial(_prepare_job, "validate"), _validate),
     "test": Command("Run the test loop once", partial(_prepare_job, "test"), _test),
     "predict": Command("Predict and keep the outputs", _prepare_predict, _predict),
 }
-COMMANDS: dict[str, Command[Any]] = {
+COMMANDS: dict[str, Command] = {
     **JOB_COMMANDS,
-    "list": Command("Show the shipped configs", _prepare_list, _list),
-    "check": Command("Build everything and run two steps", _prepare_check, _check),
-    "copy": Command("Write a shipped job as files of your own", _prepare_copy, _copy),
+    "list": Command("Show the shipped configs", _list, _say),
+    "check": Command("Build everything and run two steps", _check, _say),
+    "copy": Command("Write a shipped job as files of your own", _copy, _say),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +17,42 @@ from lightkit.errors import ConfigError, RunDirError
 _NAME = re.compile(r"\brecipes(?:\.[A-Za-z_]\w*)+")
 
 
-@dataclass(frozen=True)
-class Copy:
-    """What is to be written: `config` is the YAML among the files, relative to `folder`."""
-
-    folder: Path
-    config: str
-    files: dict[str, str]
-
-
-def plan_copy(name: str, folder: Path) -> Copy:
-    """Read a config and every recipe file that it needs, and rewrite their imports; nothing is written.
+def copy_config(name: str, folder: Path) -> list[str]:
+    """Write a config and every recipe file that it needs, imports rewritten; return what is there and how to start it.
 
     The files go into a package called like the config (`vision_digits/`), beside the config (`digits.yaml`).
-    Raises ConfigError where there is no such config, or a file would be overwritten.
+    Raises ConfigError where there is no such config, or a file would be overwritten; then none is written.
     """
     path = find_config(name)
     text = path.read_text(encoding="utf-8")
     shipped = {file.resolve(): known for known, file in shipped_configs().items()}
     known = shipped.get(path.resolve(), path.stem + "_recipe")
-    package = re.sub(r"\W", "_", known)
-    modules = _closure(list(_class_paths(yaml.safe_load(text))), PACKAGE.parent)
+    modules = _closure(list(_class_paths(yaml.safe_load(text))))
     if not modules:
         raise ConfigError(f"config {name!r}: names no class of the recipes; there is nothing but the file to copy")
+    package, config = re.sub(r"\W", "_", known), f"{path.stem}.yaml"
     places = _places(modules, package)
-    config = f"{path.stem}.yaml"
     files = {f"{package}/__init__.py": f'"""A copy of lightkit\'s recipe {known}, to be changed."""\n'}
     for module, source in modules.items():
         files[places[module].replace(".", "/") + ".py"] = _rewritten(source, module, places)
     files[config] = _renamed(text, places).replace(f"lightkit fit {known}", f"lightkit fit {config}")
-    return Copy(folder, config, files)
+    _write({folder / file: text for file, text in files.items()}, folder)
+    return [*(str(folder / file) for file in files), f"start it: cd {folder} && lightkit fit {config}"]
 
 
-def write_copy(copy: Copy) -> None:
-    """Write the files; raises ConfigError where one is there already, and then writes none."""
-    if copy.folder.exists() and not copy.folder.is_dir():
-        raise ConfigError(f"{copy.folder}: this is a file, give a folder")
-    there = [str(copy.folder / name) for name in copy.files if (copy.folder / name).exists()]
+def _write(files: dict[Path, str], folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: this is a file, give a folder")
+    there = [str(path) for path in files if path.exists()]
     if there:
         shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
         raise ConfigError(f"{shown}: already there; nothing is overwritten, give another folder")
     try:
-        for name, text in copy.files.items():
-            path = copy.folder / name
+        for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RunDirError(f"{copy.folder}: cannot be written: {error}") from error
+        raise RunDirError(f"{folder}: cannot be written: {error}") from error
 
 
 def _class_paths(value: Any) -> Iterator[str]:
@@ -75,62 +64,29 @@ def _class_paths(value: Any) -> Iterator[str]:
         yield value
 
 
-def _file_of(module: str, root: Path) -> Path | None:
-    """The file of a module, `__init__.py` for a package, or None where there is no such module."""
-    path = root.joinpath(*module.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
-
-
-def _module_in(dotted: str, root: Path) -> str | None:
-    """The longest beginning of `dotted` that is a module: `recipes.plots.Curves` -> `recipes.plots`."""
-    while dotted:
-        if _file_of(dotted, root) is not None:
-            return dotted
-        dotted = dotted.rpartition(".")[0]
-    return None
-
-
-def _closure(names: list[str], root: Path) -> dict[str, str]:
+def _closure(todo: list[str]) -> dict[str, str]:
     """Module to source, of all modules of the recipes that the names need, directly or through others."""
     found: dict[str, str] = {}
-    todo = list(names)
     while todo:
-        module = _module_in(todo.pop(0), root)
-        if module is None or module in found or module == "recipes":
-            continue
-        file = _file_of(module, root)
-        assert file is not None
-        found[module] = file.read_text(encoding="utf-8")
-        todo += [name for _, names in _recipe_imports(found[module], module) for name in names]
+        parts = todo.pop(0).split(".")
+        while len(parts) > 1 and not PACKAGE.parent.joinpath(*parts).with_suffix(".py").is_file():
+            parts.pop()  # what is not a module is a name in one
+        module = ".".join(parts)
+        if len(parts) > 1 and module not in found:
+            found[module] = PACKAGE.parent.joinpath(*parts).with_suffix(".py").read_text(encoding="utf-8")
+            todo += [name for node in ast.walk(ast.parse(found[module])) for name in _imported(node, module)]
     return found
 
 
-def _recipe_imports(source: str, module: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, list[str]]]:
-    """Every import of something of the recipes, with the dotted names that it brings."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module)
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        names = [name for name in names if name.partition(".")[0] == "recipes"]
-        if names:
-            yield node, names
-
-
-def _absolute(node: ast.ImportFrom, module: str) -> str:
-    """The module that a `from` names, leading dots resolved."""
-    if not node.level:
-        return node.module or ""
-    is_package = _file_of(module, PACKAGE.parent) == PACKAGE.parent.joinpath(*module.split("."), "__init__.py")
-    parents = module.split(".")
-    parents = parents[: len(parents) - node.level + is_package]
-    return ".".join([*parents, *([node.module] if node.module else [])])
+def _imported(node: ast.AST, module: str) -> list[str]:
+    """The dotted names of the recipes that an import brings; none for any other statement."""
+    names = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
+        names = [f"{base}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.startswith("recipes.")]
 
 
 def _places(modules: dict[str, str], package: str) -> dict[str, str]:
@@ -160,17 +116,14 @@ def _renamed(text: str, places: dict[str, str]) -> str:
 def _rewritten(source: str, module: str, places: dict[str, str]) -> str:
     """Return the source of a module with its imports of the recipes turned into imports of the copies."""
     lines = source.splitlines(keepends=True)
-    for node, names in sorted(_recipe_imports(source, module), key=lambda found: -found[0].lineno):
-        if not isinstance(node, ast.ImportFrom):
-            continue  # `import recipes.plots` is renamed with its uses
-        base = _absolute(node, module)
-        if not node.level and base in places and not any(name in places for name in names):
-            continue  # renamed below, its layout kept
-        indent = lines[node.lineno - 1][: node.col_offset]
-        statements = []
-        for alias in node.names:
-            full = f"{base}.{alias.name}"
-            home, _, name = places[full].rpartition(".") if full in places else (places[base], "", alias.name)
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    for node in sorted(found, key=lambda node: -node.lineno):
+        names = _imported(node, module)
+        if not names or (not node.level and not any(name in places for name in names)):
+            continue  # renamed with its uses, its layout kept
+        indent, statements = lines[node.lineno - 1][: node.col_offset], []
+        for full, alias in zip(names, node.names, strict=True):
+            home, _, name = places.get(full, full).rpartition(".")
             used = alias.asname or alias.name
             statements.append(f"{indent}from {home} import {name}" + (f" as {used}" if used != name else "") + "\n")
         lines[node.lineno - 1 : node.end_lineno] = statements

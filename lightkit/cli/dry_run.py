@@ -21,7 +21,7 @@ from typing import TypeVar
 import yaml
 
 from lightkit.cli.config import Input, Parsed, check_input
-from lightkit.cli.documents import raise_problems, without
+from lightkit.cli.documents import listed, raise_problems, without
 from lightkit.cli.job import Job, build_part, build_trainer, seed
 from lightkit.cli.options import Option
 from lightkit.cli.sections import Kinds
@@ -61,40 +61,37 @@ class Findings:
         return None
 
 
-def check(arguments: list[str]) -> Findings:
-    """Parse, build, and run two steps; raises ConfigError where a config file has unknown keys or classes."""
+def check(arguments: list[str]) -> list[str]:
+    """Parse, build, and run two steps; return what was done. Raises ConfigError that lists every problem."""
     findings = Findings()
-    with _thrown_away() as folder:
+    with _thrown_away() as folder, warnings.catch_warnings():
         given = check_input("check", arguments, Kinds())
         if not all(problem.is_value for problem in given.problems):
             raise_problems(given.problems)
         findings.problems += map(str, given.problems)
-        parsed = _parse_the_rest(given, folder)
-        with warnings.catch_warnings():
-            if given.problems:  # what is warned of now may be due to values that were left out
-                warnings.simplefilter("ignore")
-            job = None if parsed is None else _build(parsed, findings, folder)
-            if job is not None:
-                _run(job, findings, folder)
-    return findings
+        if given.problems:  # what is warned of now may be due to values that were left out
+            warnings.simplefilter("ignore")
+        parsed = _parse_the_rest(given)
+        job = None if parsed is None else _build(parsed, findings, folder)
+        if job is not None:
+            _run(job, findings, folder)
+    if findings.problems:
+        config = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+        raise ConfigError(listed(config, findings.problems))
+    return [*findings.lines, "no problems; nothing was written"]
 
 
-def _parse_the_rest(given: Input, folder: Path) -> Parsed | None:
-    """Parse without the values that are wrong; None where nothing can be built then, as without a model.
-
-    What is left of the config files goes into `folder`.
-    """
+def _parse_the_rest(given: Input) -> Parsed | None:
+    """Parse without the values that are wrong; None where nothing can be built then, as without a model."""
     if not given.problems:
         return given.parse(given.options)
     cuts = [problem.cut for problem in given.problems]
-    options = [option for option in given.options if option not in cuts]
-    for number, document in enumerate(given.documents):
+    for document in given.documents:
         without(document, cuts)
-        path = folder / f"config_{number}.yaml"
-        path.write_text(yaml.serialize(document, Dumper=yaml.SafeDumper), encoding="utf-8")
-        options = [Option("--config", [str(path)]) if o.texts == [document.start_mark.name] else o for o in options]
+    texts = (yaml.serialize(document, Dumper=yaml.SafeDumper) for document in given.documents)
+    options = [Option("--config", [next(texts)]) if o.name == "--config" and o.texts else o for o in given.options]
     try:
-        return given.parse(options)
+        return given.parse([option for option in options if option not in cuts])
     except ConfigError:  # due to what was left out
         return None
 
@@ -104,26 +101,23 @@ def _thrown_away() -> Iterator[Path]:
     """A temporary folder; weights that a model downloads go there too, those already here are found."""
     import torch
 
-    before = torch.hub.get_dir()
-    environment = {name: os.environ.get(name) for name in ("LIGHTKIT_PROGRESS", "TORCH_HOME")}
+    hub, environment = torch.hub.get_dir(), dict(os.environ)
     with TemporaryDirectory(prefix="lightkit-check-") as name:
-        folder = Path(name)
-        (folder / "hub" / "checkpoints").mkdir(parents=True)
-        for file in Path(before, "checkpoints").glob("*"):
-            (folder / "hub" / "checkpoints" / file.name).symlink_to(file.resolve())
-        os.environ.update(LIGHTKIT_PROGRESS="off", TORCH_HOME=str(folder))
-        was_set = torch.hub.get_dir() == before  # by set_dir, which counts more than the environment
+        weights = Path(name, "hub", "checkpoints")
+        weights.mkdir(parents=True)
+        for file in Path(hub, "checkpoints").glob("*"):
+            (weights / file.name).symlink_to(file.resolve())
+        os.environ.update(LIGHTKIT_PROGRESS="off", TORCH_HOME=name)
+        was_set = torch.hub.get_dir() == hub  # by set_dir, which counts more than the environment
         if was_set:
-            torch.hub.set_dir(str(folder / "hub"))
+            torch.hub.set_dir(f"{name}/hub")
         try:
-            yield folder
+            yield Path(name)
         finally:
             if was_set:
-                torch.hub.set_dir(before)
-            for name, value in environment.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
+                torch.hub.set_dir(hub)
+            os.environ.clear()
+            os.environ.update(environment)
 
 
 def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
@@ -136,10 +130,11 @@ def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
     data = findings.attempt("data", lambda: build_part(parsed, "data"))
     here = {"default_root_dir": str(folder), "run_dir": None}
     findings.attempt("trainer", lambda: build_trainer(parsed, here))
-    small = {"default_root_dir": str(folder), "run_dir": None, "fast_dev_run": STEPS, "barebones": False}
     if len(findings.problems) > before:
         return None
-    trainer = findings.attempt("trainer", lambda: build_trainer(parsed, small))
+    trainer = findings.attempt(
+        "trainer", lambda: build_trainer(parsed, {**here, "fast_dev_run": STEPS, "barebones": False})
+    )
     if trainer is None or model is None:
         return None
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -151,7 +146,7 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
     """Train, validate and test two steps each; on made-up data where the real is not there."""
     for owner in (job.model, job.data):
         if owner is not None:
-            owner.prepare_data = _leave_out  # type: ignore[method-assign]
+            owner.prepare_data = lambda: None  # type: ignore[method-assign]
     name = "the module's own" if job.data is None else type(job.data).__name__
     try:
         _run_stages(job, findings)
@@ -168,10 +163,6 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
             findings.add(str(missing), "data")
     else:
         findings.lines.insert(1, f"data: {name}")
-
-
-def _leave_out() -> None:
-    """Stand in for prepare_data."""
 
 
 def _run_stages(job: Job, findings: Findings) -> None:
