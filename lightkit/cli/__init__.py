@@ -7,25 +7,18 @@ main                what the console script `lightkit` runs
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightkit.cli.api import LightkitCLI as LightkitCLI
-    from lightkit.cli.api import LightningCLI as LightningCLI
-    from lightkit.cli.api import ReduceLROnPlateau as ReduceLROnPlateau
-    from lightkit.cli.main import main as main
+    from lightkit.cli.api import LightkitCLI, LightningCLI, ReduceLROnPlateau
+    from lightkit.cli.main import main
 
 __all__ = ["LightkitCLI", "LightningCLI", "ReduceLROnPlateau", "main"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the parts when they are first used: `lightkit list` needs none of them."""
-    if name in ("LightkitCLI", "LightningCLI", "ReduceLROnPlateau"):
-        from lightkit.cli import api
-
-        return getattr(api, name)
-    if name == "main":
-        from lightkit.cli.main import main
-
-        return main
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("lightkit.cli.main" if name == "main" else "lightkit.cli.api"), name)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
 
 from lightkit.cli.commands import JOB_COMMANDS
-from lightkit.cli.job import Job, prepare_job
-from lightkit.cli.main import find_command, report, wants_traceback
+from lightkit.cli.job import prepare_job
+from lightkit.cli.main import EXIT_BAD_INPUT, EXIT_RUN_FAILED, find_command, report, wants_traceback
 from lightkit.cli.sections import Kinds, bases_of
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import LightkitError
 from lightkit.module import LightModule
-
-Result = TypeVar("Result")
 
 
 class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -56,30 +53,28 @@ class LightkitCLI:
         save_config: bool = True,
     ) -> None:
         arguments = list(sys.argv[1:] if args is None else args)
-        show_traceback = wants_traceback(arguments)
-        self.subcommand = ""
-
-        def prepare() -> Job:
-            if run:
-                self.subcommand = find_command(arguments, JOB_COMMANDS)
-                del arguments[0]
-            given = {"model": model_class, "data": datamodule_class}
-            free = {"model": subclass_mode_model, "data": subclass_mode_data}
-            kinds = Kinds(
-                bases_of(model_class or LightModule, datamodule_class or LightDataModule),
-                frozenset(name for name in given if given[name] is not None and not free[name]),
-                trainer_defaults=trainer_defaults or {},
-                seed_default=seed_everything_default,
-                extend=self.add_arguments_to_parser,
-            )
+        show_traceback, exit_code = wants_traceback(arguments), EXIT_BAD_INPUT
+        given = {"model": model_class, "data": datamodule_class}
+        free = {"model": subclass_mode_model, "data": subclass_mode_data}
+        kinds = Kinds(
+            bases_of(model_class or LightModule, datamodule_class or LightDataModule),
+            frozenset(name for name in given if given[name] is not None and not free[name]),
+            trainer_defaults or {},
+            seed_everything_default,
+            self.add_arguments_to_parser,
+        )
+        try:
+            self.subcommand = find_command(arguments, JOB_COMMANDS) if run else ""
             prog = f"{Path(sys.argv[0]).name} {self.subcommand}".strip()
-            return prepare_job(self.subcommand, arguments, prog=prog, kinds=kinds, save_config=save_config)
-
-        job = _or_exit(prepare, 2, show_traceback)
-        self.job = job
-        self.model, self.datamodule, self.trainer, self.config = job.model, job.data, job.trainer, job.values
-        if run:
-            _or_exit(self._run, 1, show_traceback)
+            self.job = job = prepare_job(
+                self.subcommand, arguments[run:], prog=prog, kinds=kinds, save_config=save_config
+            )
+            self.model, self.datamodule, self.trainer, self.config = job.model, job.data, job.trainer, job.values
+            exit_code = EXIT_RUN_FAILED
+            if run:
+                self._run()
+        except LightkitError as error:
+            raise SystemExit(report(error, exit_code, show_traceback)) from None
 
     def add_arguments_to_parser(self, parser: ArgumentParser) -> None:
         """Override to add arguments, or to link some.
@@ -89,18 +84,9 @@ class LightkitCLI:
 
     def _run(self) -> None:
         """Run the subcommand between the methods `before_fit` and `after_fit`, where a subclass has them."""
-        for call in (f"before_{self.subcommand}", "", f"after_{self.subcommand}"):
-            if not call:
-                JOB_COMMANDS[self.subcommand].run(self.job)
-            elif hasattr(self, call):
-                getattr(self, call)()
+        getattr(self, f"before_{self.subcommand}", lambda: None)()
+        JOB_COMMANDS[self.subcommand].run(self.job)
+        getattr(self, f"after_{self.subcommand}", lambda: None)()
 
 
 LightningCLI = LightkitCLI  # Lightning's name
-
-
-def _or_exit(call: Callable[[], Result], exit_code: int, show_traceback: bool) -> Result:
-    try:
-        return call()
-    except LightkitError as error:
-        raise SystemExit(report(error, exit_code, show_traceback)) from None

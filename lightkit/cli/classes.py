@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,16 +30,9 @@ EXTRAS = {
 }
 RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio", "graph")
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
-LIGHTNING_ROOTS = ("lightning.pytorch.", "pytorch_lightning.", "lightning.pytorch.trainer.")
-LIGHTNING_ROOMS = ("callbacks", "loggers", "profilers")
-REDUCE_ON_PLATEAU = "lightkit.cli.api.ReduceLROnPlateau"
-ALIASES = {
-    "ReduceLROnPlateau": REDUCE_ON_PLATEAU,
-    "torch.optim.lr_scheduler.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
-    "lightning.pytorch.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
-    "pytorch_lightning.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
-    "lightkit.cli.ReduceLROnPlateau": REDUCE_ON_PLATEAU,
-}
+LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")
+# Where ReduceLROnPlateau may be said to be: ours is torch's with the name of the metric it watches.
+PLATEAU_PLACES = ("", "torch.optim.lr_scheduler", "lightning.pytorch.cli", "pytorch_lightning.cli", "lightkit.cli")
 
 
 class ClassPathError(LightkitError):
@@ -46,13 +41,11 @@ class ClassPathError(LightkitError):
 
 def plain_class_path(path: str) -> str:
     """Return lightkit's own path for one of Lightning's, any other path as it is."""
-    if path in ALIASES:
-        return ALIASES[path]
-    for root in LIGHTNING_ROOTS:
-        room, _, rest = path.removeprefix(root).partition(".")
-        if path.startswith(root) and room in LIGHTNING_ROOMS:
-            return f"lightkit.{room}.{rest.rpartition('.')[2]}"
-    return path
+    place, _, name = path.rpartition(".")
+    if name == "ReduceLROnPlateau" and place in PLATEAU_PLACES:
+        return "lightkit.cli.api.ReduceLROnPlateau"
+    match = LIGHTNINGS.fullmatch(path)
+    return f"lightkit.{match[1]}.{match[2]}" if match else path
 
 
 def let_the_working_directory_be_imported() -> None:
@@ -79,18 +72,12 @@ def resolve(path: str) -> Callable[..., Any]:
         found = getattr(module, name)
     except AttributeError:
         options = [option for option in dir(module) if not option.startswith("_")]
-        meant = did_you_mean(name, _classes_first(module, options))
+        likely = [option for option in options if inspect.isclass(getattr(module, option, None))]
+        meant = did_you_mean(name, likely or options)
         raise ClassPathError(f"class_path {path!r}: module {module_name!r} has no {name!r}{meant}") from None
     if not callable(found):
         raise ClassPathError(f"class_path {path!r}: this is a {type(found).__name__}, not a class")
     return found
-
-
-def _classes_first(module: Any, names: Iterable[str]) -> list[str]:
-    """A class is what was meant, where there is any."""
-    names = list(names)
-    classes = [name for name in names if inspect.isclass(getattr(module, name, None))]
-    return classes or names
 
 
 def _import(path: str, module_name: str) -> Any:
@@ -101,9 +88,9 @@ def _import(path: str, module_name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module_name == missing or module_name.startswith(f"{missing}."):
-            outer = _class_in_module(module_name)
-            if outer is not None:
-                return outer
+            with suppress(ImportError, AttributeError, ValueError):  # the class may stand in another class
+                outer_module, _, outer = module_name.rpartition(".")
+                return getattr(importlib.import_module(outer_module), outer)
             raise ClassPathError(f"class_path {path!r}: no module named {missing!r}{_near_module(missing)}") from error
         raise ClassPathError(f"class_path {path!r}: {_what_to_install(missing, module_name)}") from error
     except LightkitError:
@@ -115,17 +102,6 @@ def _import(path: str, module_name: str) -> Any:
             place = f"{error.filename}:{error.lineno}"
         what = f"{type(error).__name__}: {error}"
         raise ClassPathError(f"class_path {path!r}: importing {module_name!r} failed at {place}: {what}") from error
-
-
-def _class_in_module(name: str) -> Any:
-    """`package.module.Outer` where Outer is a class that holds the class asked for, else None."""
-    module_name, _, attribute = name.rpartition(".")
-    if not module_name:
-        return None
-    try:
-        return getattr(importlib.import_module(module_name), attribute, None)
-    except ImportError:
-        return None
 
 
 def _near_module(missing: str) -> str:
@@ -154,14 +130,11 @@ def check_that_recipes_are_ours() -> None:
     `python -m lightkit` and scripts put their own folder first on sys.path: a folder called recipes/ there
     would be taken for ours, and the error would then speak of a missing module.
     """
-    expected = PACKAGE.parent / "recipes"
-    spec = importlib.util.find_spec("recipes")
-    if spec is None:
+    expected, spec = PACKAGE.parent / "recipes", importlib.util.find_spec("recipes")
+    if spec is None or not expected.is_dir():
         return
-    places = [Path(place).resolve() for place in spec.submodule_search_locations or []]
-    if not places and spec.origin:
-        places = [Path(spec.origin).resolve()]
-    if expected in places or not expected.is_dir():
+    places = [Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or ""]]
+    if expected in places:
         return
     shown = ", ".join(map(str, places))
     raise ConfigError(
@@ -190,15 +163,10 @@ def find(path: str, base: type | None) -> Callable[..., object] | None:
 
 def all_subclasses(base: type) -> dict[str, type]:
     """Every subclass of `base` imported so far and itself, by its bare name."""
-    found: dict[str, type] = {base.__name__: base}
-    todo = [base]
-    while todo:
-        children: list[type] = todo.pop().__subclasses__()
-        for cls in children:
-            if cls.__name__ not in found:
-                found[cls.__name__] = cls
-                todo.append(cls)
-    return found
+    found = [base]
+    for cls in found:  # it grows meanwhile
+        found += cls.__subclasses__()
+    return {cls.__name__: cls for cls in reversed(found)}
 
 
 class Arguments:

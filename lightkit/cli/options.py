@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 from jsonargparse import ArgumentParser
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -69,13 +69,9 @@ def read_options(arguments: list[str], parser: ArgumentParser) -> list[Option]:
             wanted = nargs if isinstance(nargs, int) else 1 if nargs in (None, "?") else len(rest)
             while rest and len(texts) < wanted and not _is_option(rest[0]):
                 texts.append(rest.pop(0))
-        in_full = find_file if name == "--config" else partial(option_in_full, name)
-        found.append(Option(name, [in_full(text) for text in texts]))
+        is_config = name == "--config"
+        found.append(Option(name, [str(find_config(t)) if is_config else option_in_full(name, t) for t in texts]))
     return found
-
-
-def find_file(config: str) -> str:
-    return str(find_config(config))
 
 
 def _is_option(argument: str) -> bool:

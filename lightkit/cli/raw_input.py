@@ -95,29 +95,25 @@ def _parse(arguments: list[str]) -> tuple[str, list[str], argparse.Namespace]:
 
 def _class_of(checkpoint: dict[str, Any], options: argparse.Namespace) -> Any:
     """Return the class to load: the one that was given, else the recipe that the checkpoint names."""
+    named: Any = options.model or checkpoint.get("class_path")
+    where = options.ckpt_path
     if options.model:
+        where = "command line: --model"
         classes.let_the_working_directory_be_imported()
-        try:
-            cls = classes.resolve(options.model)
-        except classes.ClassPathError as error:
-            raise ConfigError(f"command line: --model: {error}") from error
-        if not (isinstance(cls, type) and issubclass(cls, LightModule)):
-            raise ConfigError(f"command line: --model: {options.model} is not a LightModule")
-        return cls
-    named = checkpoint.get("class_path")
-    if not isinstance(named, str):
-        raise ConfigError(f"{options.ckpt_path}: does not say of which class it is; give it, --model package.Class")
-    if not _RECIPE.fullmatch(named):
+    elif not isinstance(named, str):
+        raise ConfigError(f"{where}: does not say of which class it is; give it, --model package.Class")
+    elif not _RECIPE.fullmatch(named):
         raise ConfigError(
-            f"{options.ckpt_path}: of class {named}, which is none of lightkit's recipes; nothing is imported because "
+            f"{where}: of class {named}, which is none of lightkit's recipes; nothing is imported because "
             f"a checkpoint names it: if you trust that class, add --model {named}"
         )
     try:
         cls = classes.resolve(named)
     except classes.ClassPathError as error:
-        raise ConfigError(f"{options.ckpt_path}: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, LightModule) and cls.__module__.startswith("recipes.")):
-        raise ConfigError(f"{options.ckpt_path}: {named} is not a LightModule of the recipes")
+        raise ConfigError(f"{where}: {error}") from error
+    is_module = isinstance(cls, type) and issubclass(cls, LightModule)
+    if not is_module or not (options.model or cls.__module__.startswith("recipes.")):
+        raise ConfigError(f"{where}: {named} is not a LightModule{'' if options.model else ' of the recipes'}")
     return cls
 
 

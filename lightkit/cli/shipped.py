@@ -48,18 +48,13 @@ def find_config(name: str) -> Path:
         return shipped[plain]
     if path.is_dir():
         raise ConfigError(f"config {name!r}: this is a folder, give a YAML file in it")
-    likely = nearest(plain, shipped) or _same_ending(plain, shipped)
+    likely = nearest(plain, shipped)
+    if likely is None:  # `digits` means `vision/digits`
+        endings = {known.rpartition("/")[2]: known for known in shipped}
+        likely = endings.get(nearest(plain.rpartition("/")[2], endings) or "")
     meant = f"; did you mean {likely!r}?" if likely else ""
     names = ", ".join(shipped) or "none"
     raise ConfigError(f"config {name!r}: neither a file nor a shipped config{meant} (shipped: {names})")
-
-
-def _same_ending(name: str, shipped: dict[str, Path]) -> str | None:
-    """`digits` means `vision/digits`."""
-    last = name.rpartition("/")[2]
-    endings = {known.rpartition("/")[2]: known for known in shipped}
-    found = nearest(last, endings)
-    return endings[found] if found else None
 
 
 def describe(path: Path) -> str:

@@ -76,14 +76,11 @@ def part_hints(hint: object, node: Node) -> list[object] | None:
 def name_of(hint: object) -> str:
     """`int or null` for `int | None`."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint is NoneType:
-        return "null"
     if origin in (Union, UnionType):
         return " or ".join(map(name_of, arguments))
-    if origin is _CALLABLE:
-        return "Callable"
-    if isinstance(origin, type):
+    if isinstance(origin, type) and origin is not _CALLABLE:
         return f"{origin.__name__}[{', '.join(map(name_of, arguments))}]"
-    if isinstance(hint, type):
-        return hint.__name__
+    named = origin or hint
+    if isinstance(named, type):
+        return "null" if named is NoneType else named.__name__
     return repr(hint).removeprefix("typing.")
