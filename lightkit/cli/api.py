@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
+from lightkit.cli.classes import Kinds, bases_of
 from lightkit.cli.commands import JOB_COMMANDS
 from lightkit.cli.job import prepare_job
 from lightkit.cli.main import EXIT_BAD_INPUT, EXIT_RUN_FAILED, find_command, report, wants_traceback
-from lightkit.cli.sections import Kinds, bases_of
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import LightkitError
 from lightkit.module import LightModule
@@ -40,35 +40,22 @@ class LightkitCLI:
     """
 
     def __init__(
-        self,
-        model_class: type[LightModule] | None = None,
-        datamodule_class: type[LightDataModule] | None = None,
-        *,
-        run: bool = True,
-        args: list[str] | None = None,
-        seed_everything_default: bool | int | None = True,
-        trainer_defaults: dict[str, Any] | None = None,
-        subclass_mode_model: bool = False,
-        subclass_mode_data: bool = False,
-        save_config: bool = True,
-    ) -> None:
+        self, model_class: type[LightModule] | None = None, datamodule_class: type[LightDataModule] | None = None, *,
+        run: bool = True, args: list[str] | None = None, seed_everything_default: bool | int | None = True,
+        trainer_defaults: dict[str, Any] | None = None, subclass_mode_model: bool = False,
+        subclass_mode_data: bool = False, save_config: bool = True,
+    ) -> None:  # fmt: skip
         arguments = list(sys.argv[1:] if args is None else args)
         show_traceback, exit_code = wants_traceback(arguments), EXIT_BAD_INPUT
         given = {"model": model_class, "data": datamodule_class}
         free = {"model": subclass_mode_model, "data": subclass_mode_data}
-        kinds = Kinds(
-            bases_of(model_class or LightModule, datamodule_class or LightDataModule),
-            frozenset(name for name in given if given[name] is not None and not free[name]),
-            trainer_defaults or {},
-            seed_everything_default,
-            self.add_arguments_to_parser,
-        )
+        fixed = frozenset(name for name in given if given[name] is not None and not free[name])
+        bases = bases_of(model_class or LightModule, datamodule_class or LightDataModule)
+        prog, extend = Path(sys.argv[0]).name, self.add_arguments_to_parser
+        kinds = Kinds(bases, fixed, trainer_defaults or {}, prog, seed_everything_default, extend)
         try:
             self.subcommand = find_command(arguments, JOB_COMMANDS) if run else ""
-            prog = f"{Path(sys.argv[0]).name} {self.subcommand}".strip()
-            self.job = job = prepare_job(
-                self.subcommand, arguments[run:], prog=prog, kinds=kinds, save_config=save_config
-            )
+            self.job = job = prepare_job(self.subcommand, arguments[run:], kinds, save_config)
             self.model, self.datamodule, self.trainer, self.config = job.model, job.data, job.trainer, job.values
             exit_code = EXIT_RUN_FAILED
             if run:

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.classes import Arguments
+from lightkit.cli.classes import GIVEN, Arguments, Kinds
 from lightkit.cli.documents import COMMAND_LINE, Problem, children, entries, entry, is_null, is_string, kind_of
-from lightkit.cli.loading import CLASS_SPEC_KEYS, value_of
+from lightkit.cli.loading import CLASS_SPEC_KEYS, read_document, value_of
 from lightkit.cli.options import Option, OptionNode, is_help
-from lightkit.cli.sections import Kinds
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import ConfigError, did_you_mean
 from lightkit.settings import REMOVED, refuse_unknown
-
-# What the command line gives these classes itself.
-GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}
 
 
 class Where(NamedTuple):
@@ -47,6 +44,8 @@ class Checker:
 
     top: Arguments
     kinds: Kinds
+    options: list[Option]
+    documents: list[MappingNode] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     # classes that were named without all they need, which options may still give: their key, the names, the problem
     needs: list[tuple[Where, list[str], Problem]] = field(default_factory=list)
@@ -68,6 +67,17 @@ class Checker:
 
     def add(self, node: Node, text: str, *, is_value: bool = False) -> None:
         self.problems.append(self.problem(node, text, is_value=is_value))
+
+    def check(self) -> None:
+        """Check every config file and option in the order in which they are given."""
+        for option in self.options:
+            if option.name != "--config":
+                self.check_option(option)
+            elif option.texts:
+                self.documents.append(read_document(Path(option.texts[0])))
+                self.check_document(self.documents[-1])
+        if not any(map(is_help, self.options)):
+            self.add_missing()
 
     def check_document(self, root: MappingNode) -> None:
         """Check one config file; the trainer last, as it is built last."""
@@ -152,21 +162,17 @@ class Checker:
             if not self.check_arguments(node, where, group):
                 self.given.update(where.key(required).plain for required in group.required)
         elif isinstance(node, OptionNode):
-            self.check_part(node, where, hint)
+            # below a class: the one named last, or the only one that it can be
+            thing = self.named.get(where.plain, self.kinds.bases.get(where.plain, class_base(hint)))
+            if thing is not None and self.arguments_of(thing, where) is not None:
+                self.check_built(node, node, where, thing, None)
+                return
+            for (_, value), inner in zip(children(node), part_hints(hint, node) or (), strict=False):
+                self.check_value(value, where, inner)
         elif where.plain in self.kinds.bases:
             self.check_class(node, where, self.kinds.bases[where.plain])
         elif hint is not None and not (isinstance(node, ScalarNode) and arguments.is_default(name, value_of(node))):
             self.check_value(node, where, hint)
-
-    def check_part(self, node: OptionNode, where: Where, hint: object) -> None:
-        """Check an option that reaches into the value of an argument: a class's, the one named last, or a mapping's."""
-        thing = self.named.get(where.plain, self.kinds.bases.get(where.plain, class_base(hint)))
-        arguments = self.arguments_of(thing, where)
-        if arguments is not None:
-            self.check_arguments(node, where, arguments)
-            return
-        for (_, value), inner in zip(children(node), part_hints(hint, node) or (), strict=False):
-            self.check_value(value, where, inner)
 
     def check_value(self, node: Node, where: Where, hint: object) -> None:
         """Check one value against an annotation."""
@@ -207,8 +213,9 @@ class Checker:
         self.named[where.plain] = None
         spec = entry(node, "class_path") if isinstance(node, MappingNode) else node
         if not isinstance(spec, ScalarNode):
-            keys = isinstance(node, MappingNode) and ", ".join(name for name, _, _ in entries(node))
-            found = f"a {kind_of(node)}" if keys is False else f"keys {keys}" if keys else "nothing"
+            found = f"a {kind_of(node)}"
+            if isinstance(node, MappingNode):
+                found = f"keys {', '.join(name for name, _, _ in entries(node))}" if node.value else "nothing"
             self.add(node, f"{where.full}: expected class_path: and init_args:, found {found}")
             return
         is_right = not isinstance(node, MappingNode) or self.check_names(node, where, list(CLASS_SPEC_KEYS))
@@ -234,8 +241,8 @@ class Checker:
             text = f"{where.plain}: {getattr(thing, '__name__', thing)} needs "
             self.needs.append((where, missing, self.problem(node, text, is_value=True)))
 
-    def arguments_of(self, thing: Callable[..., object] | None, where: Where) -> Arguments | None:
-        return None if thing is None else classes.arguments_of(thing, GIVEN.get(where.plain, frozenset()))
+    def arguments_of(self, thing: Callable[..., object], where: Where) -> Arguments | None:
+        return classes.arguments_of(thing, GIVEN.get(where.plain, frozenset()))
 
     def add_missing(self) -> None:
         """Report what is needed and given nowhere."""

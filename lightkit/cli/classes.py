@@ -1,4 +1,4 @@
-"""From the text after `class_path:` to the class, and what to say when that fails."""
+"""Which classes a config may name; from the text after `class_path:` to the class, or what to say when that fails."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from lightkit import callbacks, loggers
 from lightkit.cli.shipped import PACKAGE
+from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
+from lightkit.module import LightModule
 
 # Which optional packages an extra brings.
 EXTRAS = {
@@ -31,8 +37,34 @@ EXTRAS = {
 RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio", "graph")
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")
+# What the command line gives these classes itself.
+GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}
 # Where ReduceLROnPlateau may be said to be: ours is torch's with the name of the metric it watches.
 PLATEAU_PLACES = ("", "torch.optim.lr_scheduler", "lightning.pytorch.cli", "pytorch_lightning.cli", "lightkit.cli")
+
+
+def bases_of(model: type[LightModule] = LightModule, data: type[LightDataModule] = LightDataModule) -> dict[str, type]:
+    """What may be named under each top-level key."""
+    for room in (callbacks, loggers):  # so that short names such as EarlyStopping are known
+        for name in room.__all__:
+            getattr(room, name)
+    return {"model": model, "data": data, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What a command line builds beside a Trainer, and what it is called.
+
+    `bases` is what a class named under a top-level key must derive from. Of those that are `fixed` it is the very
+    class, whose arguments then stand directly under the key. `extend` may add arguments to the parser.
+    """
+
+    bases: dict[str, type] = field(default_factory=bases_of)
+    fixed: frozenset[str] = frozenset()
+    trainer_defaults: dict[str, Any] = field(default_factory=dict)
+    prog: str = "lightkit"
+    seed_default: bool | int | None = True
+    extend: Callable[[ArgumentParser], None] = lambda parser: None
 
 
 class ClassPathError(LightkitError):

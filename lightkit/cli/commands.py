@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightkit.cli.copying import copy_config
 from lightkit.cli.shipped import describe, shipped_configs
-from lightkit.cli.summary import print_summary
 from lightkit.errors import ConfigError, RunDirError
 
 if TYPE_CHECKING:
     from lightkit.cli.job import Job
     from lightkit.cli.raw_input import RawJob
+    from lightkit.trainer import Trainer
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 class Command(NamedTuple):
@@ -43,6 +45,38 @@ def _fit(job: Job) -> None:
         for found in job.trainer.test(datamodule=job.data):
             metrics.update(found)
     print_summary(job.trainer, metrics)
+
+
+def print_summary(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Print the metrics and the paths of what there is, on the first process only."""
+    if not trainer.is_global_zero:
+        return
+    rows = [(readable(name), f"{value:.4f}") for name, value in sorted(metrics.items())]
+    if not trainer.fast_dev_run:
+        rows += found_in(Path(trainer.run_dir))
+    width = max((len(name) for name, _ in rows), default=0) + 1
+    for name, text in rows:
+        print(f"{name + ':':<{width}} {text}")
+
+
+def readable(metric: str) -> str:
+    """`test_acc` -> `test accuracy`."""
+    words = metric.replace("/", " ").replace("_", " ").split()
+    return " ".join("accuracy" if word == "acc" else word for word in words)
+
+
+def found_in(run_dir: Path) -> list[tuple[str, str]]:
+    """Name and path of each thing worth looking at in a run directory."""
+    rows = [("run directory", str(run_dir))]
+    if (run_dir / "metrics.csv").is_file():
+        rows.append(("metrics", str(run_dir / "metrics.csv")))
+    if any(run_dir.glob("events.out.tfevents.*")):
+        rows.append(("curves", f"tensorboard --logdir {run_dir}"))
+    best = sorted((run_dir / "checkpoints").glob("*.ckpt"))
+    rows += [("checkpoint", str(path)) for path in best]
+    plots = sorted(path for path in (run_dir / "plots").rglob("*") if path.suffix in PLOT_SUFFIXES)
+    rows += [("plot", str(path)) for path in plots]
+    return rows
 
 
 def _validate(job: Job) -> None:

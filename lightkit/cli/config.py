@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
-from yaml.nodes import MappingNode
 
 from lightkit.cli import classes
-from lightkit.cli.checking import GIVEN, Checker
+from lightkit.cli.checking import Checker
+from lightkit.cli.classes import GIVEN, Kinds
 from lightkit.cli.commands import COMMANDS
-from lightkit.cli.documents import COMMAND_LINE, Problem, raise_problems, read_document
-from lightkit.cli.loading import PARSER_MODE, in_full, register_loader
-from lightkit.cli.options import Option, is_help, read_options
-from lightkit.cli.sections import Kinds
+from lightkit.cli.documents import COMMAND_LINE, raise_problems
+from lightkit.cli.loading import PARSER_MODE, register_loader
+from lightkit.cli.options import Option, read_options
 from lightkit.errors import ConfigError
 from lightkit.trainer import Trainer
 
@@ -47,64 +45,46 @@ class Parsed:
         return str(self.parser.dump(kept, skip_validation=True, skip_unset=False))
 
 
-@dataclass(frozen=True)
-class Input:
-    """The options of a command line and the config files among them, with all that is wrong."""
-
-    parser: ArgumentParser
-    kinds: Kinds
-    options: list[Option]
-    documents: list[MappingNode]
-    problems: list[Problem]
-
-    def parse(self, options: list[Option]) -> Parsed:
-        """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
-        try:
-            values = self.parser.parse_args([argument for option in options for argument in option.arguments])
-        except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
-            files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
-            raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
-        return Parsed(self.parser, self.kinds, values)
-
-
-def parse(command: str, arguments: list[str], kinds: Kinds, prog: str | None = None) -> Parsed:
+def parse(command: str, arguments: list[str], kinds: Kinds) -> Parsed:
     """Check and read the config files and the options in `arguments`.
 
     Raises ConfigError that lists all problems with their lines. Nothing is built, no data touched. SystemExit after
     --help and --print_config.
     """
-    given = check_input(command, arguments, kinds, prog)
-    if given.problems:
-        raise_problems(given.problems)
-    return given.parse(given.options)
+    checker = check_input(command, arguments, kinds)
+    if checker.problems:
+        raise_problems(checker.problems)
+    return parse_checked(checker, checker.options)
 
 
-def check_input(command: str, arguments: list[str], kinds: Kinds, prog: str | None = None) -> Input:
-    """Look at every key, class and value in the config files and options, in the order in which they are given."""
+def check_input(command: str, arguments: list[str], kinds: Kinds) -> Checker:
+    """Look at every key, class and value in the config files and options."""
     classes.let_the_working_directory_be_imported()
-    parser = make_parser(command, kinds, prog)
-    checker, documents = Checker(classes.Arguments(parser), kinds), []
-    options = read_options(arguments, parser)
-    for option in options:
-        if option.name != "--config":
-            checker.check_option(option)
-        elif option.texts:
-            documents.append(read_document(Path(option.texts[0])))
-            in_full(documents[-1])
-            checker.check_document(documents[-1])
-    if not any(map(is_help, options)):
-        checker.add_missing()
-    return Input(parser, kinds, options, documents, checker.problems)
+    parser = make_parser(command, kinds)
+    checker = Checker(classes.Arguments(parser), kinds, read_options(arguments, parser))
+    checker.check()
+    return checker
 
 
-def make_parser(command: str, kinds: Kinds, prog: str | None = None) -> ArgumentParser:
+def parse_checked(checker: Checker, options: list[Option]) -> Parsed:
+    """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
+    parser = checker.top.parser
+    try:
+        values = parser.parse_args([argument for option in options for argument in option.arguments])
+    except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
+        files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
+        raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
+    return Parsed(parser, checker.kinds, values)
+
+
+def make_parser(command: str, kinds: Kinds) -> ArgumentParser:
     """Return the parser of one command, "" where nothing is run; it accepts what the classes' signatures say."""
     register_loader()
     description = "Build a model, its data and a trainer."
     if command:
         description = f"{COMMANDS[command].description}: lightkit {command} CONFIG [--key value ...]"
     parser = ArgumentParser(
-        prog=prog or f"lightkit {command}", description=description, exit_on_error=False, allow_abbrev=False,
+        prog=f"{kinds.prog} {command}".strip(), description=description, exit_on_error=False, allow_abbrev=False,
         parser_mode=PARSER_MODE, print_config="--print_config",
     )  # fmt: skip
     help_text = "A YAML file or the name of a shipped config; given first, it needs no --config."

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 import yaml
@@ -51,25 +50,6 @@ def listed(heading: str, problems: Sequence[object]) -> str:
     """`job.yaml: 2 problems` and each of them in a line of its own."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return "\n  ".join([f"{heading}: {count}" if heading else count, *map(str, problems)])
-
-
-def read_document(path: Path) -> MappingNode:
-    """Compose the YAML in `path`; raises ConfigError where it is no YAML, empty, or no mapping."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            root = yaml.compose(file, Loader=yaml.SafeLoader)  # the marks of its nodes name the file
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if root is None:
-        raise ConfigError(f"{path}: empty; it should hold keys such as model: and trainer:")
-    if not isinstance(root, MappingNode):
-        line = root.start_mark.line + 1
-        raise ConfigError(f"{path}:{line}: expected keys such as model: and trainer:, found a {kind_of(root)}")
-    return root
 
 
 def compose_text(text: str) -> Node:

@@ -20,11 +20,12 @@ from typing import TypeVar
 
 import yaml
 
-from lightkit.cli.config import Input, Parsed, check_input
+from lightkit.cli.checking import Checker
+from lightkit.cli.classes import Kinds
+from lightkit.cli.config import Parsed, check_input, parse_checked
 from lightkit.cli.documents import listed, raise_problems, without
 from lightkit.cli.job import Job, build_part, build_trainer, seed
 from lightkit.cli.options import Option
-from lightkit.cli.sections import Kinds
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -81,17 +82,17 @@ def check(arguments: list[str]) -> list[str]:
     return [*findings.lines, "no problems; nothing was written"]
 
 
-def _parse_the_rest(given: Input) -> Parsed | None:
+def _parse_the_rest(given: Checker) -> Parsed | None:
     """Parse without the values that are wrong; None where nothing can be built then, as without a model."""
     if not given.problems:
-        return given.parse(given.options)
+        return parse_checked(given, given.options)
     cuts = [problem.cut for problem in given.problems]
     for document in given.documents:
         without(document, cuts)
     texts = (yaml.serialize(document, Dumper=yaml.SafeDumper) for document in given.documents)
     options = [Option("--config", [next(texts)]) if o.name == "--config" and o.texts else o for o in given.options]
     try:
-        return given.parse([option for option in options if option not in cuts])
+        return parse_checked(given, [option for option in options if option not in cuts])
     except ConfigError:  # due to what was left out
         return None
 

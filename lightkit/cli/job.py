@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightkit.callbacks.base import Callback
 from lightkit.cli import classes
+from lightkit.cli.classes import Kinds
 from lightkit.cli.config import Parsed, parse
-from lightkit.cli.sections import Kinds
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.module import LightModule
@@ -63,11 +63,9 @@ class SaveConfig(Callback):
             path.write_text(self.text, encoding="utf-8")
 
 
-def prepare_job(
-    command: str, arguments: list[str], *, prog: str | None = None, kinds: Kinds | None = None, save_config: bool = True
-) -> Job:
+def prepare_job(command: str, arguments: list[str], kinds: Kinds | None = None, save_config: bool = True) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
-    return build(parse(command, arguments, kinds or Kinds(), prog), save_config)
+    return build(parse(command, arguments, kinds or Kinds()), save_config)
 
 
 def build(parsed: Parsed, save_config: bool = True) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,7 +10,8 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.documents import MAPPING, STRING, compose_text, is_null, is_string
+from lightkit.cli.documents import MAPPING, STRING, compose_text, is_null, is_string, kind_of
+from lightkit.errors import ConfigError
 
 PARSER_MODE = "lightkit"
 # Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
@@ -35,16 +37,37 @@ def value_of(node: Node) -> Any:
     return get_loader("yaml")(yaml.serialize(node, Dumper=yaml.SafeDumper))
 
 
+def read_document(path: Path) -> MappingNode:
+    """Compose the YAML in `path`, class specs in full; raises ConfigError where it is no YAML, empty, or no mapping."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            root = yaml.compose(file, Loader=yaml.SafeLoader)  # the marks of its nodes name the file
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if root is None:
+        raise ConfigError(f"{path}: empty; it should hold keys such as model: and trainer:")
+    if not isinstance(root, MappingNode):
+        line = root.start_mark.line + 1
+        raise ConfigError(f"{path}:{line}: expected keys such as model: and trainer:, found a {kind_of(root)}")
+    in_full(root)
+    return root
+
+
 def in_full(node: Node, keys: tuple[str, ...] = ()) -> Node:
     """Write out the class specs in what stands below `keys`: `{Name: {argument: 1}}` as class_path and init_args.
 
     Each node keeps its line.
     """
+    if isinstance(node, SequenceNode):
+        node.value = [in_full(item, keys) for item in node.value]
+        return node
     if keys in SHORT_SPECS:
         node = _spec_in_full(node)
-    if isinstance(node, SequenceNode):
-        node.value = [in_full(item) for item in node.value]
-    elif isinstance(node, MappingNode):
+    if isinstance(node, MappingNode):
         node.value = [(key, in_full(value, (*keys, str(key.value)))) for key, value in node.value]
     elif keys[-1:] == ("class_path",) and is_string(node):
         return ScalarNode(node.tag, classes.plain_class_path(node.value), node.start_mark, node.end_mark)
@@ -53,9 +76,7 @@ def in_full(node: Node, keys: tuple[str, ...] = ()) -> Node:
 
 def _spec_in_full(node: Node) -> Node:
     spec: list[tuple[Node, Node]] = []
-    if isinstance(node, SequenceNode):
-        node.value = [_spec_in_full(item) for item in node.value]
-    elif is_string(node):
+    if is_string(node):
         spec = [(ScalarNode(STRING, "class_path"), node)]
     elif isinstance(node, MappingNode) and len(node.value) == 1 and node.value[0][0].value not in CLASS_SPEC_KEYS:
         [(name, arguments)] = node.value
