@@ -34,7 +34,6 @@ EXTRAS = {
     "audio": ("torchaudio", "soundfile"),
     "export": ("onnx", "onnxscript"),
 }
-RECIPE_ROOMS_WITH_EXTRA = ("vision", "text", "audio", "graph")
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")
 # What the command line gives these classes itself.
@@ -100,13 +99,13 @@ def resolve(path: str) -> Callable[..., Any]:
     if module_name.partition(".")[0] == "recipes":
         check_that_recipes_are_ours()
     module = _import(path, module_name)
-    try:
-        found = getattr(module, name)
-    except AttributeError:
+    found = getattr(module, name, None)
+    if found is None:
         options = [option for option in dir(module) if not option.startswith("_")]
         likely = [option for option in options if inspect.isclass(getattr(module, option, None))]
-        meant = did_you_mean(name, likely or options)
-        raise ClassPathError(f"class_path {path!r}: module {module_name!r} has no {name!r}{meant}") from None
+        raise ClassPathError(
+            f"class_path {path!r}: module {module_name!r} has no {name!r}{did_you_mean(name, likely or options)}"
+        )
     if not callable(found):
         raise ClassPathError(f"class_path {path!r}: this is a {type(found).__name__}, not a class")
     return found
@@ -147,12 +146,12 @@ def _near_module(missing: str) -> str:
 
 
 def _what_to_install(missing: str, module_name: str) -> str:
-    package, parts = missing.partition(".")[0], module_name.split(".")
+    package, room = missing.partition(".")[0], module_name.removeprefix("recipes.").partition(".")[0]
     extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
-    if parts[0] == "recipes" and len(parts) > 1 and parts[1] in RECIPE_ROOMS_WITH_EXTRA and extra is not None:
-        extra = parts[1]
     if extra is None:
         return f"{module_name} needs {package}, which is not installed"
+    if module_name.startswith("recipes.") and room in EXTRAS:
+        extra = room
     return f'{package} is needed by {module_name}: pip install "lightkit[{extra}]"'
 
 

@@ -67,16 +67,13 @@ def readable(metric: str) -> str:
 
 def found_in(run_dir: Path) -> list[tuple[str, str]]:
     """Name and path of each thing worth looking at in a run directory."""
-    rows = [("run directory", str(run_dir))]
-    if (run_dir / "metrics.csv").is_file():
-        rows.append(("metrics", str(run_dir / "metrics.csv")))
-    if any(run_dir.glob("events.out.tfevents.*")):
-        rows.append(("curves", f"tensorboard --logdir {run_dir}"))
-    best = sorted((run_dir / "checkpoints").glob("*.ckpt"))
-    rows += [("checkpoint", str(path)) for path in best]
-    plots = sorted(path for path in (run_dir / "plots").rglob("*") if path.suffix in PLOT_SUFFIXES)
-    rows += [("plot", str(path)) for path in plots]
-    return rows
+    curves = [f"tensorboard --logdir {run_dir}"] if any(run_dir.glob("events.out.tfevents.*")) else []
+    plots = (path for path in (run_dir / "plots").rglob("*") if path.suffix in PLOT_SUFFIXES)
+    found = {
+        "run directory": [run_dir], "metrics": run_dir.glob("metrics.csv"), "curves": curves,
+        "checkpoint": (run_dir / "checkpoints").glob("*.ckpt"), "plot": plots,
+    }  # fmt: skip
+    return [(name, text) for name, items in found.items() for text in sorted(map(str, items))]
 
 
 def _validate(job: Job) -> None:

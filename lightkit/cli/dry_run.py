@@ -133,9 +133,8 @@ def _build(parsed: Parsed, findings: Findings, folder: Path) -> Job | None:
     findings.attempt("trainer", lambda: build_trainer(parsed, here))
     if len(findings.problems) > before:
         return None
-    trainer = findings.attempt(
-        "trainer", lambda: build_trainer(parsed, {**here, "fast_dev_run": STEPS, "barebones": False})
-    )
+    small = {**here, "fast_dev_run": STEPS, "barebones": False}
+    trainer = findings.attempt("trainer", lambda: build_trainer(parsed, small))
     if trainer is None or model is None:
         return None
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -167,8 +166,7 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
 
 
 def _run_stages(job: Job, findings: Findings) -> None:
-    trainer, model, data = job.trainer, job.model, job.data
-    before = len(findings.problems)
+    trainer, model, data, before = job.trainer, job.model, job.data, len(findings.problems)
     with redirect_stdout(StringIO()):
         findings.attempt("fit", lambda: trainer.fit(model, datamodule=data))
         if len(findings.problems) == before:
@@ -178,14 +176,11 @@ def _run_stages(job: Job, findings: Findings) -> None:
             findings.attempt("validate", lambda: trainer.validate(model, datamodule=data, verbose=False))
         if not overrides(model, LightModule, "test_step"):
             return
-        before = len(findings.problems)
         try:
-            findings.attempt("test", lambda: trainer.test(model, datamodule=data, verbose=False))
+            if findings.attempt("test", lambda: trainer.test(model, datamodule=data, verbose=False)) is not None:
+                findings.lines.append("test: ran")
         except MissingDataError as error:
             findings.lines.append(f"test: left out: {error}")
-            return
-    if len(findings.problems) == before:
-        findings.lines.append("test: ran")
 
 
 def _check_monitors(trainer: Trainer, findings: Findings) -> None:

@@ -32,8 +32,8 @@ class Job:
 
     @property
     def ckpt_path(self) -> str | None:
-        path = self.values.get("ckpt_path")
-        return None if path is None else str(path)
+        path: str | None = self.values.get("ckpt_path")
+        return path
 
     def flag(self, name: str) -> bool:
         """An option of one command that is on unless it is turned off."""
@@ -114,8 +114,8 @@ def seed(asked: bool | int | None) -> int | bool | None:
     if asked is None or asked is False:
         return asked
     if asked is True:
-        return seed_everything(None if GLOBAL_SEED in os.environ else 0, workers=True)
-    return seed_everything(int(asked), workers=True)
+        asked = None if GLOBAL_SEED in os.environ else 0
+    return seed_everything(asked, workers=True)
 
 
 def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
@@ -139,9 +139,9 @@ def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
 def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
     """Let `optimizer:` and `lr_scheduler:` of the config replace the module's own configure_optimizers."""
     optimizer_spec, scheduler_spec = values.get("optimizer"), values.get("lr_scheduler")
+    if optimizer_spec is None and scheduler_spec is not None:
+        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
     if optimizer_spec is None:
-        if scheduler_spec is not None:
-            raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
         return model
 
     def configure_optimizers(self: LightModule) -> Any:
@@ -149,11 +149,8 @@ def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
         if scheduler_spec is None:
             return optimizer
         scheduler = _create(scheduler_spec, optimizer)
-        entry = {"scheduler": scheduler}
         monitor = getattr(scheduler, "monitor", None)
-        if monitor is not None:
-            entry["monitor"] = monitor
-        return {"optimizer": optimizer, "lr_scheduler": entry}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
 
     # on the instance: a subclass made here would change the class name that checkpoints record
     model.configure_optimizers = types.MethodType(configure_optimizers, model)  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from lightkit.cli.commands import COMMANDS
 from lightkit.cli.shipped import find_config
@@ -76,14 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def find_command(arguments: list[str], commands: Iterable[str]) -> str:
+def find_command(arguments: list[str], commands: Collection[str]) -> str:
     """Return the command that comes first; ConfigError that names the near one where it is none."""
-    names = tuple(commands)
-    expected = f"expected one of {', '.join(names)}"
+    expected = f"expected one of {', '.join(commands)}"
     if not arguments:
         raise ConfigError(f"no command; {expected}")
-    if arguments[0] not in names:
-        raise ConfigError(f"command {arguments[0]!r}: {expected}{did_you_mean(arguments[0], names)}")
+    if arguments[0] not in commands:
+        raise ConfigError(f"command {arguments[0]!r}: {expected}{did_you_mean(arguments[0], commands)}")
     return arguments[0]
 
 

@@ -10,18 +10,14 @@ SUFFIXES = (".yaml", ".yml")
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def is_checkout(folder: Path) -> bool:
-    """Whether `folder` is the root of a checkout of lightkit that holds configs."""
-    return (folder / "configs").is_dir() and (folder / "lightkit" / "__init__.py").is_file()
-
-
 def config_folders() -> list[Path]:
     """Where shipped configs are looked for, first match wins.
 
     The checkout one stands in, the checkout that lightkit was imported from, the installed package.
     """
-    checkouts = [root / "configs" for root in (Path.cwd(), PACKAGE.parent) if is_checkout(root)]
-    return [folder for folder in dict.fromkeys([*checkouts, PACKAGE / "configs"]) if folder.is_dir()]
+    checkouts = [root for root in (Path.cwd(), PACKAGE.parent) if (root / "lightkit" / "__init__.py").is_file()]
+    folders = dict.fromkeys(root / "configs" for root in (*checkouts, PACKAGE))
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def shipped_configs() -> dict[str, Path]:
