@@ -138,11 +138,9 @@ def _import(path: str, module_name: str) -> Any:
 def _near_module(missing: str) -> str:
     """The end of the message, from the modules beside the one that is missing."""
     parent, _, name = missing.rpartition(".")
-    if not parent:
-        here = [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
-        return did_you_mean(name, ["recipes", "lightkit", "torch", "torchvision", *here])
-    package = sys.modules.get(parent)
-    return did_you_mean(name, [m.name for m in pkgutil.iter_modules(getattr(package, "__path__", []))])
+    paths = getattr(sys.modules.get(parent), "__path__", []) if parent else [str(Path.cwd())]
+    known = [] if parent else ["recipes", "lightkit", "torch", "torchvision"]
+    return did_you_mean(name, [*known, *(module.name for module in pkgutil.iter_modules(paths))])
 
 
 def _what_to_install(missing: str, module_name: str) -> str:
@@ -181,23 +179,19 @@ def find(path: str, base: type | None) -> Callable[..., object] | None:
     """
     path = plain_class_path(path)
     if "." not in path:
-        known = {} if base is None else all_subclasses(base)
-        if base is not None and path not in known:
-            meant = did_you_mean(path, known)
-            raise ClassPathError(f"class_path {path!r}: no {base.__name__} of that name{meant}")
-        return known.get(path)
+        if base is None:
+            return None
+        imported = [base]
+        for cls in imported:  # it grows meanwhile
+            imported += cls.__subclasses__()
+        known = {cls.__name__: cls for cls in reversed(imported)}
+        if path not in known:
+            raise ClassPathError(f"class_path {path!r}: no {base.__name__} of that name{did_you_mean(path, known)}")
+        return known[path]
     thing = resolve(path)
     if base is not None and inspect.isclass(thing) and not issubclass(thing, base):
         raise ClassPathError(f"class_path {path!r}: {thing.__name__} is not a {base.__name__}")
     return thing
-
-
-def all_subclasses(base: type) -> dict[str, type]:
-    """Every subclass of `base` imported so far and itself, by its bare name."""
-    found = [base]
-    for cls in found:  # it grows meanwhile
-        found += cls.__subclasses__()
-    return {cls.__name__: cls for cls in reversed(found)}
 
 
 class Arguments:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -27,7 +25,8 @@ def copy_config(name: str, folder: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     shipped = {file.resolve(): known for known, file in shipped_configs().items()}
     known = shipped.get(path.resolve(), path.stem + "_recipe")
-    modules = _closure(list(_class_paths(yaml.safe_load(text))))
+    named = [token.value for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
+    modules = _closure([value for value in named if _NAME.fullmatch(value)])
     if not modules:
         raise ConfigError(f"config {name!r}: names no class of the recipes; there is nothing but the file to copy")
     package, config = re.sub(r"\W", "_", known), f"{path.stem}.yaml"
@@ -53,15 +52,6 @@ def _write(files: dict[Path, str], folder: Path) -> None:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunDirError(f"{folder}: cannot be written: {error}") from error
-
-
-def _class_paths(value: Any) -> Iterator[str]:
-    """Every class of the recipes that a config names, at any depth, as a value or, in short, as a key."""
-    if isinstance(value, dict | list):
-        for item in [*value, *value.values()] if isinstance(value, dict) else value:
-            yield from _class_paths(item)
-    elif isinstance(value, str) and _NAME.fullmatch(value):
-        yield value
 
 
 def _closure(todo: list[str]) -> dict[str, str]:

@@ -148,6 +148,7 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
         if owner is not None:
             owner.prepare_data = lambda: None  # type: ignore[method-assign]
     name = "the module's own" if job.data is None else type(job.data).__name__
+    findings.lines.append(f"data: {name}")
     try:
         _run_stages(job, findings)
     except MissingDataError as error:
@@ -155,14 +156,12 @@ def _run(job: Job, findings: Findings, folder: Path) -> None:
         if generate is None:
             findings.add(f"{error} (check downloads nothing)", "data")
             return
-        findings.lines.append(f"data: {name}, made up: {error}")
+        findings.lines[-1] += f", made up: {error}"
         findings.attempt("data", lambda: generate(folder / "data", job.model))
         try:
             _run_stages(job, findings)
         except MissingDataError as missing:
             findings.add(str(missing), "data")
-    else:
-        findings.lines.insert(1, f"data: {name}")
 
 
 def _run_stages(job: Job, findings: Findings) -> None:

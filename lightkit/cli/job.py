@@ -83,7 +83,7 @@ def build(parsed: Parsed, save_config: bool = True) -> Job:
         model, data = _with_optimizers(built.model, values), built.get("data")
     else:
         model, data = build_part(parsed, "model"), build_part(parsed, "data")
-    trainer = build_trainer(parsed, callbacks=[SaveConfig(parsed.as_yaml())] if save_config else [])
+    trainer = build_trainer(parsed, {}, SaveConfig(parsed.as_yaml()) if save_config else None)
     return Job(model, data, trainer, values)
 
 
@@ -96,16 +96,14 @@ def build_part(parsed: Parsed, name: str) -> Any:
     return _with_optimizers(part, parsed.values) if name == "model" else part
 
 
-def build_trainer(
-    parsed: Parsed, changes: dict[str, Any] | None = None, callbacks: list[Callback] | None = None
-) -> Trainer:
-    """Build the trainer alone, with some of its arguments changed and callbacks added."""
+def build_trainer(parsed: Parsed, changes: dict[str, Any], saver: SaveConfig | None = None) -> Trainer:
+    """Build the trainer alone, with some of its arguments changed and the config saved by `saver`."""
     built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer))
-    arguments = {**vars(built.trainer), **(changes or {})}
-    if callbacks:
+    arguments = {**vars(built.trainer), **changes}
+    if saver is not None:
         given: list[Callback] | Callback | None = arguments.get("callbacks")
         own = [] if given is None else [given] if isinstance(given, Callback) else given
-        arguments["callbacks"] = [*own, *callbacks]
+        arguments["callbacks"] = [*own, saver]
     return Trainer(**arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,15 +68,11 @@ def read_options(arguments: list[str], parser: ArgumentParser) -> list[Option]:
         if name.startswith("-") and not equals:
             nargs = takes.get(name)
             wanted = nargs if isinstance(nargs, int) else 1 if nargs in (None, "?") else len(rest)
-            while rest and len(texts) < wanted and not _is_option(rest[0]):
+            while rest and len(texts) < wanted and not re.match(r"-\D", rest[0]):
                 texts.append(rest.pop(0))
         is_config = name == "--config"
         found.append(Option(name, [str(find_config(t)) if is_config else option_in_full(name, t) for t in texts]))
     return found
-
-
-def _is_option(argument: str) -> bool:
-    return argument.startswith("-") and not argument[1:2].isdigit() and argument != "-"
 
 
 def is_help(option: Option) -> bool:

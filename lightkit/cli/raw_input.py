@@ -122,15 +122,11 @@ def run_raw(job: RawJob) -> None:
     import torch
 
     job.model.eval()
-    names = [_shortened(raw) for raw in job.inputs]
+    lines = [" ".join(raw.split()) for raw in job.inputs]
+    names = [line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 3] + "..." for line in lines]
     width = max(map(len, names))
     for name, raw in zip(names, job.inputs, strict=True):
         with torch.inference_mode():
             ranked: list[tuple[str, float]] = job.model.predict_raw(raw)  # type: ignore[operator]
         best = ", ".join(f"{label} {probability:.4f}" for label, probability in ranked[:TOP])
         print(f"{name:<{width}}  {best}")
-
-
-def _shortened(raw: str) -> str:
-    line = " ".join(raw.split())
-    return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 3] + "..."
