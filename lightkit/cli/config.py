@@ -40,8 +40,10 @@ class Parsed:
     def as_yaml(self) -> str:
         """The resolved job as YAML that can be run again."""
         kept = self.values.clone()
-        for name in (*NOT_SAVED, *(["description"] if kept.get("description") is None else [])):
+        for name in NOT_SAVED:
             kept.pop(name, None)
+        if kept.get("description") is None:
+            kept.pop("description", None)
         return str(self.parser.dump(kept, skip_validation=True, skip_unset=False))
 
 

@@ -88,6 +88,15 @@ def test_a_script_may_add_arguments_of_any_kind(classes: Any, capsys: pytest.Cap
     assert capsys.readouterr().err == "lightkit: error: command line: sizes: expected int, got 'x'\n"
 
 
+def test_a_required_argument_of_a_scripts_own_may_stand_in_the_config(classes: Any, project: Path) -> None:
+    class More(LightkitCLI):
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_argument("--run_label", type=str, required=True)
+
+    (project / "more.yaml").write_text("run_label: a\ndata: {batch_size: 3}\n")
+    assert More(classes.Net, classes.Data, run=False, args=["--config=more.yaml", *QUIET]).config.run_label == "a"
+
+
 def test_methods_of_a_subclass_run_before_and_after(classes: Any) -> None:
     class Around(LightkitCLI):
         def before_fit(self) -> None:
