@@ -42,6 +42,10 @@ class LightDataModule:
     def _attach_trainer(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
+    def _take_hook(self, name: str, hook: object) -> None:
+        """Let something be the hook of that name, on this data module alone."""
+        vars(self)[name] = hook
+
     def prepare_data(self) -> None:
         """Download and write to disk; assign nothing."""
 

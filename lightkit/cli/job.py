@@ -151,7 +151,7 @@ def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
 
     # on the instance: a subclass made here would change the class name that checkpoints record
-    model.configure_optimizers = types.MethodType(configure_optimizers, model)  # type: ignore[method-assign]
+    model._take_hook("configure_optimizers", types.MethodType(configure_optimizers, model))
     return model
 
 

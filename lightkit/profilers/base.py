@@ -8,29 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightkit.contracts import HookFn, P, R, Timing
+from lightkit.contracts import UNTIMED, Timing
 from lightkit.errors import ConfigError, RunDirError
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
 
-__all__ = ["UNTIMED", "PassThroughProfiler", "Profiler"]
-
-
-class _Untimed:
-    """A Timing that is off: everything is given back as it is."""
-
-    def timed(self, section: str, fn: Callable[P, R], *, is_counted: bool = True) -> Callable[P, R]:
-        return fn
-
-    def hook(self, name: str, fn: HookFn) -> HookFn:
-        return fn
-
-    def batches(self, batches: Iterator[object]) -> Iterator[object]:
-        return batches
-
-
-UNTIMED = _Untimed()
+__all__ = ["PassThroughProfiler", "Profiler"]
 
 
 class Profiler:

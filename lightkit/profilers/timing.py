@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import TYPE_CHECKING
 
-from lightkit.contracts import HookFn, P, R
+from lightkit.contracts import HookFn, P, R, Timing
 
 if TYPE_CHECKING:
     from lightkit.profilers.base import Profiler
@@ -36,7 +36,7 @@ LOOP, OUTSIDE_STEP = "loop", ("validation", "checkpoint")  # the step's time is 
 _SET_UP = ("prepare_data", "setup", "configure_model")
 
 
-class SectionTiming:
+class SectionTiming(Timing):
     """A Timing that tells a profiler when each part starts and stops."""
 
     def __init__(self, profiler: Profiler):

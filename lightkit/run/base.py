@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from lightkit.board import MetricBoard
 from lightkit.callbacks.base import Callback, Checkpoint
-from lightkit.contracts import EpochOutputs, Fn, Stage, Status, Timing, TrainerState
+from lightkit.contracts import UNTIMED, EpochOutputs, Fn, Stage, Status, Timing, TrainerState
 from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
@@ -27,7 +27,6 @@ from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
 from lightkit.loggers.base import Logger
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
-from lightkit.profilers.base import UNTIMED
 from lightkit.results import Results, Taken
 from lightkit.run.directory import RunDirectory
 from lightkit.seeding import Snapshot

@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
-from lightkit.contracts import EpochOutputs, Fn, Stage
+from lightkit.contracts import UNTIMED, EpochOutputs, Fn, Stage
 from lightkit.errors import ConfigError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
 from lightkit.module import LightModule
-from lightkit.profilers.base import UNTIMED
 from lightkit.run.base import Run
 from lightkit.run.data import FitData
 from lightkit.seeding import Snapshot
