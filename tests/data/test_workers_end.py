@@ -115,6 +115,25 @@ def test_a_fit_that_raises_leaves_no_worker(tmp_path: Path, place: str, kind: An
     assert caught.tb is not None  # which holds the frames, and they the iterators
 
 
+def test_a_validation_that_raises_between_two_epochs_leaves_no_worker(tmp_path: Path) -> None:
+    # the next epoch's workers are at work already: it is opened ahead
+    loader, val = loader_of(Rows(), True), loader_of(Rows(), True)
+    with pytest.raises(Broken) as caught:
+        fit(Module("validation_step"), loader, val, tmp_path)
+    assert multiprocessing.active_children() == []
+    assert caught.tb is not None
+
+
+def test_workers_that_stay_are_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    start = multiprocessing.Process.start
+    monkeypatch.setattr(
+        multiprocessing.Process, "start", lambda process: (started.append(1), start(process))  # type: ignore[func-returns-value]
+    )
+    fit(Module(), loader_of(Rows(), True), loader_of(Rows(), True), tmp_path, max_epochs=4)
+    assert len(started) == 4  # two of the training, two of the validation
+
+
 def test_a_users_own_iterable_ends_its_workers_too(tmp_path: Path) -> None:
     with pytest.raises(Broken) as caught:
         fit(Module("training_step"), Wrapped(loader_of(Rows(), False)), None, tmp_path)
