@@ -59,10 +59,10 @@ def test_the_overrides_are_checked_strictly(repository: Path, tmp_path: Path) ->
     wrong = tmp_path / "wrong.py"
     wrong.write_text(f"{text}\n\ndef loose(x): ...\n", encoding="utf-8")
     said = rows.mypy(repository, str(wrong)).stdout
-    assert (
-        said
-        == f"{wrong}:{len(text.splitlines()) + 3}: error: Function is missing a type annotation  [no-untyped-def]\n"
-    )
+    # mypy's cache may tell the path of an earlier run's folder
+    place = f"wrong.py:{len(text.splitlines()) + 3}"
+    assert said.endswith(f"{place}: error: Function is missing a type annotation  [no-untyped-def]\n")
+    assert len(said.splitlines()) == 1
     assert len(re.findall(r"^    def ", text, re.MULTILINE)) >= 45
 
 
