@@ -44,6 +44,12 @@ def test_pyright_sees_a_misspelt_attribute_of_the_trainer(repository: Path) -> N
     assert all('Cannot access attribute "curent_epoch" for class "Trainer"' in message for _, _, message in said)
 
 
+def test_mypy_sees_an_argument_that_the_trainer_does_not_have(repository: Path) -> None:
+    [said] = said_by_mypy(repository, "arguments.py")
+    expected = 'Argument "max_epoch" to "Trainer" has incompatible type "int"; expected "Never"  [arg-type]'
+    assert said == f"5: error: {expected}"
+
+
 def test_mypy_lets_overrides_have_arguments_and_types_of_their_own(repository: Path) -> None:
     assert said_by_mypy(repository, "overrides.py") == []
 
