@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lightkit.errors import ConfigError, did_you_mean
 
@@ -30,44 +30,31 @@ ClipAlgorithm = Literal["norm", "value"]
 
 # Lightning's arguments that were renamed or removed, and what to write now
 REMOVED = {
-    "gpus": "accelerator='gpu', devices={value}",
-    "num_processes": "accelerator='cpu', devices={value}",
-    "tpu_cores": "nothing: lightkit runs on CPU, CUDA and MPS",
-    "ipus": "nothing: lightkit runs on CPU, CUDA and MPS",
-    "auto_select_gpus": "devices='auto'",
-    "distributed_backend": "strategy={value}",
+    "gpus": "accelerator='gpu', devices={value}", "num_processes": "accelerator='cpu', devices={value}",
+    "tpu_cores": "nothing: lightkit runs on CPU, CUDA and MPS", "ipus": "nothing: lightkit runs on CPU, CUDA and MPS",
+    "auto_select_gpus": "devices='auto'", "distributed_backend": "strategy={value}",
     "resume_from_checkpoint": "trainer.fit(model, ckpt_path={value})",
     "checkpoint_callback": "enable_checkpointing={value}",
     "early_stop_callback": "callbacks=[EarlyStopping(monitor='val_loss')]",
     "weights_summary": "enable_model_summary=True, or callbacks=[ModelSummary(max_depth=...)]",
-    "weights_save_path": "default_root_dir={value}",
-    "default_save_path": "default_root_dir={value}",
+    "weights_save_path": "default_root_dir={value}", "default_save_path": "default_root_dir={value}",
     "progress_bar_refresh_rate": "enable_progress_bar={is_on}",
-    "process_position": "nothing: the progress bar finds its place",
-    "row_log_interval": "log_every_n_steps={value}",
+    "process_position": "nothing: the progress bar finds its place", "row_log_interval": "log_every_n_steps={value}",
     "log_save_interval": "CSVLogger(flush_logs_every_n_steps={value})",
     "flush_logs_every_n_steps": "CSVLogger(flush_logs_every_n_steps={value})",
-    "train_percent_check": "limit_train_batches={value}",
-    "val_percent_check": "limit_val_batches={value}",
-    "test_percent_check": "limit_test_batches={value}",
-    "max_nb_epochs": "max_epochs={value}",
-    "min_nb_epochs": "min_epochs={value}",
-    "nb_sanity_val_steps": "num_sanity_val_steps={value}",
+    "train_percent_check": "limit_train_batches={value}", "val_percent_check": "limit_val_batches={value}",
+    "test_percent_check": "limit_test_batches={value}", "max_nb_epochs": "max_epochs={value}",
+    "min_nb_epochs": "min_epochs={value}", "nb_sanity_val_steps": "num_sanity_val_steps={value}",
     "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs={is_on_number}",
-    "stochastic_weight_avg": "a callback",
-    "terminate_on_nan": "nan_check='step'",
+    "stochastic_weight_avg": "a callback", "terminate_on_nan": "nan_check='step'",
     "track_grad_norm": "on_before_optimizer_step: self.log_dict(grad_norm(self, norm_type={value}))",
-    "use_amp": "precision='16-mixed'",
-    "amp_level": "precision='16-mixed'",
-    "amp_backend": "precision='16-mixed'",
+    "use_amp": "precision='16-mixed'", "amp_level": "precision='16-mixed'", "amp_backend": "precision='16-mixed'",
     "log_gpu_memory": "a callback that logs torch.cuda.memory_allocated()",
-    "auto_lr_find": "a learning rate of your own",
-    "auto_scale_batch_size": "a batch size of your own",
+    "auto_lr_find": "a learning rate of your own", "auto_scale_batch_size": "a batch size of your own",
     "replace_sampler_ddp": "use_distributed_sampler={value}",
     "truncated_bptt_steps": "a loop over the sequence in training_step",
-    "prepare_data_per_node": "nothing: prepare_data runs once",
-    "multiple_trainloader_mode": "one training loader",
-}
+    "prepare_data_per_node": "nothing: prepare_data runs once", "multiple_trainloader_mode": "one training loader",
+}  # fmt: skip
 
 PLANNED = ("plugins", "model_registry", "resume")
 
@@ -129,15 +116,11 @@ def interval_seconds(value: Any) -> float | None:
         return None
 
 
-@dataclass(frozen=True)
-class ValidationInterval:
+class ValidationInterval(NamedTuple):
     """When validation runs inside fit: a share of the epoch, or a count of batches, steps, epochs or seconds."""
 
-    fraction: float | None = None
-    batches: int | None = None
-    steps: int | None = None
-    epochs: int | None = None
-    seconds: float | None = None
+    number: float
+    unit: Literal["share", "batches", "step", "epoch", "seconds"]
 
 
 def parse_validation_interval(value: Any) -> ValidationInterval:
@@ -146,22 +129,15 @@ def parse_validation_interval(value: Any) -> ValidationInterval:
     Raises:
         ConfigError: none of the documented forms.
     """
-    if value is None:
-        return ValidationInterval(fraction=1.0)
-    if isinstance(value, float) and 0.0 < value <= 1.0:
-        return ValidationInterval(fraction=value)
+    if value is None or (isinstance(value, float) and 0.0 < value <= 1.0):
+        return ValidationInterval(1.0 if value is None else value, "share")
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return ValidationInterval(batches=value)
-    if (
-        isinstance(value, str)
-        and (match := re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()))
-        and int(match[1]) > 0
-    ):
-        count = int(match[1])
-        return ValidationInterval(steps=count) if match[2] == "step" else ValidationInterval(epochs=count)
-    seconds = interval_seconds(value)
-    if seconds:
-        return ValidationInterval(seconds=seconds)
+        return ValidationInterval(value, "batches")
+    match = re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()) if isinstance(value, str) else None
+    if match and int(match[1]) > 0:
+        return ValidationInterval(int(match[1]), "step" if match[2] == "step" else "epoch")
+    if seconds := interval_seconds(value):
+        return ValidationInterval(seconds, "seconds")
     raise ConfigError(
         f"Trainer(val_check_interval={value!r}): expected a share of the epoch (0.0 to 1.0], a count of batches, or a "
         "text with a unit: '100step', '1epoch', '10min'"
@@ -236,17 +212,28 @@ class Settings:
         return [field.name for field in fields(cls)]
 
     def in_effect(self) -> Settings:
-        """These settings with what `fast_dev_run` and `barebones` mean."""
-        return _as_barebones(_as_dev_run(self))
-
-    def refuse_callbacks(self, *, has_checkpoint: bool, has_bar: bool) -> None:
-        """Raise ConfigError where a callback is passed that another argument turns off."""
-        for is_there, name, value, kind in (
-            (has_checkpoint, "enable_checkpointing", self.enable_checkpointing, "a callback that saves checkpoints"),
-            (has_bar, "enable_progress_bar", self.enable_progress_bar, "a progress bar"),
-        ):
-            if is_there and value is False:
-                raise ConfigError(f"Trainer({name}=False): callbacks has {kind}; leave one of them out")
+        """These settings with what `fast_dev_run` (n batches of everything) and `barebones` (the loop alone) mean."""
+        asked, count = self, int(self.fast_dev_run)
+        if count > 0:
+            asked = replace(
+                asked, max_epochs=1, max_steps=count, num_sanity_val_steps=0, val_check_interval=1.0,
+                check_val_every_n_epoch=1, limit_train_batches=count, limit_val_batches=count,
+                limit_test_batches=count, limit_predict_batches=count, min_epochs=None, min_steps=None,
+            )  # fmt: skip
+        if not asked.barebones:
+            return asked
+        for name in (
+            "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+            "log_every_n_steps", "fast_dev_run", "detect_anomaly", "profiler",
+        ):  # fmt: skip
+            if value := getattr(asked, name):
+                raise ConfigError(
+                    f"Trainer(barebones=True, {name}={value!r}): barebones turns this off; leave one of them out"
+                )
+        return replace(
+            asked, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            num_sanity_val_steps=0, log_every_n_steps=0, nan_check="off",
+        )  # fmt: skip
 
 
 _COUNTS: dict[str, dict[str, Any]] = {
@@ -285,37 +272,6 @@ def check(name: str, value: object) -> None:
             f"Trainer(max_time={value!r}): expected '00:12:00:00' (days:hours:minutes:seconds), '10min', "
             "a timedelta or a dict of its arguments"
         )
-
-
-def _as_dev_run(asked: Settings) -> Settings:
-    """n batches of everything, nothing written."""
-    count = int(asked.fast_dev_run)
-    if count == 0:
-        return asked
-    return replace(
-        asked, max_epochs=1, max_steps=count, num_sanity_val_steps=0, val_check_interval=1.0, check_val_every_n_epoch=1,
-        limit_train_batches=count, limit_val_batches=count, limit_test_batches=count, limit_predict_batches=count,
-        min_epochs=None, min_steps=None,
-    )  # fmt: skip
-
-
-def _as_barebones(asked: Settings) -> Settings:
-    """Nothing but the loop; a contradiction is an error."""
-    if not asked.barebones:
-        return asked
-    for name in (
-        "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
-        "log_every_n_steps", "fast_dev_run", "detect_anomaly", "profiler",
-    ):  # fmt: skip
-        value = getattr(asked, name)
-        if value:
-            raise ConfigError(
-                f"Trainer(barebones=True, {name}={value!r}): barebones turns this off; leave one of them out"
-            )
-    return replace(
-        asked, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, log_every_n_steps=0, nan_check="off",
-    )  # fmt: skip
 
 
 class Controls:

@@ -93,43 +93,12 @@ class Trainer(Controls):
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
         **unknown: Never,
     ) -> None:  # fmt: skip
-        refuse_unknown(unknown, Settings.names())
-        asked = Settings(
-            accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
-            logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs,
-            min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps, max_time=max_time,
-            limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches,
-            overfit_batches=overfit_batches, val_check_interval=val_check_interval,
-            check_val_every_n_epoch=check_val_every_n_epoch, num_sanity_val_steps=num_sanity_val_steps,
-            log_every_n_steps=log_every_n_steps, enable_checkpointing=enable_checkpointing,
-            enable_progress_bar=enable_progress_bar, enable_model_summary=enable_model_summary,
-            accumulate_grad_batches=accumulate_grad_batches, gradient_clip_val=gradient_clip_val,
-            gradient_clip_algorithm=gradient_clip_algorithm, deterministic=deterministic, benchmark=benchmark,
-            inference_mode=inference_mode, use_distributed_sampler=use_distributed_sampler,
-            detect_anomaly=detect_anomaly, barebones=barebones, sync_batchnorm=sync_batchnorm,
-            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs, default_root_dir=default_root_dir,
-            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check, profiler=profiler,
-            async_checkpoint=async_checkpoint, channels_last=channels_last, optimizer_kernel=optimizer_kernel,
-            tf32=tf32, compile=compile, cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
-        )  # fmt: skip
-        settings = asked.in_effect()
+        given, names = dict(locals()), Settings.names()
+        refuse_unknown(unknown, names)
+        self.settings = settings = Settings(**{name: given[name] for name in names}).in_effect()
+        self.version = __version__
         if seed is not None:
             seed_everything(seed, workers=True)
-        self._assemble(settings)
-        super().__init__(settings)
-        self.loggers: list[Logger] = _make_loggers(settings)
-        self.checkpoint_writer: Writer = _make_writer(async_checkpoint)
-        self._callbacks = _make_callbacks(settings)
-        self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
-        self._last: Run | None = None
-        self._last_fit: FitRun | None = None
-        self._has_fitted = False
-        apply_torch_switches(deterministic, benchmark, self.accelerator.name)
-
-    def _assemble(self, settings: Settings) -> None:
-        """Choose the parts that the settings ask for; they stay the same."""
-        self.settings, self.version = settings, __version__
         self.accelerator, self.devices = choose(settings.accelerator, settings.devices)
         self.num_devices = len(self.devices)
         self.strategy = choose_strategy(settings.strategy)
@@ -143,8 +112,16 @@ class Trainer(Controls):
         root = Path(os.getcwd() if settings.default_root_dir is None else settings.default_root_dir)
         explicit = None if settings.run_dir is None else Path(settings.run_dir)
         self.default_root_dir = str(root)
-        self._directory = RunDirectory(root, explicit, settings.run_name, __version__)
-        self._position = Position()
+        super().__init__(settings)
+        self.loggers: list[Logger] = _make_loggers(settings)
+        self.checkpoint_writer: Writer = _make_writer(async_checkpoint)
+        self._callbacks = _make_callbacks(settings)
+        self._directory, self._position = RunDirectory(root, explicit, settings.run_name, __version__), Position()
+        self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
+        self._last: Run | None = None
+        self._last_fit: FitRun | None = None
+        self._has_fitted = False
+        apply_torch_switches(deterministic, benchmark, self.accelerator.name)
 
     # ---------------------------------------------------------------- what users start
 
@@ -213,7 +190,7 @@ class Trainer(Controls):
         with self._run(kind, model, datamodule, loaders) as run:
             metrics = run.evaluate(ckpt_path, fit, takes_best=takes_best)
         if verbose and self.is_global_zero:
-            from lightkit.run.report import table
+            from lightkit.run.evaluation import table
 
             self.print(table(run.fn, metrics))
         return metrics
@@ -248,10 +225,7 @@ class Trainer(Controls):
         """Open a run: until it ends, it is what is read here."""
         is_nested = bool(self._runs)
         module, datamodule = self._subject(kind.fn, model, datamodule)
-        run = kind(
-            self, self._position, self._directory, module, datamodule, self.callbacks, given, self._newest,
-            is_nested=is_nested,
-        )  # fmt: skip
+        run = kind(self, self._position, self._directory, module, datamodule, given, self._newest, is_nested=is_nested)
         self._runs.append(run)
         try:
             run.attach()
@@ -603,7 +577,12 @@ def _make_callbacks(settings: Settings) -> list[Callback]:
 
         has_bar = any(isinstance(c, ProgressBar) for c in found)
     has_checkpoint = any(isinstance(c, Checkpoint) for c in found)
-    settings.refuse_callbacks(has_checkpoint=has_checkpoint, has_bar=has_bar)
+    for is_there, name, kind in (
+        (has_checkpoint, "enable_checkpointing", "a callback that saves checkpoints"),
+        (has_bar, "enable_progress_bar", "a progress bar"),
+    ):
+        if is_there and getattr(settings, name) is False:
+            raise ConfigError(f"Trainer({name}=False): callbacks has {kind}; leave one of them out")
     if settings.max_time is not None:
         from lightkit.callbacks.timer import Timer
         from lightkit.durations import parse_duration

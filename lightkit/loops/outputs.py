@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 EXPECTED = "expected the loss (a scalar tensor), a dict with 'loss', or None to skip the batch"
 
 
-def loss_of(
-    output: object, module: nn.Module, log_returned: Callable[[Mapping[str, object]], object]
-) -> Tensor | None:
+def loss_of(output: object, module: nn.Module, log_returned: Callable[[Mapping[str, object]], object]) -> Tensor | None:
     """The loss in what training_step returned; log_returned sees a dict that holds more.
 
     Raises:

@@ -84,35 +84,32 @@ def batches_between(
     Raises:
         ConfigError: more batches than an epoch has, where the count begins anew with each epoch.
     """
-    if interval.seconds is not None:
+    count, unit = interval
+    if unit == "seconds":
         return 1
-    if interval.epochs is not None:
+    if unit == "epoch":
         return num_batches
-    count, unit, available = interval.batches, "batches", num_batches
-    if interval.steps is not None:
-        count, unit, available = interval.steps, "steps", -(-num_batches // accumulate)
-    if count is not None:
+    if unit != "share":
+        value, size = (f"{count}step", accumulate) if unit == "step" else (count, 1)
+        available = -(-num_batches // size)
         if check_every_epoch and count > available > 0:
-            value = count if interval.steps is None else f"{count}step"
             raise ConfigError(
-                f"Trainer(val_check_interval={value!r}): an epoch has only {int(available)} {unit}; use at most that, "
-                "or check_val_every_n_epoch=None to count over epochs"
+                f"Trainer(val_check_interval={value!r}): an epoch has only {int(available)} "
+                f"{'steps' if unit == 'step' else unit}; use at most that, or check_val_every_n_epoch=None to count "
+                "over epochs"
             )
-        return count * (accumulate if interval.steps is not None else 1)
-    fraction = interval.fraction or 1.0
+        return count * size
     if num_batches == math.inf:
-        if fraction != 1.0:
+        if count != 1.0:
             raise ConfigError(
-                f"Trainer(val_check_interval={fraction}): the training loader has no length, so no share of it; "
+                f"Trainer(val_check_interval={count}): the training loader has no length, so no share of it; "
                 "give a count of batches"
             )
         return math.inf
-    return max(1, int(num_batches * fraction))
+    return max(1, int(num_batches * count))
 
 
-def make_plan(
-    interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool
-) -> ValidationPlan:
+def make_plan(interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool) -> ValidationPlan:
     """The plan of a fit whose epochs have `num_batches` training batches.
 
     Raises:
@@ -121,11 +118,11 @@ def make_plan(
     check_every, accumulate, every = controls.check_val_every_n_epoch, controls.accumulate_grad_batches, math.inf
     if enabled:
         every = batches_between(interval, num_batches, accumulate, check_every is not None)
-    if interval.epochs is not None:
-        check_every = interval.epochs
-    steps = None
-    if interval.steps is not None and accumulate > 1:  # else a step is a batch
-        steps = Steps(interval.steps, accumulate, num_batches)
+    count, unit = interval
+    if unit == "epoch":
+        check_every = int(count)
+    steps = Steps(int(count), accumulate, num_batches) if unit == "step" and accumulate > 1 else None  # 1: as batches
     return ValidationPlan(
-        every, check_every, interval.seconds, steps, enabled=enabled, accumulate=accumulate, num_batches=num_batches
-    )
+        every, check_every, count if unit == "seconds" else None, steps, enabled=enabled, accumulate=accumulate,
+        num_batches=num_batches,
+    )  # fmt: skip

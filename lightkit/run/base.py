@@ -76,14 +76,13 @@ class Run:
 
     def __init__(
         self, trainer: Trainer, position: Position, directory: RunDirectory, module: LightModule,
-        datamodule: LightDataModule | None, callbacks: list[Callback], given: tuple[object, ...], before: Run | None, *,
-        is_nested: bool,
+        datamodule: LightDataModule | None, given: tuple[object, ...], before: Run | None, *, is_nested: bool,
     ):  # fmt: skip
         self.trainer, self.position, self.directory, self.settings = trainer, position, directory, trainer.settings
         self.strategy, self.precision, self.compute = trainer.strategy, trainer.precision, trainer.compute
         self.device, self.profiler, self.writer = trainer.devices[0], trainer.profiler, trainer.checkpoint_writer
         self.controls: Controls = trainer  # all of it that loops know
-        self.module, self.datamodule, self.callbacks = module, datamodule, callbacks
+        self.module, self.datamodule, self.callbacks = module, datamodule, trainer.callbacks
         self.given, self.is_nested = given, is_nested  # loaders
         self.is_trained = is_nested and before is not None and before.module is module  # by the fit around
         # handed on from the run before, to be read until this one has its own

@@ -11,8 +11,7 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides
-from lightkit.loops.evaluation import Context, EvaluationLoop
-from lightkit.loops.prediction import PredictionLoop
+from lightkit.loops.evaluation import Context, EvaluationLoop, PredictionLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
 
@@ -28,9 +27,7 @@ class EvaluationRun(Run):
     hooks: ClassVar[str]  # the name in the module's hooks
     loaders_of: ClassVar[str]  # the name in `*_dataloader`
 
-    def evaluate(
-        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool
-    ) -> list[dict[str, float]]:
+    def evaluate(self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool) -> list[dict[str, float]]:
         """Run the pass once; -> one dict of metrics for each loader.
 
         fit: the last one, whose callbacks know the best checkpoint. takes_best: that is what is meant without a path,
@@ -141,3 +138,17 @@ class PredictionRun(EvaluationRun):
                 data = self._prepare(ckpt_path, fit, takes_best)
                 self.loop = loop = PredictionLoop(self, *data, keeps=keeps)
             return loop.predict(self._context())
+
+
+def table(fn: str, metrics: list[dict[str, float]]) -> str:
+    """Metrics as lines of text: one row a name, one column a loader."""
+    names = list(dict.fromkeys(name for loader in metrics for name in loader))
+    if not names:
+        return f"{fn}: nothing was logged"
+    head = [f"{fn} metric", *(["value"] if len(metrics) == 1 else [f"loader {i}" for i in range(len(metrics))])]
+    rows = [[name, *(f"{loader[name]:.6g}" if name in loader else "" for loader in metrics)] for name in names]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

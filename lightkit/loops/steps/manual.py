@@ -117,9 +117,7 @@ class ManualOptimization:
         for fn in self.on_after_backward:
             fn()
 
-    def _update(
-        self, optimizer: Optimizer, closure: Callable[[], object] | None = None, **kwargs: object
-    ) -> object:
+    def _update(self, optimizer: Optimizer, closure: Callable[[], object] | None = None, **kwargs: object) -> object:
         """What `optimizer.step()` does: the closure, hooks, the update; one more global step, as in Lightning."""
         if closure is not None and not callable(closure):
             raise ConfigError(f"optimizer.step(closure={closure!r}): expected a function")
@@ -158,9 +156,7 @@ class ManualOptimization:
     ) -> object:
         if isinstance(optimizer, LBFGS):
             name = self.precision.name
-            raise ConfigError(
-                f"Trainer(precision={name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
-            )
+            raise ConfigError(f"Trainer(precision={name!r}): LBFGS does not work with a gradient scaler; use '32-true'")
         result: object = None
         if closure is not None:
             with torch.enable_grad():
