@@ -69,9 +69,6 @@ class EpochOutputs(Protocol):
     def finish(self) -> None:
         """All batches are done: what is logged now joins the epoch's metrics."""
 
-    def forget(self) -> None:
-        """Nobody will ask for them again."""
-
     def load(self, outputs: list[list[object]]) -> None:
         """Go on with those of a checkpoint."""
 

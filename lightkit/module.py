@@ -48,7 +48,6 @@ class LightModule(HookedModule):
         self.__dict__.update(_trainer=None, _results=None)
 
     def _attach_trainer(self, trainer: Trainer) -> None:
-        """This trainer runs the module from now on."""
         self.__dict__["_trainer"] = trainer
 
     def _collect_into(self, results: Results | None) -> Results | None:
@@ -213,22 +212,11 @@ class LightModule(HookedModule):
     # ---------------------------------------------------------------- logging
 
     def log(
-        self,
-        name: str,
-        value: Any,
-        prog_bar: bool = False,
-        logger: bool | None = None,
-        on_step: bool | None = None,
-        on_epoch: bool | None = None,
-        reduce_fx: Any = "mean",
-        enable_graph: bool = False,
-        sync_dist: bool = False,
-        sync_dist_group: Any = None,
-        add_dataloader_idx: bool = True,
-        batch_size: int | None = None,
-        metric_attribute: str | None = None,
-        rank_zero_only: bool = False,
-    ) -> None:
+        self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, on_step: bool | None = None,
+        on_epoch: bool | None = None, reduce_fx: Any = "mean", enable_graph: bool = False, sync_dist: bool = False,
+        sync_dist_group: Any = None, add_dataloader_idx: bool = True, batch_size: int | None = None,
+        metric_attribute: str | None = None, rank_zero_only: bool = False,
+    ) -> None:  # fmt: skip
         """Log one value: a number, a tensor with one element, or a torchmetrics Metric.
 
         Nothing is read from the device here: values are added there and read when a logger, the bar or a callback
@@ -288,14 +276,10 @@ class LightModule(HookedModule):
 
     @classmethod
     def load_from_checkpoint(
-        cls: type[T],
-        checkpoint_path: str | Path | IO[bytes],
-        map_location: Any = None,
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
+        cls: type[T], checkpoint_path: str | Path | IO[bytes], map_location: Any = None,
+        hparams_file: str | Path | None = None, strict: bool | None = None, weights_only: bool | None = None,
         **kwargs: Any,
-    ) -> T:
+    ) -> T:  # fmt: skip
         """Build the module from its saved hyperparameters and load its weights; keyword arguments override.
 
         Raises:
@@ -330,14 +314,12 @@ class LightModule(HookedModule):
 
     def freeze(self) -> None:
         """Stop all parameters from learning and switch to evaluation mode."""
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
+        self.requires_grad_(False)
         self.eval()
 
     def unfreeze(self) -> None:
         """Let all parameters learn and switch to training mode."""
-        for parameter in self.parameters():
-            parameter.requires_grad_(True)
+        self.requires_grad_(True)
         self.train()
 
 

@@ -289,15 +289,20 @@ class Controls:
         self.min_epochs, self.min_steps = asked.min_epochs, asked.min_steps
         self.log_every_n_steps = 50 if asked.log_every_n_steps is None else asked.log_every_n_steps  # 0: never
         # during a fit from the next epoch on
-        self.max_epochs: int | None = _settled_max_epochs(asked)  # None or -1: no limit
+        self.max_epochs = asked.max_epochs  # None or -1: no limit
+        if asked.max_epochs is None and asked.max_steps == -1 and asked.max_time is None:
+            self.max_epochs = 1000
+            warnings.warn(
+                "Trainer(): nothing limits the training; max_epochs=1000 is used, -1 means no limit", stacklevel=3
+            )
         self.max_steps = asked.max_steps  # -1: no limit
         self.accumulate_grad_batches = asked.accumulate_grad_batches
         self.gradient_clip_val = asked.gradient_clip_val
         # when the loaders are asked for next
-        self.limit_train_batches: int | float = _or_all(asked.limit_train_batches)
-        self.limit_val_batches: int | float = _or_all(asked.limit_val_batches)
-        self.limit_test_batches: int | float = _or_all(asked.limit_test_batches)
-        self.limit_predict_batches: int | float = _or_all(asked.limit_predict_batches)
+        self.limit_train_batches: int | float = _settled("limit_train_batches", asked.limit_train_batches)
+        self.limit_val_batches: int | float = _settled("limit_val_batches", asked.limit_val_batches)
+        self.limit_test_batches: int | float = _settled("limit_test_batches", asked.limit_test_batches)
+        self.limit_predict_batches: int | float = _settled("limit_predict_batches", asked.limit_predict_batches)
         self.check_val_every_n_epoch = asked.check_val_every_n_epoch
         # from the next fit on; inf: all of them
         self.num_sanity_val_steps: float = _settled("num_sanity_val_steps", asked.num_sanity_val_steps)
@@ -339,22 +344,8 @@ _FIXED = frozenset(
 )
 
 
-def _or_all(limit: Limit) -> int | float:
-    return 1.0 if limit is None else limit
-
-
 def _settled(name: str, value: Any) -> Any:
     """The value as the loops want it, where the argument of that name may be None or -1."""
     if name == "num_sanity_val_steps":
         return 2 if value is None else math.inf if value == -1 else value
     return 1.0 if value is None and name.startswith("limit_") else value
-
-
-def _settled_max_epochs(asked: Settings) -> int | None:
-    """1000 where nothing limits the run, with a warning."""
-    if asked.max_epochs is None and asked.max_steps == -1 and asked.max_time is None:
-        warnings.warn(
-            "Trainer(): nothing limits the training; max_epochs=1000 is used, -1 means no limit", stacklevel=4
-        )
-        return 1000
-    return asked.max_epochs

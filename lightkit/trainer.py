@@ -109,14 +109,17 @@ class Trainer(Controls):
         self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.profiler = choose_profiler(settings.profiler)
         parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
-        root = Path(os.getcwd() if settings.default_root_dir is None else settings.default_root_dir)
-        explicit = None if settings.run_dir is None else Path(settings.run_dir)
-        self.default_root_dir = str(root)
+        self.default_root_dir = str(Path(os.getcwd() if default_root_dir is None else default_root_dir))
         super().__init__(settings)
         self.loggers: list[Logger] = _make_loggers(settings)
-        self.checkpoint_writer: Writer = _make_writer(async_checkpoint)
+        self.checkpoint_writer = Writer()
+        if async_checkpoint:
+            from lightkit.checkpoint.async_write import AsyncWriter
+
+            self.checkpoint_writer = AsyncWriter()
         self._callbacks = _make_callbacks(settings)
-        self._directory, self._position = RunDirectory(root, explicit, settings.run_name, __version__), Position()
+        self._directory = RunDirectory(Path(self.default_root_dir), run_dir, run_name, __version__)
+        self._position = Position()
         self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
         self._last: Run | None = None
         self._last_fit: FitRun | None = None
@@ -535,14 +538,6 @@ class Trainer(Controls):
         from lightkit.callbacks.progress import ProgressBar
 
         return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
-
-
-def _make_writer(in_thread: bool) -> Writer:
-    if not in_thread:
-        return Writer()
-    from lightkit.checkpoint.async_write import AsyncWriter
-
-    return AsyncWriter()
 
 
 def _make_loggers(settings: Settings) -> list[Logger]:

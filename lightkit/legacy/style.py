@@ -7,12 +7,10 @@ A run binds it where the module defines one of these hooks, or returns such a di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lightkit.contracts import EpochOutputs
 from lightkit.devices.transfer import to_cpu
 from lightkit.errors import HookError
 from lightkit.hooks import LEGACY_ALIASES, overrides
@@ -44,11 +42,7 @@ def take_aliases(module: LightModule) -> None:
 def ended_step(module: LightModule, name: str, step: Callable[..., object]) -> Callable[..., object]:
     """The step with `<name>_end` after it, where that is defined."""
     end = getattr(module, f"{name}_end", None)
-    return partial(_then, end, step) if callable(end) else step
-
-
-def _then(end: Callable[[object], object], step: Callable[..., object], *args: object) -> object:
-    return end(step(*args))
+    return (lambda *args: end(step(*args))) if callable(end) else step
 
 
 def log_returned(results: Results, output: Mapping[str, object]) -> None:
@@ -70,24 +64,12 @@ def _entries(output: Mapping[str, object], key: str) -> Mapping[str, object]:
     raise HookError(f"a step returned {key!r} as a {type(found).__name__}; expected a dict of names and values")
 
 
-def outputs_of(
-    module: LightModule, hook: str, results: Results, *, is_training: bool = False, loaders: int = 1
-) -> EpochOutputs | None:
-    """What keeps the outputs of an epoch for a hook; None where the module has none of that name."""
-    end = getattr(module, hook, None)
-    if not callable(end):
-        return None
-    return KeptOutputs(module, hook, end, results, is_training=is_training, loaders=loaders)
-
-
 class KeptOutputs:
     """What the steps of an epoch returned, for an `*_epoch_end(outputs)`."""
 
-    def __init__(
-        self, module: LightModule, hook: str, end: Callable[[object], object], results: Results, *,
-        is_training: bool, loaders: int,
-    ):  # fmt: skip
-        self.module, self.hook, self.end, self.results, self.is_training = module, hook, end, results, is_training
+    def __init__(self, module: LightModule, hook: str, results: Results, *, is_training: bool, loaders: int):
+        self.module, self.hook, self.results, self.is_training = module, hook, results, is_training
+        self.end: Callable[[object], object] = getattr(module, hook)
         self.on_cpu = bool(getattr(module, "outputs_on_cpu", False))
         self.outputs: list[list[object]] = [[] for _ in range(loaders)]
 
@@ -114,10 +96,6 @@ class KeptOutputs:
             is_scalar = isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
             if name not in seen and is_scalar:
                 self.results.log(name, value, PLAIN, None)
-
-    def forget(self) -> None:
-        """As EpochOutputs.forget."""
-        self.outputs = [[] for _ in self.outputs]
 
     def load(self, outputs: list[list[object]]) -> None:
         """As EpochOutputs.load."""

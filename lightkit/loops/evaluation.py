@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _END = object()
 
-Prepare = Callable[[object, int], object]
 Modes = list[tuple[nn.Module, bool]]  # parts of a module, and whether they are in training mode
 
 
@@ -54,14 +53,15 @@ class Context:
 
 
 class EvaluationLoop:
-    """Runs `<name>_step` over loaders; name is "validation", "test" or "predict"."""
+    """Runs `<name>_step` over loaders; name is "validation", "test" or "predict". keeps: outputs are, on the CPU."""
 
-    def __init__(self, run: Run, name: str, sources: list[Source], limits: list[float]):
+    def __init__(self, run: Run, name: str, sources: list[Source], limits: list[float], *, keeps: bool = False):
         self.run, self.name, self.sources, self.limits = run, name, sources, limits
         self.batch_idx = 0
         # kept from one validation to the next, emptied
         self.results = Results(batch_size_of, is_training=False, has_several_loaders=len(sources) > 1)
         self.outputs: EpochOutputs | None = None
+        self.predictions: list[list[object]] | None = [[] for _ in sources] if keeps else None  # by loader
 
     # ------------------------------------------------------------ the pass
 
@@ -99,12 +99,12 @@ class EvaluationLoop:
             if where:
                 results.end_loader(loader_idx)
         results.dataloader_idx = results.batch = None
-        if self.outputs is not None:
-            self.outputs.finish()
-            self.outputs.forget()
+        kept, self.outputs = self.outputs, None
+        if kept is not None:
+            kept.finish()
         self.run.board.take(results, of_step=False)  # callbacks and the module read them in the next hook
         call(f"on_{name}_epoch_end")
-        metrics = self._publish(context)
+        metrics = self._publish(context, is_bare=kept is None)
         if name != "validation":
             call(f"on_{name}_end")
             return metrics
@@ -117,7 +117,8 @@ class EvaluationLoop:
 
     def _batches(
         self, context: Context, batches: Iterator[object], limit: float, loader_idx: int, where: tuple[int, ...],
-        prepare: Prepare | None, step: Callable[[object, int, int], object], starts: list[HookFn], ends: list[HookFn],
+        prepare: Callable[[object, int], object] | None, step: Callable[[object, int, int], object],
+        starts: list[HookFn], ends: list[HookFn],
     ) -> None:  # fmt: skip
         results, name = self.results, self.name
         on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
@@ -136,7 +137,8 @@ class EvaluationLoop:
             output = step(batch, index, loader_idx)
             if self.outputs is not None:
                 self.outputs.keep(output, loader_idx)
-            self._take_output(output, loader_idx)
+            if self.predictions is not None:
+                self.predictions[loader_idx].append(to_cpu(output))
             if ends:
                 results.enter(on_end)
                 for fn in ends:
@@ -144,11 +146,6 @@ class EvaluationLoop:
             if results.has_step_values and context.writes and self.run.loggers:
                 self.run.write(self.run.board.take(results, of_step=True), context.next_step())
             index += 1
-
-    # ------------------------------------------------------------ what prediction does otherwise
-
-    def _take_output(self, output: object, loader_idx: int) -> None:
-        """Nothing is kept here."""
 
     def _step(self) -> Callable[[object, int, int], object]:
         """The module's step as `(batch, batch_idx, loader_idx)`, whatever it takes, in the trainer's precision."""
@@ -204,13 +201,12 @@ class EvaluationLoop:
 
     # ------------------------------------------------------------ metrics
 
-    def _publish(self, context: Context) -> list[dict[str, float]]:
-        """Reduce, show to callbacks, and write to the loggers."""
+    def _publish(self, context: Context, *, is_bare: bool) -> list[dict[str, float]]:
         run, results = self.run, self.results
         if results.has_step_values:
             run.board.take(results, of_step=True)
         taken = run.board.take(results, of_step=False)
-        if not taken and self.outputs is None and run.fn in ("validate", "test"):
+        if not taken and is_bare and run.fn in ("validate", "test"):
             warnings.warn(f"{self.name}_step logged nothing: there are no metrics to return", stacklevel=2)
         metrics: list[dict[str, float]] = [{} for _ in self.sources]
         for entry, number in taken:
@@ -224,37 +220,9 @@ class EvaluationLoop:
 
     def release(self, *, has_failed: bool) -> None:
         """The run is over: let go of the last batch, and of processes."""
-        self.results.batch = None
-        self.outputs = None
+        self.results.batch = self.outputs = self.predictions = None
         for source in self.sources:
             source.release(has_failed=has_failed)
-
-
-class PredictionLoop(EvaluationLoop):
-    """Runs `predict_step` over loaders and collects its outputs on the CPU."""
-
-    def __init__(self, run: Run, sources: list[Source], limits: list[float], *, keeps: bool = True):
-        super().__init__(run, "predict", sources, limits)
-        self.keeps = keeps
-        self.predictions: list[list[object]] = []
-
-    def predict(self, context: Context) -> list[object] | None:
-        """-> a list of outputs, one a batch; with several loaders a list of such lists; None where not kept."""
-        self.predictions = [[] for _ in self.sources]
-        self.evaluate(context)
-        predictions, self.predictions = self.predictions, []
-        if not self.keeps:
-            return None
-        return predictions[0] if len(predictions) == 1 else [*predictions]
-
-    def _take_output(self, output: object, loader_idx: int) -> None:
-        if self.keeps:
-            self.predictions[loader_idx].append(to_cpu(output))
-
-    def release(self, *, has_failed: bool) -> None:
-        """As EvaluationLoop.release."""
-        super().release(has_failed=has_failed)
-        self.predictions = []
 
 
 def _switch_to_eval(module: nn.Module, modes: Modes) -> None:
@@ -269,7 +237,6 @@ def _switch_to_eval(module: nn.Module, modes: Modes) -> None:
 
 
 def _put_back(modes: Modes) -> None:
-    """Give each part the mode that was noted."""
     for part, mode in modes:
         if _is_plain(part):
             vars(part)["training"] = mode

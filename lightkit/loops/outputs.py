@@ -1,18 +1,15 @@
-"""What a step returned: the loss in it, what it weighs, and what hooks get to see of it."""
+"""What a step returned: the loss in it, what that weighs in the accumulation window, what hooks get to see of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from lightkit.devices.transfer import batch_size_of, map_tensors
-from lightkit.errors import ConfigError, HookError, NonFiniteError
+from lightkit.errors import ConfigError, HookError
 
-if TYPE_CHECKING:
-    from lightkit.loops.position import Counters
-    from lightkit.loops.window import Weight
+Weight = float | Tensor
 
 EXPECTED = "expected the loss (a scalar tensor), a dict with 'loss', or None to skip the batch"
 
@@ -38,15 +35,6 @@ def loss_of(output: object, module: nn.Module, log_returned: Callable[[Mapping[s
     if not isinstance(loss, Tensor):
         raise HookError(f"{type(module).__name__}.training_step returned a {type(loss).__name__}; {EXPECTED}")
     return loss
-
-
-def not_finite(value: float, counters: Counters, index: int) -> NonFiniteError:
-    """What to raise for a loss that is NaN or infinite."""
-    return NonFiniteError(
-        f"the loss is {value} in epoch {counters.epoch}, batch {index} (step {counters.global_step}); "
-        "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
-        "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
-    )
 
 
 def weight_of(output: object, batch: object) -> Weight:
@@ -84,3 +72,40 @@ def as_outputs(output: object) -> object:
     if output is None:
         return None
     return {"loss": output.detach()} if isinstance(output, Tensor) else detached(output)
+
+
+class Window:
+    """The accumulation window: how much each micro-batch's loss counts, so that the sum is the one big batch's.
+
+    Windows of equal micro-batches scale each loss by 1/size before backward and need no correction. Others do the
+    same relative to their first micro-batch and multiply the gradients once, before the update.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.open()
+
+    def open(self) -> None:
+        """Begin a window."""
+        self.reference: Weight | None = None
+        self.weights: list[Weight] = []
+
+    def factor(self, weight: Weight) -> Weight:
+        """What to multiply the loss of the next micro-batch with; weight: its items, a number or a tensor."""
+        self.weights.append(weight)
+        if self.reference is None:
+            self.reference = weight
+            return 1.0 / self.size
+        if weight is self.reference or (isinstance(weight, (int, float)) and weight == self.reference):
+            return 1.0 / self.size
+        return weight / self.reference / self.size
+
+    def correction(self) -> Weight | None:
+        """What to multiply the gradients with before the update, or None where it is 1."""
+        reference = self.reference
+        if reference is None:
+            return None
+        if isinstance(reference, (int, float)) and all(w == reference for w in self.weights):
+            count = len(self.weights)
+            return None if count == self.size else self.size / count
+        return self.size * reference / sum(self.weights)

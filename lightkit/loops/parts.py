@@ -57,9 +57,9 @@ def bind(run: FitRun, loop: TrainingLoop, before: StepParts | None) -> StepParts
     """Find out who takes part in the steps of an epoch; before: those of the last one."""
     module, precision, controls, timed = run.module, run.precision, run.controls, run.timing.timed
     hooks = run.dispatcher.bind
-    step = run.step_of("training_step")
-    if not accepts_positional(module.training_step, 2):
-        step = partial(_without_index, step)
+    own = run.step_of("training_step")
+    takes_index = accepts_positional(module.training_step, 2)
+    step: Callable[..., object] = own if takes_index else lambda batch, index: own(batch)
     optimizer = run.optimizer
     zero_grad_hooks, before_step = hooks("on_before_zero_grad", "CSM"), hooks("on_before_optimizer_step", "CSM")
     is_plain = not zero_grad_hooks and not overrides(module, LightModule, "optimizer_zero_grad")
@@ -68,37 +68,25 @@ def bind(run: FitRun, loop: TrainingLoop, before: StepParts | None) -> StepParts
     prepare = run.preparer()
     own_backward = module.backward if overrides(module, LightModule, "backward") else None
     return StepParts(
-        module=module,
+        module=module, optimizer=optimizer,
         prepare=None if prepare is None else timed("transfer", prepare),
         training_step=timed("forward", precision.wrap(step)),
         on_batch_start=hooks("on_train_batch_start"),
-        on_batch_end=hooks("on_train_batch_end"),
-        save_on_batch_end=hooks("on_train_batch_end", "S"),
-        on_before_zero_grad=zero_grad_hooks,
-        on_before_backward=hooks("on_before_backward", "CSM"),
-        on_after_backward=hooks("on_after_backward", "CSM"),
-        on_before_step=before_step,
-        optimizer=optimizer,
+        on_batch_end=hooks("on_train_batch_end"), save_on_batch_end=hooks("on_train_batch_end", "S"),
+        on_before_zero_grad=zero_grad_hooks, on_before_step=before_step,
+        on_before_backward=hooks("on_before_backward", "CSM"), on_after_backward=hooks("on_after_backward", "CSM"),
         free_gradients=timed("zero_grad", gradient_freer(optimizer)) if is_plain and optimizer is not None else None,
         zero_grad=timed("zero_grad", loop.zero_grad),
-        scale=precision.scale,
-        backward=timed("backward", precision.backward),
+        scale=precision.scale, backward=timed("backward", precision.backward),
         own_backward=None if own_backward is None else timed("backward", own_backward),
         complete_gradients=timed("clipping", loop.complete_gradients) if completes else None,
         update=None if optimizer is None else timed("optimizer", _update_of(optimizer, precision)),
-        schedules=Schedules(run, loop),
-        write_step=timed("logging", loop.write_step),
-        accumulate=controls.accumulate_grad_batches,
-        clips=clips,
-        checks_every_step=controls.nan_check == "step",
+        schedules=Schedules(run, loop), write_step=timed("logging", loop.write_step),
+        accumulate=controls.accumulate_grad_batches, clips=clips, checks_every_step=controls.nan_check == "step",
         step=choose_step(run, loop, None if before is None else before.step),
-    )
+    )  # fmt: skip
 
 
 def _update_of(optimizer: Optimizer, precision: Precision) -> Callable[[], object]:
     is_plain = type(precision).step is Precision.step
     return stepper(optimizer) if is_plain else partial(precision.step, optimizer)
-
-
-def _without_index(step: Callable[..., object], batch: object, index: int) -> object:
-    return step(batch)

@@ -130,13 +130,11 @@ class Position:
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from between two steps, but for the generators."""
         return {
-            "progress": self.counters.state_dict(),
-            "results": self.results.state_dict(self._module),
-            "metrics": metric_states(self._module),
-            "board": self._board.state_dict(),
+            "progress": self.counters.state_dict(), "results": self.results.state_dict(self._module),
+            "metrics": metric_states(self._module), "board": self._board.state_dict(),
             "data": None if self.source is None else self.source.state_dict(),
             "outputs": [[]] if self.outputs is None else self.outputs.outputs,
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; generators come with `resume_with`, the data when the epoch begins."""

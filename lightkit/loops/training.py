@@ -25,17 +25,15 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lightkit.errors import DataError
-from lightkit.loops.outputs import as_outputs, check_loss, loss_of, not_finite, weight_of
+from lightkit.errors import DataError, NonFiniteError
+from lightkit.loops.outputs import Window, as_outputs, check_loss, loss_of, weight_of
 from lightkit.loops.parts import StepParts, bind
 from lightkit.loops.position import Counters, Position
-from lightkit.loops.window import Window
 from lightkit.optimizers import scale_gradients
 from lightkit.results import Results
 from lightkit.seeding import restore_rng
 
 if TYPE_CHECKING:
-    from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.run.fit import FitRun
 
 _END = object()
@@ -64,11 +62,6 @@ class TrainingLoop:
         """Batches finished in the running epoch."""
         return self.progress.batches_done
 
-    @property
-    def manual(self) -> ManualOptimization | None:
-        """What the module optimizes with, where it does so by itself."""
-        return self.run.manual
-
     # ------------------------------------------------------------ epochs
 
     def fit(self) -> None:
@@ -90,7 +83,6 @@ class TrainingLoop:
         return self._should_stop()
 
     def _should_stop(self) -> bool:
-        """Whether somebody asked to stop and the minimum is reached."""
         controls, p = self.run.controls, self.progress
         if not controls.should_stop or (self.micro > 0 and not self._at_end()):
             return False  # an open accumulation window is finished first
@@ -107,35 +99,30 @@ class TrainingLoop:
         source = run.data.source
         resumed = position.open(source)
         source.set_epoch(p.epoch)
+        outputs = run.outputs_of("training_epoch_end", self.results, is_training=True)
+        position.collect(outputs, is_taken_up=resumed is not None and p.is_epoch_started)
         if resumed is not None and p.is_epoch_started:
             batches = timing.timed("open data", source.reopen)(resumed[0], p.batches_done)
             restore_rng(resumed[1])
-            position.collect(run.training_outputs(), is_taken_up=True)
         else:
             if resumed is not None:
                 # None: saved before the first epoch. A loader made anew has generators of its own.
                 if resumed[0] is not None and not run.data.reloads_at(p.epoch):
                     source.load_between_epochs(resumed[0])
                 restore_rng(resumed[1])
-            position.collect(run.training_outputs(), is_taken_up=False)
             run.call("on_train_epoch_start")
             p.is_epoch_started = True
             batches = timing.timed("open data", source.open)()
-        self._bind(before)
+        self.micro, self.window = 0, Window(run.controls.accumulate_grad_batches)
+        self.next_log = p.next_log(run.controls.log_interval)
+        self.next_validation = run.data.plan.next(p)
+        self.parts = bind(run, self, before)
         self.shows_steps = True
         if resumed is not None:
             self._finish_step()
         ended = timing.timed("loop", self._batches)(timing.batches(batches))
         del batches  # workers that do not stay end here
         self._epoch_end(is_complete=ended or self._at_end(), ended_early=ended)
-
-    def _bind(self, before: StepParts | None) -> None:
-        """Find out, once an epoch, who takes part in a step."""
-        controls = self.run.controls
-        self.micro, self.window = 0, Window(controls.accumulate_grad_batches)
-        self.next_log = self.progress.next_log(controls.log_interval)
-        self.next_validation = self.run.data.plan.next(self.progress)
-        self.parts = bind(self.run, self, before)
 
     # ------------------------------------------------------------ batches
 
@@ -257,7 +244,6 @@ class TrainingLoop:
                 )  # fmt: skip
 
     def _update(self) -> None:
-        """One optimizer step."""
         parts = self.parts
         if parts.update is not None:
             if parts.complete_gradients is not None:
@@ -338,12 +324,17 @@ class TrainingLoop:
     def check_finite(self, index: int | None = None) -> None:
         """Raise NonFiniteError where the last loss is NaN or infinite, unless Trainer(nan_check="off")."""
         p = self.progress
-        index = max(p.batches_done - 1, 0) if index is None else index
         if self.loss is None or self.run.controls.nan_check == "off":
             return
         value = float(self.loss.detach())
-        if not math.isfinite(value):
-            raise not_finite(value, p, index)
+        if math.isfinite(value):
+            return
+        index = max(p.batches_done - 1, 0) if index is None else index
+        raise NonFiniteError(
+            f"the loss is {value} in epoch {p.epoch}, batch {index} (step {p.global_step}); "
+            "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
+            "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
+        )
 
     def _validate(self) -> None:
         run, p = self.run, self.progress
@@ -355,7 +346,6 @@ class TrainingLoop:
         self.next_validation = run.data.plan.next(p)
 
     def _validate_or_stop(self) -> None:
-        """Validate where it is due, or because the training is about to stop."""
         plan, p = self.run.data.plan, self.progress
         was_due = p.batches_done >= self.next_validation  # perhaps inside an accumulation window
         if (was_due and plan.seconds is None) or plan.is_due(p) or (self._should_stop() and plan.validates_in(p.epoch)):
@@ -387,8 +377,7 @@ class TrainingLoop:
             p.is_epoch_done = True
             self.results.clear()
             run.data.source.close()
-            if kept is not None:
-                kept.forget()
+            self.position.collect(None, is_taken_up=False)
         run.call("on_train_epoch_end", owners="S")
         if is_complete:
             p.next_epoch()

@@ -53,20 +53,12 @@ class Loaders:
         """These are the loaders of a stage."""
         self.found[stage], self.counts[stage] = found, counts
 
-    def copy(self) -> Loaders:
-        """The same, for another run to change."""
-        return Loaders(dict(self.found), dict(self.counts))
-
-    def limit_sanity_check(self, count: float) -> list[float]:
-        """Use so many batches of each validation loader in the sanity check."""
-        self.counts["sanity"] = [min(count, n) for n in self.counts["val"]]
-        return self.counts["sanity"]
-
 
 class Run:
     """One call: who takes part, what is logged and shown, and how it ends."""
 
     fn: ClassVar[Fn]
+    main_stage: ClassVar[Stage]
     dispatcher: Dispatcher
     # what a copy has, which only is read
     timing: Timing = UNTIMED
@@ -86,7 +78,8 @@ class Run:
         self.given, self.is_nested = given, is_nested  # loaders
         self.is_trained = is_nested and before is not None and before.module is module  # by the fit around
         # handed on from the run before, to be read until this one has its own
-        self.loaders: Loaders = Loaders() if before is None else before.loaders.copy()
+        shown = Loaders() if before is None else before.loaders
+        self.loaders: Loaders = Loaders({**shown.found}, {**shown.counts})
         self.optimization: Optimization = Optimization([], []) if before is None else before.optimization
         self.status: Status = "initializing" if before is None else before.status
         self.is_open = False
@@ -136,8 +129,8 @@ class Run:
 
     @property
     def stage(self) -> Stage | None:
-        """The stage that runs now."""
-        return self._stage if self.is_open else None
+        """The stage that runs now: what else is going on, or the main one."""
+        return (self._stage or self.main_stage) if self.is_open else None
 
     def callback_metrics(self) -> dict[str, Tensor]:
         """The newest value of every logged metric; costs a device read where there is a newer one."""
@@ -195,7 +188,6 @@ class Run:
             self.rng_before = None
 
     def _write(self, taken: Taken, step: int) -> None:
-        """Write metrics, with the epoch, to every logger."""
         metrics = {entry.forked: number for entry, number in taken if entry.slot.logger}
         if not metrics:
             return
@@ -223,11 +215,11 @@ class Run:
         self, hook: str, results: Results, *, is_training: bool = False, loaders: int = 1
     ) -> EpochOutputs | None:
         """What wants to see the outputs of an epoch again at its end; None where nobody does."""
-        if not self._is_legacy():
+        if not self._is_legacy() or not callable(getattr(self.module, hook, None)):
             return None
-        from lightkit.legacy.style import outputs_of
+        from lightkit.legacy.style import KeptOutputs
 
-        return outputs_of(self.module, hook, results, is_training=is_training, loaders=loaders)
+        return KeptOutputs(self.module, hook, results, is_training=is_training, loaders=loaders)
 
     def preparer(self) -> Callable[[object, int], object] | None:
         """What happens to a batch between loader and step; None where nothing does."""
@@ -267,10 +259,7 @@ class Run:
     def sources_of(self, stage: str, found: object, *, is_sequential: bool = False) -> tuple[list[Source], list[float]]:
         """The loaders of an evaluation made readable, and how many batches of each are used."""
         loaders, where, argument = sources.as_list(found), f"{stage}_dataloader()", f"limit_{stage}_batches"
-        limit = {
-            "val": self.controls.limit_val_batches, "test": self.controls.limit_test_batches,
-            "predict": self.controls.limit_predict_batches,
-        }[stage]  # fmt: skip
+        limit: int | float = getattr(self.controls, argument)
         readable = sources.sources_of(loaders, where, is_sequential=is_sequential)
         limits = [sources.limited(sources.length_of(x), limit, argument, where) for x in loaders]
         self.loaders.take(stage, found, limits)

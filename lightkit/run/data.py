@@ -40,8 +40,20 @@ class FitData:
 
     def load(self) -> None:
         """Ask for the loaders, the training's first."""
+        run = self.run
         self.load_training()
-        self._load_validation()
+        self.find_validation()
+        found = None
+        if self.enable_validation:
+            found = sources.find_loaders("val", self.given_val, run.datamodule, run.module)
+        self.enable_validation = found is not None and len(sources.as_list(found)) > 0
+        if self.enable_validation:
+            from lightkit.loops.evaluation import EvaluationLoop
+
+            is_sequential = bool(run.settings.overfit_batches)
+            readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
+            self.validation = EvaluationLoop(run, "validation", readable, limits)
+        self.plan = make_plan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
 
     def load_training(self) -> None:
         """Ask for the training loader, unless configure_optimizers has, through estimated_stepping_batches."""
@@ -84,21 +96,6 @@ class FitData:
         """Find out whether there is to be any validation, as far as that is known without its loaders."""
         has_step = overrides(self.run.module, LightModule, "validation_step")
         self.enable_validation = has_step and self.run.controls.limit_val_batches != 0
-
-    def _load_validation(self) -> None:
-        run = self.run
-        self.find_validation()
-        found = None
-        if self.enable_validation:
-            found = sources.find_loaders("val", self.given_val, run.datamodule, run.module)
-        self.enable_validation = found is not None and len(sources.as_list(found)) > 0
-        if self.enable_validation:
-            from lightkit.loops.evaluation import EvaluationLoop
-
-            is_sequential = bool(run.settings.overfit_batches)
-            readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
-            self.validation = EvaluationLoop(run, "validation", readable, limits)
-        self.plan = make_plan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
 
     def estimated_stepping_batches(self) -> float:
         """See Trainer.estimated_stepping_batches."""

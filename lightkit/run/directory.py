@@ -17,19 +17,21 @@ MARKER = "run.json"
 class RunDirectory:
     """The directory of a Trainer's runs: where it will be, made at most once."""
 
-    def __init__(self, root: Path, explicit: Path | None, name: str | None, version: str):
-        self.root, self.explicit, self.given_name, self.version = root, explicit, name, version
+    def __init__(self, root: Path, explicit: str | Path | None, name: str | None, version: str):
+        self.root, self.given_name, self.version = root, name, version
+        self.explicit = None if explicit is None else Path(explicit)
         self._made: Path | None = None
         self._planned: Path | None = None
 
-    def adopt(self, path: Path) -> None:
-        """Go on in the directory of a checkpoint, unless this Trainer has one of its own."""
+    def adopt(self, checkpoint: Path) -> None:
+        """Go on in the run directory that a checkpoint lies in, unless this Trainer has one of its own."""
         if self._made is None and self.explicit is None:
-            self._made = path
+            homes = list(checkpoint.resolve().parents)[:2]
+            self._made = next((home for home in homes if (home / MARKER).is_file()), None)
 
-    def name(self, default: str) -> str:
-        """What runs are called under `<root>/runs/`."""
-        return self.given_name or default
+    def parent(self, default: str) -> Path:
+        """Where the runs of that name are; default: the name where the user gave none."""
+        return self.root / "runs" / (self.given_name or default)
 
     def look(self, default: str | None) -> Path:
         """Where it is or will be; makes nothing. default: the name where the user gave none, None: not known yet.
@@ -47,7 +49,7 @@ class RunDirectory:
                 "trainer.fit(model), or choose it: Trainer(run_dir=...)"
             )
         if self._planned is None:
-            parent = self.root / "runs" / self.name(default)
+            parent = self.parent(default)
             self._planned = (parent / f"version_{_next_number(parent)}").resolve()
         return self._planned
 
@@ -60,12 +62,18 @@ class RunDirectory:
         if self._made is not None:
             return self._made
         try:
-            parent = self.root / "runs" / self.name(default)
-            self._made = _next_version(parent) if self.explicit is None else _claim(self.explicit)
-            self._write_marker(self._made, default)
+            made = self.explicit or _next_version(self.parent(default))
+            made.mkdir(parents=True, exist_ok=True)
+            self._write_marker(made, default)
         except OSError as error:
-            self._made = None
-            raise self._cannot_write(error, default) from error
+            where, what = f"Trainer(run_dir={str(self.explicit)!r})", self.explicit
+            if what is None:
+                where, what = f"Trainer(default_root_dir={str(self.root)!r})", self.parent(default)
+            raise RunDirError(
+                f"{where}: the run directory {what} cannot be written: {error.strerror or error}; "
+                "give a directory that you may write to"
+            ) from error
+        self._made = made.resolve()
         return self._made
 
     def forget_plan(self) -> None:
@@ -82,24 +90,9 @@ class RunDirectory:
     def _write_marker(self, path: Path, default: str) -> None:
         marker = path / MARKER
         if not marker.exists():
-            content = {
-                "name": self.name(default), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "lightkit": self.version
-            }  # fmt: skip
+            name, created = self.given_name or default, time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            content = {"name": name, "created": created, "lightkit": self.version}
             marker.write_text(json.dumps(content) + "\n", encoding="utf-8")
-
-    def _cannot_write(self, error: OSError, default: str) -> RunDirError:
-        where, what = f"Trainer(run_dir={str(self.explicit)!r})", self.explicit
-        if what is None:
-            where, what = f"Trainer(default_root_dir={str(self.root)!r})", self.root / "runs" / self.name(default)
-        return RunDirError(
-            f"{where}: the run directory {what} cannot be written: {error.strerror or error}; "
-            "give a directory that you may write to"
-        )
-
-
-def _claim(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path.resolve()
 
 
 def _next_version(parent: Path) -> Path:
@@ -109,25 +102,16 @@ def _next_version(parent: Path) -> Path:
         path = parent / f"version_{version}"
         try:
             path.mkdir()  # fails where another process took the number just now
-            return path.resolve()
+            return path
         except FileExistsError:
             version += 1
 
 
 def _next_number(parent: Path) -> int:
-    taken = [int(p.name[8:]) for p in parent.glob("version_*") if p.name[8:].isdigit()]
-    return max(taken, default=-1) + 1
+    return next((int(p.name[8:]) + 1 for p in versions(parent)), 0)
 
 
-def of_checkpoint(path: Path) -> Path | None:
-    """The run directory that a checkpoint lies in, or None where it lies elsewhere."""
-    for parent in list(path.resolve().parents)[:2]:
-        if (parent / MARKER).is_file():
-            return parent
-    return None
-
-
-def earlier(root: Path, name: str) -> list[Path]:
-    """Run directories of that name, the newest first."""
-    found = [p for p in (root / "runs" / name).glob("version_*") if p.name[8:].isdigit()]
+def versions(parent: Path) -> list[Path]:
+    """The run directories in there, the newest first."""
+    found = [p for p in parent.glob("version_*") if p.name[8:].isdigit()]
     return sorted(found, key=lambda p: int(p.name[8:]), reverse=True)

@@ -6,12 +6,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from lightkit.contracts import Fn, Stage
 from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides
-from lightkit.loops.evaluation import Context, EvaluationLoop, PredictionLoop
+from lightkit.loops.evaluation import Context, EvaluationLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
 
@@ -23,7 +22,6 @@ class EvaluationRun(Run):
     """One call of `trainer.validate` or `trainer.test`; `PredictionRun` is that of `trainer.predict`."""
 
     loop: EvaluationLoop
-    main_stage: ClassVar[Stage]
     hooks: ClassVar[str]  # the name in the module's hooks
     loaders_of: ClassVar[str]  # the name in `*_dataloader`
 
@@ -41,11 +39,6 @@ class EvaluationRun(Run):
                 self.call("on_validation_end", owners="S")
         return metrics
 
-    @property
-    def stage(self) -> Stage | None:
-        """As Run.stage."""
-        return self.main_stage if self.is_open else None
-
     def _context(self) -> Context:
         p, writes = self.position.counters, self.fn != "predict"
         return Context(
@@ -55,7 +48,6 @@ class EvaluationRun(Run):
     def _prepare(
         self, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
     ) -> tuple[list[Source], list[float]]:
-        """Set everything up, and find the data."""
         module = self.module
         if self.fn != "predict" and not overrides(module, LightModule, f"{self.hooks}_step"):
             raise HookError(f"{type(module).__name__}.{self.hooks}_step is not defined; {self.fn} needs it")
@@ -87,12 +79,12 @@ class EvaluationRun(Run):
         """The checkpoint whose weights are evaluated; None: the module's own."""
         if ckpt_path is None and not takes_best:
             return None
-        from lightkit.run import resume
+        from lightkit.run import saving
 
         saved_by = self.callbacks if fit is None else fit.callbacks
         if ckpt_path is not None:
-            return resume.resolve(self, ckpt_path, saved_by)
-        best, monitor = resume.best_of(saved_by)
+            return saving.resolve(self, ckpt_path, saved_by)
+        best, monitor = saving.best_of(saved_by)
         if not best or monitor is None:
             return None
         self.trainer.print(f"{self.fn}: the best checkpoint of the fit is used, {best}")
@@ -108,8 +100,7 @@ class EvaluationRun(Run):
 class ValidationRun(EvaluationRun):
     """One call of `trainer.validate`."""
 
-    fn: ClassVar[Fn] = "validate"
-    main_stage: ClassVar[Stage] = "validate"
+    fn = main_stage = "validate"
     hooks, loaders_of = "validation", "val"
 
 
@@ -117,16 +108,14 @@ class TestRun(EvaluationRun):
     """One call of `trainer.test`."""
 
     __test__ = False  # the name is not a test's
-    fn: ClassVar[Fn] = "test"
-    main_stage: ClassVar[Stage] = "test"
+    fn = main_stage = "test"
     hooks, loaders_of = "test", "test"
 
 
 class PredictionRun(EvaluationRun):
     """One call of `trainer.predict`."""
 
-    fn: ClassVar[Fn] = "predict"
-    main_stage: ClassVar[Stage] = "predict"
+    fn = main_stage = "predict"
     hooks, loaders_of = "predict", "predict"
 
     def predict(
@@ -136,8 +125,10 @@ class PredictionRun(EvaluationRun):
         with self.running():
             with self.profiler.profile("set-up"):
                 data = self._prepare(ckpt_path, fit, takes_best)
-                self.loop = loop = PredictionLoop(self, *data, keeps=keeps)
-            return loop.predict(self._context())
+                self.loop = EvaluationLoop(self, self.hooks, *data, keeps=keeps)
+            self.loop.evaluate(self._context())
+            found = self.loop.predictions
+            return None if found is None else found[0] if len(found) == 1 else [*found]
 
 
 def table(fn: str, metrics: list[dict[str, float]]) -> str:

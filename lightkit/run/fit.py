@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
-from lightkit.contracts import UNTIMED, EpochOutputs, Fn, Stage
+from lightkit.contracts import UNTIMED, Fn, Stage
 from lightkit.errors import ConfigError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
@@ -30,7 +30,7 @@ class FitRun(Run):
     """One call of `trainer.fit`."""
 
     fn: ClassVar[Fn] = "fit"
-
+    main_stage: ClassVar[Stage] = "train"
     data: FitData
     loop: TrainingLoop
     manual: ManualOptimization | None = None  # where the module optimizes by itself
@@ -65,9 +65,9 @@ class FitRun(Run):
         """Set everything up; whether the run goes on from a checkpoint."""
         checkpoint: dict[str, Any] | None = None
         if ckpt_path is not None:
-            from lightkit.run import resume, saving
+            from lightkit.run import saving
 
-            checkpoint, path = resume.for_fit(self, ckpt_path)
+            checkpoint, path = saving.for_fit(self, ckpt_path)
             self.ckpt_path = path or None
         self._check()
         self.open_directory()
@@ -130,7 +130,8 @@ class FitRun(Run):
             return
         from lightkit.loops.evaluation import Context
 
-        context, limits = Context("sanity_check", writes=False), self.loaders.limit_sanity_check(count)
+        context = Context("sanity_check", writes=False)
+        limits = self.loaders.counts["sanity"] = [min(count, n) for n in self.loaders.counts["val"]]
         with self.in_stage("sanity_check"):
             self.call("on_sanity_check_start")
             self.timing.timed("sanity check", self.data.validation.evaluate)(context, limits)
@@ -172,11 +173,6 @@ class FitRun(Run):
     # ------------------------------------------------------------ what its loop uses
 
     @property
-    def stage(self) -> Stage | None:
-        """As Run.stage; outside of evaluations it is the training's."""
-        return super().stage or ("train" if self.is_open else None)
-
-    @property
     def optimizer(self) -> Optimizer | None:
         """The one that automatic optimization steps; the first of manual optimization's; or None."""
         return self.optimization.optimizers[0] if self.optimization.optimizers else None
@@ -187,10 +183,6 @@ class FitRun(Run):
             self.loop.show_step()
         else:
             super().refresh()
-
-    def training_outputs(self) -> EpochOutputs | None:
-        """What wants the outputs of a training epoch."""
-        return self.outputs_of("training_epoch_end", self.loop.results, is_training=True)
 
     def log_returned(self, output: Mapping[str, object]) -> None:
         """Log what a step returned beside the loss, in the earlier style."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from lightkit.loops.training import TrainingLoop
     from lightkit.run.fit import FitRun
 
-__all__ = ["choose_step"]
-
 
 def choose_step(run: FitRun, loop: TrainingLoop, before: Step | None) -> Step | None:
     """What does the steps of an epoch instead of the hot loop's own lines; None where nothing need.
@@ -32,10 +30,8 @@ def choose_step(run: FitRun, loop: TrainingLoop, before: Step | None) -> Step | 
     if run.manual is not None:
         return run.manual
     optimizer = run.optimizer
-    if optimizer is None:
+    if optimizer is None or not (isinstance(optimizer, LBFGS) or overrides(run.module, LightModule, "optimizer_step")):
         return None
-    if not isinstance(optimizer, LBFGS) and not overrides(run.module, LightModule, "optimizer_step"):
-        return None
-    from lightkit.loops.steps.closure import ClosureStep, needs_closure
+    from lightkit.loops.steps.closure import ClosureStep
 
-    return ClosureStep(run, loop, optimizer) if needs_closure(run, optimizer) else None
+    return ClosureStep(run, loop, optimizer)

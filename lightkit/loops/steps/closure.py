@@ -10,8 +10,6 @@ from torch.optim import LBFGS, Optimizer
 
 from lightkit.contracts import Stepped
 from lightkit.errors import ConfigError
-from lightkit.hooks import overrides
-from lightkit.module import LightModule
 from lightkit.optimizers import SteppedOptimizer
 
 if TYPE_CHECKING:
@@ -19,36 +17,28 @@ if TYPE_CHECKING:
     from lightkit.run.fit import FitRun
 
 
-def needs_closure(run: FitRun, optimizer: Optimizer) -> bool:
-    """Whether forward and backward must run inside `optimizer.step`.
-
-    Raises:
-        ConfigError: LBFGS with what it cannot work with.
-    """
-    if isinstance(optimizer, LBFGS):
-        accumulate, precision = run.controls.accumulate_grad_batches, run.precision
-        if accumulate > 1:
-            raise ConfigError(
-                f"Trainer(accumulate_grad_batches={accumulate}): LBFGS evaluates its batch several times a step; use 1"
-            )
-        if not precision.supports_closure:
-            raise ConfigError(
-                f"Trainer(precision={precision.name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
-            )
-        return True
-    return overrides(run.module, LightModule, "optimizer_step")
-
-
 class _NothingLearnedError(Exception):
     """Leaves `optimizer.step` from inside its closure, before anything is updated."""
 
 
 class ClosureStep:
-    """A Step: forward and backward run when the module's `optimizer_step` calls for them."""
+    """A Step: forward and backward run when the module's `optimizer_step` calls for them.
+
+    Raises:
+        ConfigError: LBFGS with what it cannot work with.
+    """
 
     def __init__(self, run: FitRun, loop: TrainingLoop, optimizer: Optimizer):
         self.loop, self.module, self.precision, self.optimizer = loop, run.module, run.precision, optimizer
-        self.accumulate = run.controls.accumulate_grad_batches
+        self.accumulate = accumulate = run.controls.accumulate_grad_batches
+        if isinstance(optimizer, LBFGS) and accumulate > 1:
+            raise ConfigError(
+                f"Trainer(accumulate_grad_batches={accumulate}): LBFGS evaluates its batch several times a step; use 1"
+            )
+        if isinstance(optimizer, LBFGS) and not run.precision.supports_closure:
+            raise ConfigError(
+                f"Trainer(precision={run.precision.name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
+            )
         self.stepped = SteppedOptimizer(optimizer, run.timing.timed("optimizer", self._update))
         self.is_due = False  # the window holds gradients to update with; not those that the last update left behind
 

@@ -45,21 +45,11 @@ def graph_step(run: FitRun, loop: TrainingLoop, before: Step | None) -> GraphSte
     """What runs the steps of an epoch; before: what ran those of the last, kept where the recording still fits.
 
     Raises:
-        ConfigError: a step that cannot be recorded.
+        ConfigError: somebody takes part inside the step in Python, or nothing is updated.
     """
-    recorder = run.compute.recorder
-    assert recorder is not None
-    optimizer = check_recordable(run)
-    if isinstance(before, GraphStep) and before.still_fits(optimizer):
-        return before.for_another_epoch()
-    return GraphStep(loop, run.module, optimizer, recorder, run.device)
-
-
-def check_recordable(run: FitRun) -> Optimizer:
-    """The optimizer; ConfigError where somebody takes part inside the step in Python, or nothing is updated."""
-    module = run.module
+    module, optimizer, recorder = run.module, run.optimizer, run.compute.recorder
     where, name = "Trainer(cuda_graph=True)", type(module).__name__
-    if run.optimizer is None:
+    if optimizer is None:
         raise ConfigError(
             f"{where}: {name}.configure_optimizers returned None, so there is no update to capture; leave "
             "cuda_graph out"
@@ -78,7 +68,10 @@ def check_recordable(run: FitRun) -> Optimizer:
                     f"{where}: {type(owner).__name__}.{hook} would run only while the step is captured; use "
                     "on_train_batch_start or on_train_batch_end, or leave cuda_graph out"
                 )
-    return run.optimizer
+    if isinstance(before, GraphStep) and before.goes_on(optimizer):
+        return before
+    assert recorder is not None
+    return GraphStep(loop, module, optimizer, recorder, run.device)
 
 
 class GraphStep:
@@ -91,9 +84,7 @@ class GraphStep:
         self.rates = LearningRates(optimizer, device)
         self.memory = _memory_of(module)
         self.layout: object = None  # of the batches that are warmed up with, or were recorded
-        self.warm = 0
-        self.recordings = 0
-        self.launched = self.odd = 0
+        self.warm = self.recordings = self.launched = self.odd = 0
         self.launch: Callable[[], None] | None = None
         self.inputs: list[Tensor] = []
         self.logged: Notes | None = None
@@ -102,14 +93,10 @@ class GraphStep:
         self.output: object = None
         self.loss: Tensor | None = None
 
-    def still_fits(self, optimizer: Optimizer) -> bool:
-        """Whether a new epoch finds weights, modes and optimizer where the recording has them."""
-        return self.rates.groups is optimizer.param_groups and self.memory == _memory_of(self.module)
-
-    def for_another_epoch(self) -> GraphStep:
-        """The same, allowed to record anew a few times."""
+    def goes_on(self, optimizer: Optimizer) -> bool:
+        """Whether a new epoch, with its own few recordings, finds weights, modes and optimizer where they were."""
         self.recordings = 0
-        return self
+        return self.rates.groups is optimizer.param_groups and self.memory == _memory_of(self.module)
 
     def release(self) -> None:
         """As Step.release: the recording's memory, also where somebody still holds an error of this fit."""
@@ -127,7 +114,13 @@ class GraphStep:
         if self.launch is None:
             return self._before_recording(batch, index, layout)
         if layout != self.layout:
-            self._note_odd()
+            self.odd += 1
+            if self.odd == _MANY_ODD and self.odd > self.launched:
+                warnings.warn(
+                    f"Trainer(cuda_graph=True): {self.odd} batches had other shapes than the captured one and ran "
+                    f"without the graph, {self.launched} ran with it; pad them to one shape, or leave cuda_graph out",
+                    stacklevel=2,
+                )
             return self._run(batch, index)
         if self.options != options_of(self.optimizer):
             self._check_recordings()
@@ -194,7 +187,9 @@ class GraphStep:
         self.inputs = []
         layout_of(inputs, self.inputs)
         self.optimizer.zero_grad(set_to_none=True)  # gradients of the recording are made in its own memory
-        generators = _generators_of(self.module, self.device)
+        # a recording must know of the generators that the module's parts hold on the device
+        held = [g for part in self.module.modules() for g in vars(part).values() if isinstance(g, torch.Generator)]
+        generators = [g for g in dict.fromkeys(held) if g.device == self.device]
         with self._taking_notes() as notes:
             stepped, self.launch = self._guarded(
                 # the step is recorded, not done: it does not count
@@ -220,15 +215,6 @@ class GraphStep:
         wanted = parts.on_batch_end or parts.save_on_batch_end or loop.position.outputs is not None
         # copies: the recording writes the next step's values into the same memory
         return Stepped(map_tensors(self.output, torch.clone) if wanted else self.output, True)
-
-    def _note_odd(self) -> None:
-        self.odd += 1
-        if self.odd == _MANY_ODD and self.odd > self.launched:
-            warnings.warn(
-                f"Trainer(cuda_graph=True): {self.odd} batches had other shapes than the captured one and ran without "
-                f"the graph, {self.launched} ran with it; pad them to one shape, or leave cuda_graph out",
-                stacklevel=2,
-            )
 
     def _check_recordings(self) -> None:
         if self.recordings < MOST_RECORDINGS:
@@ -284,9 +270,3 @@ def _memory_of(module: nn.Module) -> list[object]:
 
 def _metric_updates(module: nn.Module) -> dict[str, int]:
     return {name: state["updates"] for name, state in metric_states(module).items()}
-
-
-def _generators_of(module: nn.Module, device: torch.device) -> list[torch.Generator]:
-    """Generators that the module's parts hold on the device; a recording must know of them."""
-    found = [g for part in module.modules() for g in vars(part).values() if isinstance(g, torch.Generator)]
-    return [g for g in dict.fromkeys(found) if g.device == device]

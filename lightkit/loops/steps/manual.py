@@ -52,7 +52,6 @@ class LightOptimizer(SteppedOptimizer):
         return type(self.optimizer)
 
     def __repr__(self) -> str:
-        """Return the optimizer's own description."""
         return repr(self.optimizer)
 
     def step(self, closure: Callable[[], object] | None = None, **kwargs: object) -> Any:
@@ -69,7 +68,6 @@ class LightOptimizer(SteppedOptimizer):
 class ManualOptimization:
     """A Step, the module's own; and what it calls: `backward`, and `update` where it steps an optimizer."""
 
-    backward: Callable[..., None]
     update: Callable[..., object]
 
     def __init__(self, run: FitRun, loop: TrainingLoop, optimizers: list[Optimizer]):
