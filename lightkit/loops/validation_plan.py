@@ -33,14 +33,26 @@ class Steps:
 
 
 class ValidationPlan:
-    """`every`: batches between validations, or `steps`; `check_every`: epochs, or None to count over epochs."""
+    """When a fit validates whose epochs have `num_batches` training batches.
 
-    def __init__(
-        self, every: float, check_every: int | None, seconds: float | None = None, steps: Steps | None = None, *,
-        enabled: bool, accumulate: int, num_batches: float,
-    ):  # fmt: skip
-        self.every, self.check_every, self.seconds, self.steps = every, check_every, seconds, steps
-        self.enabled, self.accumulate, self.num_batches = enabled, accumulate, num_batches
+    `every`: batches between validations, or `steps`; `check_every`: epochs, or None to count over epochs.
+
+    Raises:
+        ConfigError: an interval that such an epoch cannot have.
+    """
+
+    def __init__(self, interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool):
+        number, unit = interval
+        self.enabled, self.num_batches, self.every = enabled, num_batches, math.inf
+        self.check_every, self.accumulate = controls.check_val_every_n_epoch, controls.accumulate_grad_batches
+        if enabled:
+            self.every = batches_between(interval, num_batches, self.accumulate, self.check_every is not None)
+        if unit == "epoch":
+            self.check_every = int(number)
+        self.seconds = number if unit == "seconds" else None
+        self.steps = None
+        if unit == "step" and self.accumulate > 1:  # else a step is a batch
+            self.steps = Steps(int(number), self.accumulate, num_batches)
         self.last = time.monotonic()
 
     def validates_in(self, epoch: int) -> bool:
@@ -107,22 +119,3 @@ def batches_between(
             )
         return math.inf
     return max(1, int(num_batches * count))
-
-
-def make_plan(interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool) -> ValidationPlan:
-    """The plan of a fit whose epochs have `num_batches` training batches.
-
-    Raises:
-        ConfigError: an interval that such an epoch cannot have.
-    """
-    check_every, accumulate, every = controls.check_val_every_n_epoch, controls.accumulate_grad_batches, math.inf
-    if enabled:
-        every = batches_between(interval, num_batches, accumulate, check_every is not None)
-    count, unit = interval
-    if unit == "epoch":
-        check_every = int(count)
-    steps = Steps(int(count), accumulate, num_batches) if unit == "step" and accumulate > 1 else None  # 1: as batches
-    return ValidationPlan(
-        every, check_every, count if unit == "seconds" else None, steps, enabled=enabled, accumulate=accumulate,
-        num_batches=num_batches,
-    )  # fmt: skip

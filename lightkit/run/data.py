@@ -9,7 +9,7 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError
 from lightkit.hooks import overrides
-from lightkit.loops.validation_plan import ValidationPlan, make_plan
+from lightkit.loops.validation_plan import ValidationPlan
 from lightkit.module import LightModule
 from lightkit.settings import parse_validation_interval
 
@@ -53,7 +53,7 @@ class FitData:
             is_sequential = bool(run.settings.overfit_batches)
             readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
             self.validation = EvaluationLoop(run, "validation", readable, limits)
-        self.plan = make_plan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
+        self.plan = ValidationPlan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
 
     def load_training(self) -> None:
         """Ask for the training loader, unless configure_optimizers has, through estimated_stepping_batches."""
