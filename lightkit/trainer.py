@@ -93,23 +93,30 @@ class Trainer(Controls):
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
         **unknown: Never,
     ) -> None:  # fmt: skip
-        given, names = dict(locals()), Settings.names()
-        refuse_unknown(unknown, names)
-        self.settings = settings = Settings(**{name: given[name] for name in names}).in_effect()
-        self.version = __version__
+        refuse_unknown(unknown, Settings.names())
+        asked = Settings(
+            accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
+            logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs,
+            min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps, max_time=max_time,
+            limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches, val_check_interval=val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch, num_sanity_val_steps=num_sanity_val_steps,
+            log_every_n_steps=log_every_n_steps, enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar, enable_model_summary=enable_model_summary,
+            accumulate_grad_batches=accumulate_grad_batches, gradient_clip_val=gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm, deterministic=deterministic, benchmark=benchmark,
+            inference_mode=inference_mode, use_distributed_sampler=use_distributed_sampler,
+            detect_anomaly=detect_anomaly, barebones=barebones, sync_batchnorm=sync_batchnorm,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs, default_root_dir=default_root_dir,
+            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check, profiler=profiler,
+            async_checkpoint=async_checkpoint, channels_last=channels_last, optimizer_kernel=optimizer_kernel,
+            tf32=tf32, compile=compile, cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
+        )  # fmt: skip
+        settings = asked.in_effect()
         if seed is not None:
             seed_everything(seed, workers=True)
-        self.accelerator, self.devices = choose(settings.accelerator, settings.devices)
-        self.num_devices = len(self.devices)
-        self.strategy = choose_strategy(settings.strategy)
-        self.strategy.use(self.devices[0])
-        self.is_global_zero, self.world_size = self.strategy.is_global_zero, self.strategy.world_size
-        self.global_rank, self.local_rank = self.strategy.global_rank, self.strategy.local_rank
-        self.precision = choose_precision(settings.precision, self.devices[0])
-        self.compute = choose_compute(settings, self.devices[0], self.precision)
-        self.profiler = choose_profiler(settings.profiler)
-        parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
-        self.default_root_dir = str(Path(os.getcwd() if default_root_dir is None else default_root_dir))
+        self._assemble(settings)
         super().__init__(settings)
         self.loggers: list[Logger] = _make_loggers(settings)
         self.checkpoint_writer = Writer()
@@ -125,6 +132,22 @@ class Trainer(Controls):
         self._last_fit: FitRun | None = None
         self._has_fitted = False
         apply_torch_switches(deterministic, benchmark, self.accelerator.name)
+
+    def _assemble(self, settings: Settings) -> None:
+        """Choose the parts that the settings ask for; they stay the same."""
+        self.settings, self.version = settings, __version__
+        self.accelerator, self.devices = choose(settings.accelerator, settings.devices)
+        self.num_devices = len(self.devices)
+        self.strategy = choose_strategy(settings.strategy)
+        self.strategy.use(self.devices[0])
+        self.is_global_zero, self.world_size = self.strategy.is_global_zero, self.strategy.world_size
+        self.global_rank, self.local_rank = self.strategy.global_rank, self.strategy.local_rank
+        self.precision = choose_precision(settings.precision, self.devices[0])
+        self.compute = choose_compute(settings, self.devices[0], self.precision)
+        self.profiler = choose_profiler(settings.profiler)
+        parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
+        root = settings.default_root_dir
+        self.default_root_dir = str(Path(os.getcwd() if root is None else root))
 
     # ---------------------------------------------------------------- what users start
 
