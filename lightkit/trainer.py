@@ -119,11 +119,6 @@ class Trainer(Controls):
         self._assemble(settings)
         super().__init__(settings)
         self.loggers: list[Logger] = _make_loggers(settings)
-        self.checkpoint_writer = Writer()
-        if async_checkpoint:
-            from lightkit.checkpoint.async_write import AsyncWriter
-
-            self.checkpoint_writer = AsyncWriter()
         self._callbacks = _make_callbacks(settings)
         self._directory = RunDirectory(Path(self.default_root_dir), run_dir, run_name, __version__)
         self._position = Position()
@@ -146,6 +141,11 @@ class Trainer(Controls):
         self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.profiler = choose_profiler(settings.profiler)
         parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
+        self.checkpoint_writer = Writer()
+        if settings.async_checkpoint:
+            from lightkit.checkpoint.async_write import AsyncWriter
+
+            self.checkpoint_writer = AsyncWriter()
         root = settings.default_root_dir
         self.default_root_dir = str(Path(os.getcwd() if root is None else root))
 
