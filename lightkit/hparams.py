@@ -131,7 +131,8 @@ def _init_calls(obj: object, frame: FrameType | None) -> Iterator[tuple[dict[str
         code = frame.f_code
         if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is obj:
             names, _, keywords, values = inspect.getargvalues(frame)
-            yield {name: values[name] for name in names[1:]}, {} if keywords is None else values[keywords]
+            given = {name: values[name] for name in names[1:] if name in values}  # `del` takes a name away
+            yield given, values.get(keywords or "", {})
         frame = frame.f_back
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import lightkit as lk
 from lightkit.checkpoint import files as ckpt
 from lightkit.errors import CheckpointError, ConfigError
 from lightkit.hparams import AttributeDict, Hyperparameters, collect, load_kwargs
@@ -240,6 +241,17 @@ def test_hyperparameters_are_attributes_that_print_one_a_line():
     for same in (copy.deepcopy(hparams), copy.copy(hparams), pickle.loads(pickle.dumps(hparams))):
         assert isinstance(same, AttributeDict)
         assert same == hparams
+
+
+class Deletes(lk.LightModule):
+    def __init__(self, cfg, extra=None, **kwargs):
+        super().__init__()
+        del extra, kwargs
+        self.save_hyperparameters(cfg)
+
+
+def test_an_argument_that_was_deleted_before_is_not_missed():
+    assert dict(Deletes({"lr": 0.1}, extra=1, more=2).hparams) == {"lr": 0.1}
 
 
 class Takes(nn.Module):

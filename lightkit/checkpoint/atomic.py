@@ -75,9 +75,10 @@ def _sweep(target: Path) -> None:
     """
     folder = target.parent
     if folder not in _leftovers:
-        found = _leftovers[folder] = {}
+        found: dict[str, list[tuple[Path, int]]] = {}
         for match in filter(None, map(_TEMPORARY.fullmatch, os.listdir(folder))):
             found.setdefault(match[1], []).append((folder / match[0], int(match[2])))
+        _leftovers[folder] = found
     for path, process in _leftovers[folder].pop(target.name, []):
         if not _is_alive(process):
             with contextlib.suppress(OSError):
@@ -102,7 +103,8 @@ def _cannot_write(path: Path, error: OSError) -> str:
         with contextlib.suppress(OSError):
             reason += f", {size_text(shutil.disk_usage(path.parent).free)} are free"
         advice = "make room, keep fewer checkpoints (save_top_k) or set Trainer(default_root_dir=...)"
-    return f"cannot write the checkpoint {path}: {reason}{kept}; {advice}"
+    what = "the checkpoint " if path.suffix in (".ckpt", ".pt", ".pth") else ""
+    return f"cannot write {what}{path}: {reason}{kept}; {advice}"
 
 
 def size_text(count: int) -> str:

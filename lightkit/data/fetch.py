@@ -59,12 +59,27 @@ class KeyedDataset(Dataset[object]):
 
     def __init__(self, fetch: Fetch):
         self.fetch = fetch
+        self.seed: int | None = None
 
     def __getitem__(self, key: tuple[int | None, int, object]) -> object:
         seed, index, indices = key
         if seed is not None:
+            if seed != self.seed:
+                self.seed = seed
+                _seed_info(seed)
             key_rng(mix(seed, index))
         return self.fetch(indices)
+
+
+def _seed_info(seed: int) -> None:
+    """Give `get_worker_info().seed` the value that a worker started in this epoch has, also in one that stays.
+
+    A run that is resumed starts its workers in a later epoch than the run that was interrupted.
+    """
+    info = get_worker_info()
+    if info is not None:
+        base = torch.empty((), dtype=torch.int64).random_(generator=torch.Generator().manual_seed(seed))
+        vars(info)["seed"] = int(base) + info.id  # WorkerInfo refuses plain assignment
 
 
 class WorkerInit:

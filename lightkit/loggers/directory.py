@@ -101,7 +101,7 @@ class DirectoryLogger(Logger):
         """The directory that this logger writes to; None before it is known."""
         if self._save_dir is not None:
             version = self.version
-            log_dir = Path(self._save_dir, self._name, version if isinstance(version, str) else f"version_{version}")
+            log_dir = Path(self.root_dir or "", version if isinstance(version, str) else f"version_{version}")
         elif self._run_dir is not None:
             log_dir = self._run_dir
         else:

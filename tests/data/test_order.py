@@ -195,6 +195,25 @@ def test_worker_init_fn_sees_the_user_s_data_set() -> None:
     assert len(fit(loader, seed=0, callbacks=[])) == EPOCHS * 6
 
 
+class SeedOfTheWorker(Numbers):
+    def __getitem__(self, index: int) -> torch.Tensor:
+        info: Any = get_worker_info()
+        return torch.tensor([index, info.seed])
+
+
+def test_the_seed_that_the_data_sees_is_that_of_the_epoch_also_in_workers_that_stay(tmp_path: Path) -> None:
+    def make() -> Any:
+        return DataLoader(SeedOfTheWorker(), 4, num_workers=2, shuffle=True, persistent_workers=True)
+
+    path = tmp_path / "stop.ckpt"
+    plain = fit(make(), seed=3, callbacks=[])
+    seeds = [{seed for batch, _ in plain[first : first + 6] for seed in batch[1::2]} for first in (0, 6, 12)]
+    assert [len(of_epoch) for of_epoch in seeds] == [2, 2, 2], "one a worker"
+    assert len(set.union(*seeds)) == 6, "others in each epoch"
+    before = fit(make(), seed=3, callbacks=[Stop(8, path)])
+    assert before + fit(make(), seed=99, callbacks=[], ckpt_path=path) == plain
+
+
 def test_the_loader_is_not_changed() -> None:
     loader: DataLoader[Any] = DataLoader(Numbers(), 4, shuffle=True, num_workers=1)
     before = dict(vars(loader))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightkit.errors import ConfigError
+from lightkit.errors import ConfigError, RunDirError
 from lightkit.loggers import CSVLogger
 
 
@@ -203,3 +203,18 @@ def test_flushing_every_zero_steps_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         CSVLogger(flush_logs_every_n_steps=0)
     assert str(caught.value) == "CSVLogger(flush_logs_every_n_steps=0): expected at least 1."
+
+
+def test_a_subclass_may_choose_the_directory_of_all_versions(tmp_path: Path) -> None:
+    class Elsewhere(CSVLogger):
+        @property
+        def root_dir(self) -> str:
+            return str(tmp_path / "elsewhere")
+
+    assert Elsewhere(tmp_path, version=3).log_dir == str(tmp_path / "elsewhere" / "version_3")
+
+
+def test_hyperparameters_that_cannot_be_written_are_not_called_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "hparams.yaml").mkdir()
+    with pytest.raises(RunDirError, match=rf"^cannot write {tmp_path}/hparams.yaml: Is a directory;"):
+        attached(tmp_path).log_hyperparams({"lr": 0.1})
