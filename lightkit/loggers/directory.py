@@ -30,7 +30,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((plain(item) for item in value), key=str)
-    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)  # of numpy and torch, scalars too
+    if hasattr(value, "tolist") and type(listed := value.tolist()) is not type(value):  # a longdouble's is itself
+        return plain(listed)  # of numpy and torch, scalars too
+    return str(value)
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

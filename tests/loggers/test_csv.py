@@ -2,6 +2,7 @@ import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -218,3 +219,10 @@ def test_hyperparameters_that_cannot_be_written_are_not_called_a_checkpoint(tmp_
     (tmp_path / "hparams.yaml").mkdir()
     with pytest.raises(RunDirError, match=rf"^cannot write {tmp_path}/hparams.yaml: Is a directory;"):
         attached(tmp_path).log_hyperparams({"lr": 0.1})
+
+
+def test_hyperparameters_of_numpy_are_plain_in_the_file(tmp_path: Path) -> None:
+    values = {"one": np.longdouble(0.5), "some": np.array([0.5], np.longdouble), "n": np.int64(3), "z": np.array([1j])}
+    attached(tmp_path).log_hyperparams(values)
+    saved = yaml.safe_load((tmp_path / "hparams.yaml").read_text())
+    assert saved == {"one": "0.5", "some": ["0.5"], "n": 3, "z": ["1j"]}
