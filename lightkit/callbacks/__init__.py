@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightkit.lazy import attach
 
 if TYPE_CHECKING:
     from lightkit.callbacks.base import Callback, Checkpoint
@@ -33,16 +34,5 @@ _FILES = {
     "WeightAveraging": "weight_averaging", "default_progress_bar": "default_bar",
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILES.values():
-        return importlib.import_module(f"lightkit.callbacks.{name}")
-    if name not in _FILES:
-        raise AttributeError(f"module 'lightkit.callbacks' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lightkit.callbacks.{_FILES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(__name__, _FILES, _FILES.values())

@@ -7,8 +7,9 @@ main                what the console script `lightkit` runs
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightkit.lazy import attach
 
 if TYPE_CHECKING:
     from lightkit.cli.api import LightkitCLI, LightningCLI, ReduceLROnPlateau
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LightkitCLI", "LightningCLI", "ReduceLROnPlateau", "main"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the parts when they are first used: `lightkit list` needs none of them."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("lightkit.cli.main" if name == "main" else "lightkit.cli.api"), name)
+if not TYPE_CHECKING:  # `lightkit list` needs none of them
+    __getattr__, __dir__ = attach(
+        __name__, {"LightkitCLI": "api", "LightningCLI": "api", "ReduceLROnPlateau": "api", "main": "main"}
+    )

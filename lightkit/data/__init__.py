@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightkit.lazy import attach
 
 if TYPE_CHECKING:
     from lightkit.data.tensor_loader import TensorLoader
 
 __all__ = ["TensorLoader"]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "TensorLoader":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lightkit.data.tensor_loader import TensorLoader
-
-    return TensorLoader
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(__name__, {"TensorLoader": "tensor_loader"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from lightkit.lazy import attach
 
 if TYPE_CHECKING:
     from lightkit.loggers.base import Logger
@@ -13,17 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CSVLogger", "DirectoryLogger", "Logger", "TensorBoardLogger"]
 
-_FILES = {"CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "TensorBoardLogger": "tensorboard"}
-
-if not TYPE_CHECKING:  # a checker would take every name for one that is there
-
-    def __getattr__(name: str) -> type:
-        if name not in _FILES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
-        globals()[name] = found
-        return found
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {"CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "TensorBoardLogger": "tensorboard"},
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 from lightkit.errors import ConfigError, did_you_mean
+from lightkit.lazy import attach
 from lightkit.profilers.base import PassThroughProfiler, Profiler
 
 if TYPE_CHECKING:
@@ -17,17 +18,8 @@ __all__ = ["AdvancedProfiler", "PassThroughProfiler", "Profiler", "PyTorchProfil
 
 _FILES = {"SimpleProfiler": "simple", "AdvancedProfiler": "advanced", "PyTorchProfiler": "pytorch"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(__name__, _FILES)
 
 
 def choose(value: str | Profiler | None) -> Profiler:
@@ -40,11 +32,10 @@ def choose(value: str | Profiler | None) -> Profiler:
         return PassThroughProfiler()
     if isinstance(value, Profiler):
         return value
-    name = value.lower() if isinstance(value, str) else ""
-    for kind, file in _FILES.items():
-        if name == file:
-            profiler: Profiler = __getattr__(kind)()
-            return profiler
-    expected = ", ".join(map(repr, _FILES.values()))
-    hint = did_you_mean(value, _FILES.values()) if isinstance(value, str) else ""
+    kinds = {file: kind for kind, file in _FILES.items()}
+    if isinstance(value, str) and (kind := kinds.get(value.lower())) is not None:
+        profiler: Profiler = getattr(sys.modules[__name__], kind)()
+        return profiler
+    expected = ", ".join(map(repr, kinds))
+    hint = did_you_mean(value, kinds) if isinstance(value, str) else ""
     raise ConfigError(f"Trainer(profiler={value!r}): expected None, {expected} or a Profiler{hint}")

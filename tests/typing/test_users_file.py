@@ -44,6 +44,18 @@ def test_pyright_sees_a_misspelt_attribute_of_the_trainer(repository: Path) -> N
     assert all('Cannot access attribute "curent_epoch" for class "Trainer"' in message for _, _, message in said)
 
 
+def test_mypy_sees_a_misspelt_name_of_a_room(repository: Path) -> None:
+    said = [line for line in said_by_mypy(repository, "misspelt_names.py") if "error" in line]
+    assert [int(line.split(":")[0]) for line in said] == [3, 4, 5, 6, 7, 8]
+    assert all(line.endswith("[attr-defined]") and "has no attribute" in line for line in said)
+
+
+@NEEDS_PYRIGHT
+def test_pyright_sees_a_misspelt_name_of_a_room(repository: Path) -> None:
+    said = said_by_pyright(repository, "misspelt_names.py")
+    assert [line for line, severity, _ in said if severity == "error"] == [3, 4, 5, 6, 7, 8]
+
+
 def test_mypy_sees_an_argument_that_the_trainer_does_not_have(repository: Path) -> None:
     [said] = said_by_mypy(repository, "arguments.py")
     expected = 'Argument "max_epoch" to "Trainer" has incompatible type "int"; expected "Never"  [arg-type]'
