@@ -164,7 +164,7 @@ class Trainer(Controls):
             LightkitError: bad arguments, hooks, data or checkpoint; nothing that was saved is lost.
         """
         train, datamodule = sources.data_of(train_dataloaders, datamodule, "train_dataloaders", val_dataloaders)
-        if any(isinstance(run, FitRun) for run in self._runs):
+        if self._open_fit is not None:
             raise ConfigError(
                 "trainer.fit(): a fit of this Trainer is running, and both would count the same epochs and steps; use "
                 "another Trainer for the one inside"
@@ -203,27 +203,32 @@ class Trainer(Controls):
         from lightkit.run.evaluation import PredictionRun
 
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
-        takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
+        takes_best = self._takes_best(model)
         with self._run(PredictionRun, model, datamodule, loaders) as run:
-            return run.predict(ckpt_path, fit, takes_best=takes_best, keeps=return_predictions is not False)
+            keeps = return_predictions is not False
+            return run.predict(ckpt_path, self._last_fit, takes_best=takes_best, keeps=keeps)
 
     def _evaluate(
         self, kind: type[EvaluationRun], model: LightModule | None, dataloaders: object, ckpt_path: str | Path | None,
         verbose: bool, datamodule: LightDataModule | None,
     ) -> list[dict[str, float]]:  # fmt: skip
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
-        takes_best, fit = model is None and self._has_fitted and not self._runs, self._last_fit
+        takes_best = self._takes_best(model)
         with self._run(kind, model, datamodule, loaders) as run:
-            metrics = run.evaluate(ckpt_path, fit, takes_best=takes_best)
+            metrics = run.evaluate(ckpt_path, self._last_fit, takes_best=takes_best)
         if verbose and self.is_global_zero:
             from lightkit.run.evaluation import table
 
             self.print(table(run.fn, metrics))
         return metrics
 
+    def _takes_best(self, model: LightModule | None) -> bool:
+        """Whether an evaluation without a path means the best checkpoint of the last fit."""
+        return model is None and self._has_fitted and not self._runs
+
     def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
         """Save the run as it is between two steps, atomically; weights_only leaves out all but the weights."""
-        run = next((run for run in self._runs if isinstance(run, FitRun)), self._newest)
+        run = self._open_fit or self._newest
         if run is None:
             raise ConfigError("trainer.save_checkpoint(): nothing to save yet; fit a module first")
         rng = next((run.rng_before for run in self._runs if run.rng_before is not None), None)
@@ -243,6 +248,10 @@ class Trainer(Controls):
     def _newest(self) -> Run | None:
         """The run that is open, the innermost of several; else the last one."""
         return self._runs[-1] if self._runs else self._last
+
+    @property
+    def _open_fit(self) -> FitRun | None:
+        return next((run for run in self._runs if isinstance(run, FitRun)), None)
 
     @contextmanager
     def _run(
@@ -284,7 +293,7 @@ class Trainer(Controls):
         return model, datamodule
 
     def _fit_run(self, what: str) -> FitRun:
-        found = next((run for run in self._runs if isinstance(run, FitRun)), self._last_fit)
+        found = self._open_fit or self._last_fit
         if found is None:
             raise ConfigError(
                 f"trainer.{what}: there was no fit yet; read it in a hook of trainer.fit(model), or after it"

@@ -32,18 +32,21 @@ class EvaluationRun(Run):
         where a metric was monitored.
         """
         with self.running():
-            with self.profiler.profile("set-up"):
-                self.loop = EvaluationLoop(self, self.hooks, *self._prepare(ckpt_path, fit, takes_best))
-            metrics = self.loop.evaluate(self._context())
+            metrics = self._pass(ckpt_path, fit, takes_best=takes_best)
             if self.fn == "validate":
                 self.call("on_validation_end", owners="S")
         return metrics
 
-    def _context(self) -> Context:
+    def _pass(
+        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool = False
+    ) -> list[dict[str, float]]:
+        with self.profiler.profile("set-up"):
+            self.loop = EvaluationLoop(self, self.hooks, *self._prepare(ckpt_path, fit, takes_best), keeps=keeps)
         p, writes = self.position.counters, self.fn != "predict"
-        return Context(
+        context = Context(
             self.main_stage, self.board.clear, step=lambda: p.global_step, next_step=count().__next__, writes=writes
         )
+        return self.loop.evaluate(context)
 
     def _prepare(
         self, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
@@ -123,10 +126,7 @@ class PredictionRun(EvaluationRun):
     ) -> list[object] | None:
         """Run the pass once; -> what the steps returned."""
         with self.running():
-            with self.profiler.profile("set-up"):
-                data = self._prepare(ckpt_path, fit, takes_best)
-                self.loop = EvaluationLoop(self, self.hooks, *data, keeps=keeps)
-            self.loop.evaluate(self._context())
+            self._pass(ckpt_path, fit, takes_best=takes_best, keeps=keeps)
             found = self.loop.predictions
             return None if found is None else found[0] if len(found) == 1 else [*found]
 

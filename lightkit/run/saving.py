@@ -72,7 +72,7 @@ def give_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     """Give callbacks and the data module their states, before the module gets its weights."""
     for callback in run.callbacks:
         callback.on_load_checkpoint(run.trainer, run.module, checkpoint)
-    contents.ByKey(_by_key(run.callbacks)).load_state_dict(checkpoint.get("callbacks", {}))
+    parts_of(run)["callbacks"].load_state_dict(checkpoint.get("callbacks", {}))
     datamodule = run.datamodule
     if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
         datamodule.load_state_dict(state)
