@@ -29,13 +29,13 @@ __all__ = [
     "callbacks", "cli", "data", "errors", "loggers", "profilers", "seed_everything", "utilities",
 ]  # fmt: skip
 
-if not TYPE_CHECKING:  # imported when first used, so that `import lightkit` costs next to nothing
-    __getattr__, __dir__ = attach(
-        __name__,
-        {
-            "LightModule": "module", "LightningModule": "module:LightModule",
-            "LightDataModule": "datamodule", "LightningDataModule": "datamodule:LightDataModule",
-            "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "seeding",
-        },
-        ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
-    )  # fmt: skip
+# imported when first used, so that `import lightkit` costs next to nothing
+attach(
+    __name__,
+    {
+        "LightModule": "module", "LightningModule": "module:LightModule",
+        "LightDataModule": "datamodule", "LightningDataModule": "datamodule:LightDataModule",
+        "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "seeding",
+    },
+    ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
+)  # fmt: skip

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 
 
-def attach(
-    package: str, places: Mapping[str, str], modules: Collection[str] = ()
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """The `__getattr__` and the `__dir__` of a package.
+def attach(package: str, places: Mapping[str, str], modules: Collection[str] = ()) -> None:
+    """Give a package the `__getattr__` that finds these names, and the `__dir__` that lists its `__all__`.
 
-    To be assigned under `if not TYPE_CHECKING:`, or a checker takes every name for one that is there.
+    A package that writes its own is one in which a type checker takes every name for one that is there.
 
     places: by name the file that holds it, `file:other` where it is called otherwise there. modules: files that are
     themselves names.
     """
+    space = vars(sys.modules[package])
 
-    def __getattr__(name: str) -> object:
+    def find(name: str) -> object:
         if name in modules:
             value: object = import_module(f"{package}.{name}")
         elif name in places:
@@ -26,10 +25,7 @@ def attach(
             value = getattr(import_module(f"{package}.{file}"), other or name)
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        setattr(sys.modules[package], name, value)
+        space[name] = value
         return value
 
-    def __dir__() -> list[str]:
-        return sorted(sys.modules[package].__all__)
-
-    return __getattr__, __dir__
+    space.update(__getattr__=find, __dir__=lambda: sorted(space["__all__"]))

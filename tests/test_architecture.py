@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.structure.sizes import code_lines
+from benchmarks.structure import rows
+from benchmarks.structure.sizes import MOST_CODE_LINES, MOST_FUNCTION_LINES, code_lines, long_functions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,8 +45,6 @@ HEAVY = (
     "torchvision", "torchaudio", "torchtext", "torchmetrics",
     "tensorboard", "rich", "jsonargparse", "matplotlib",
 )  # fmt: skip
-MAX_CODE_LINES = 450  # docstrings, comments and blanks not counted
-MAX_FUNCTION_LINES = 60
 
 
 class Import(NamedTuple):
@@ -56,12 +55,11 @@ class Import(NamedTuple):
 
 
 def source_files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    return rows.sources(ROOT, package)
 
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return rows.module_name(ROOT, path)
 
 
 def is_module(name: str) -> bool:
@@ -231,15 +229,10 @@ def test_no_file_and_no_function_is_too_long(package: str, at_least: int) -> Non
     for path in files:
         text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
         lines = code_lines(text)
-        if lines > MAX_CODE_LINES:
-            too_long.append(f"{name}: {lines} lines of code, at most {MAX_CODE_LINES}")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > MAX_FUNCTION_LINES:
-                    too_long.append(
-                        f"{name}:{node.lineno} {node.name}: {lines} lines, at most {MAX_FUNCTION_LINES}"
-                    )
+        if lines > MOST_CODE_LINES:
+            too_long.append(f"{name}: {lines} lines of code, at most {MOST_CODE_LINES}")
+        for line, function, lines in long_functions(text):
+            too_long.append(f"{name}:{line} {function}: {lines} lines, at most {MOST_FUNCTION_LINES}")
     assert too_long == []
     assert len(files) >= at_least
 

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.structure.rows import sources
+from benchmarks.structure.sizes import long_functions
+
 WORKLOADS = [
     f"{name}_{kind}"
     for kind in ("own", "tensor")
@@ -126,13 +129,9 @@ def test_two_checkouts_are_measured_in_turns(repository: Path) -> None:
 
 
 def test_no_file_and_no_function_of_the_benchmarks_is_too_long(repository: Path) -> None:
-    import ast
-
-    files = sorted((repository / "benchmarks").glob("*.py"))
+    files = sources(repository, "benchmarks")
     assert len(files) >= 10
     for file in files:
         text = file.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400, file.name
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 60, f"{file.name}: {node.name}"
+        assert long_functions(text) == [], file.name

@@ -83,7 +83,6 @@ CALLS: dict[str, Callable[[lk.Trainer, Net], Any]] = {
     "predict": lambda trainer, module: trainer.predict(
         module, DataLoader(torch.ones(4, 4), batch_size=2), return_predictions=True
     ),
-    "another module": lambda trainer, module: trainer.validate(Net(), loader(8, seed=1), verbose=False),
 }
 
 
@@ -119,7 +118,7 @@ HOOKS = ["on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("call", [name for name in CALLS if name != "another module"])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_call_inside_a_fit_leaves_the_fit_as_it_was_to_the_bit(tmp_path: Path, call: str, hook: str) -> None:
     _, plain, left = fitted(tmp_path / "plain", [Inside(hook, lambda trainer, module: None)])
     inside = Inside(hook, CALLS[call])

@@ -14,10 +14,10 @@ from benchmarks.structure.rows import Row, mypy, sources
 
 # Files of the core by the beginning of their name; a room ends in a dot. The last line: names before the redesign.
 CORE = (
-    "trainer", "settings", "module", "results", "optimizers", "hooks",
+    "trainer", "settings", "board", "module", "results", "optimizers", "hooks",
     "run.", "loops.", "legacy.", "checkpoint.", "data.", "devices.",
     "callbacks.base", "loggers.base", "profilers.base",
-    "runs", "arguments", "board", "resume", "rundir", "report",
+    "runs", "arguments", "resume", "rundir", "report",
 )  # fmt: skip
 # Names that are a trainer, a run or a loop: arguments, variables, attributes, and properties of these names.
 NAMES = re.compile(r"(.*_)?(trainer|run|loop)$")
@@ -101,12 +101,12 @@ def bare_rows(root: Path) -> list[Row]:
     parts, modules, arguments = [], [], 0
     for path in sources(root):
         tree, file = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(root)
-        parts += [(f"{file}:{line}  {name}: Any", name) for line, name in bare(tree, NAMES)]
+        parts += [f"{file}:{line}  {name}: Any" for line, name in bare(tree, NAMES)]
         modules += [f"{file}:{line}  {name}: Any" for line, name in bare(tree, MODULES)]
         arguments += sum(isinstance(node, ast.arg) and _is_any_trainer(node) for node in ast.walk(tree))
     return [
         Row("bare_any", "bare Any for a trainer, run or loop", len(parts),
-            f"{len(parts)} ({arguments} arguments `trainer: Any`)", [place for place, _ in parts]),
+            f"{len(parts)} ({arguments} arguments `trainer: Any`)", parts),
         Row("bare_any_module", "  and for a module or data module", len(modules), places=modules),
     ]  # fmt: skip
 

@@ -61,8 +61,7 @@ def places(root: Path, package: str = "lightkit") -> tuple[list[Place], list[Pla
     for path in sources(root, package):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         file = str(path.relative_to(root))
-        for scope, outer in _scopes(tree, {}):
-            names = {**outer, **_aliases(scope)}
+        for scope, names in _scopes(tree, {}):
             for owner, attribute, node in _targets(scope):
                 if attribute in TORCH:
                     continue
@@ -185,12 +184,12 @@ def _last(node: ast.expr) -> str:
 
 
 def _scopes(node: ast.AST, names: dict[str, str]) -> Iterator[tuple[ast.AST, dict[str, str]]]:
-    """Every function (and module and class body) with what the names around it stand for."""
+    """Every function (and module and class body) with what the names in it stand for."""
+    names = {**names, **_aliases(node)}
     yield node, names
-    inner = {**names, **_aliases(node)}
     for child in _own(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            yield from _scopes(child, inner)
+            yield from _scopes(child, names)
 
 
 def _own(scope: ast.AST) -> Iterator[ast.AST]:

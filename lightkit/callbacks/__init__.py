@@ -34,5 +34,4 @@ _FILES = {
     "WeightAveraging": "weight_averaging", "default_progress_bar": "default_bar",
 }  # fmt: skip
 
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = attach(__name__, _FILES, _FILES.values())
+attach(__name__, _FILES, _FILES.values())

@@ -17,7 +17,5 @@ if TYPE_CHECKING:
 
 __all__ = ["LightkitCLI", "LightningCLI", "ReduceLROnPlateau", "main"]
 
-if not TYPE_CHECKING:  # `lightkit list` needs none of them
-    __getattr__, __dir__ = attach(
-        __name__, {"LightkitCLI": "api", "LightningCLI": "api", "ReduceLROnPlateau": "api", "main": "main"}
-    )
+# `lightkit list` needs none of them
+attach(__name__, {"LightkitCLI": "api", "LightningCLI": "api", "ReduceLROnPlateau": "api", "main": "main"})

@@ -11,5 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorLoader"]
 
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = attach(__name__, {"TensorLoader": "tensor_loader"})
+attach(__name__, {"TensorLoader": "tensor_loader"})

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CSVLogger", "DirectoryLogger", "Logger", "TensorBoardLogger"]
 
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = attach(
-        __name__,
-        {"CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "TensorBoardLogger": "tensorboard"},
-    )
+attach(
+    __name__,
+    {"CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "TensorBoardLogger": "tensorboard"},
+)

@@ -18,8 +18,7 @@ __all__ = ["AdvancedProfiler", "PassThroughProfiler", "Profiler", "PyTorchProfil
 
 _FILES = {"SimpleProfiler": "simple", "AdvancedProfiler": "advanced", "PyTorchProfiler": "pytorch"}
 
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = attach(__name__, _FILES)
+attach(__name__, _FILES)
 
 
 def choose(value: str | Profiler | None) -> Profiler:

@@ -33,7 +33,7 @@ PUBLIC = sorted({kind for room in ROOMS for kind in classes_of(room)}, key=lambd
 
 
 def problem_with(kind: type) -> str | None:
-    """What does not resolve, or an argument that is not annotated."""
+    """What does not resolve; None where all does."""
     try:
         typing.get_type_hints(kind.__init__)  # type: ignore[misc]
     except NameError as error:
