@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.utils._pytree import tree_map_only
 
 from lightkit.callbacks.base import Callback
+from lightkit.devices.example import left_as_found, to_device_of
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -179,19 +178,12 @@ def _sizes(model: nn.Module, named: list[tuple[str, nn.Module]]) -> dict[str, tu
 
 
 def _run_example(model: nn.Module) -> None:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    example = tree_map_only(Tensor, lambda tensor: tensor.to(device), model.example_input_array)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.random.fork_rng(), torch.no_grad():
-            if isinstance(example, dict):
-                model(**example)
-            else:
-                model(*(example if isinstance(example, tuple) else (example,)))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    example = to_device_of(model, model.example_input_array)
+    with left_as_found(model):
+        if isinstance(example, dict):
+            model(**example)
+        else:
+            model(*(example if isinstance(example, tuple) else (example,)))
 
 
 def _size(value: Any) -> Any:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils._pytree import tree_map_only
-
+from lightkit.devices.example import left_as_found, to_device_of
 from lightkit.errors import ConfigError, require
 from lightkit.loggers.directory import DirectoryLogger, flatten, plain
 
@@ -132,19 +130,13 @@ class TensorBoardLogger(DirectoryLogger):
             problem = "the module has no example_input_array: no graph written."
             warnings.warn(f"TensorBoardLogger(log_graph=True): {problem}", stacklevel=2)
             return
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        inputs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), input_array)
-        writer, modes = self.experiment, [(module, module.training) for module in model.modules()]
-        model.eval()
+        inputs, writer = to_device_of(model, input_array), self.experiment
         try:
-            with torch.random.fork_rng(), torch.no_grad(), warnings.catch_warnings():
+            with left_as_found(model), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's own, about shapes
                 writer.add_graph(model, inputs)
         except Exception as error:  # tracing may raise anything; a picture is no reason to stop training
             warnings.warn(f"TensorBoardLogger(log_graph=True): cannot trace the module: {error}", stacklevel=3)
-        finally:
-            for module, mode in modes:
-                module.training = mode
 
     def log_image(self, key: str, images: Sequence[Any], step: int | None = None, **kwargs: Any) -> None:
         """Write images; several are numbered `key/0`, `key/1`, ...
