@@ -59,14 +59,19 @@ REMOVED = {
 PLANNED = ("plugins", "model_registry", "resume")
 
 
+def what_now(name: str, value: object) -> str:
+    """What to write instead of an argument that Lightning once had."""
+    now = REMOVED[name].format(value=repr(value), is_on=bool(value), is_on_number=int(bool(value)))
+    verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
+    return f"this argument is gone; {verb}{now}"
+
+
 def refuse_unknown(arguments: Mapping[str, object], known: Iterable[str]) -> None:
     """Raise ConfigError for arguments that Trainer does not have; says what to write now, all at once."""
     problems = []
     for name, value in arguments.items():
         if name in REMOVED:
-            now = REMOVED[name].format(value=repr(value), is_on=bool(value), is_on_number=int(bool(value)))
-            verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
-            problems.append(f"Trainer({name}={value!r}): this argument is gone; {verb}{now}")
+            problems.append(f"Trainer({name}={value!r}): {what_now(name, value)}")
         elif name in PLANNED:
             now = "; for AsyncCheckpointIO write async_checkpoint=True" if name == "plugins" else "; leave it out"
             problems.append(f"Trainer({name}={value!r}): not in this version of lightkit{now}")

@@ -20,8 +20,8 @@ from lightkit.cli.documents import COMMAND_LINE, Problem, children, entries, ent
 from lightkit.cli.loading import CLASS_SPEC_KEYS, read_document, value_of
 from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
-from lightkit.errors import ConfigError, did_you_mean
-from lightkit.settings import REMOVED, refuse_unknown
+from lightkit.errors import did_you_mean
+from lightkit.settings import REMOVED, what_now
 
 
 class Where(NamedTuple):
@@ -263,10 +263,7 @@ class Checker:
 def what_to_write(where: str, name: str, value: Node, allowed: list[str]) -> str:
     """The end of the message for an unknown key, or what to write for one that Lightning once had."""
     if where == "trainer" and name in REMOVED:
-        try:
-            refuse_unknown({name: value_of(value) if isinstance(value, ScalarNode) else "..."}, allowed)
-        except ConfigError as error:
-            return str(error).partition("): ")[2]
+        return what_now(name, value_of(value) if isinstance(value, ScalarNode) else "...")
     return f"unknown key{did_you_mean(name, allowed)}"
 
 

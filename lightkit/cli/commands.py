@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightkit.cli.copying import copy_config
 from lightkit.cli.shipped import describe, shipped_configs
 from lightkit.errors import ConfigError, RunDirError
 
@@ -136,6 +135,8 @@ def _copy(arguments: list[str]) -> list[str]:
             f"lightkit copy takes CONFIG and FOLDER, such as lightkit copy vision/digits my_project, "
             f"got {' '.join(arguments)!r}"
         )
+    from lightkit.cli.copying import copy_config
+
     return copy_config(arguments[0], Path(arguments[1]).expanduser())
 
 

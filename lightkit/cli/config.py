@@ -26,7 +26,7 @@ COMMAND_ARGUMENTS = {
     "predict": {"return_predictions": "Save the outputs in the run directory (default: true)."},
 }
 # Written by the command line, not part of the job: left out of the config that is saved.
-NOT_SAVED = ("config", "test", "verbose", "return_predictions", "print_config")
+NOT_SAVED = ("config", "print_config", *(name for own in COMMAND_ARGUMENTS.values() for name in own))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def build(parsed: Parsed, save_config: bool = True) -> Job:
     values.seed_everything = seed(values.get("seed_everything"))
     if any(getattr(action, "apply_on", None) == "instantiate" for action in parsed.parser._actions):
         # arguments linked from one object to the other decide the order of building themselves
+        _refuse_scheduler_alone(values)
         both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
         built = parsed.parser.instantiate(both)
         model, data = _with_optimizers(built.model, values), built.get("data")
@@ -91,6 +92,8 @@ def build_part(parsed: Parsed, name: str) -> Any:
     """Build the model alone, with the optimizer that the config may give it, or the data module; None without any."""
     if parsed.values.get(name) is None:
         return None
+    if name == "model":
+        _refuse_scheduler_alone(parsed.values)
     built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
     part = parsed.kinds.bases[name](**vars(built)) if name in parsed.kinds.fixed else built
     return _with_optimizers(part, parsed.values) if name == "model" else part
@@ -134,11 +137,15 @@ def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
     return built
 
 
+def _refuse_scheduler_alone(values: Namespace) -> None:
+    """Asked before anything is built, which may download and take its time."""
+    if values.get("optimizer") is None and values.get("lr_scheduler") is not None:
+        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
+
+
 def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
     """Let `optimizer:` and `lr_scheduler:` of the config replace the module's own configure_optimizers."""
     optimizer_spec, scheduler_spec = values.get("optimizer"), values.get("lr_scheduler")
-    if optimizer_spec is None and scheduler_spec is not None:
-        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
     if optimizer_spec is None:
         return model
 

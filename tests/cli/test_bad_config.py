@@ -69,6 +69,9 @@ def test_all_misspelt_keys_are_reported_at_once(lightkit: Run, project: Path) ->
     ("max_epochs: 2", "gpus: 1",
      "job.yaml: 1 problem\n"
      "  job.yaml:3: trainer.gpus: this argument is gone; write accelerator='gpu', devices=1"),
+    ("max_epochs: 2", "gpus: 'a): b'",
+     "job.yaml: 1 problem\n"
+     "  job.yaml:3: trainer.gpus: this argument is gone; write accelerator='gpu', devices='a): b'"),
     ("lr: 1e-3", "lr: fast", "job.yaml:14: model.lr: expected float, got 'fast'"),
     ("batch_size: 4", "batch_size: big", "job.yaml:19: data.batch_size: expected int, got 'big'"),
     ("in_features: 4", "in_features: x", "job.yaml:15: model.body.in_features: expected int, got 'x'"),
@@ -94,6 +97,25 @@ def test_a_wrong_line_is_named(lightkit: Run, project: Path, old: str, new: str,
     assert result.err == f"lightkit: error: {message}\n"
     assert result.code == 2
     assert not (project / "data_was_touched").exists()
+
+
+def test_a_scheduler_without_an_optimizer_is_refused_before_the_model_is_built(
+    lightkit: Run, project: Path
+) -> None:
+    jobs = (project / "jobs.py").read_text()
+    init = "        super().__init__()\n        self.lr = lr\n"
+    assert init in jobs
+    (project / "jobs.py").write_text(jobs.replace(init, init + '        Path("model_was_built").touch()\n'))
+    lone = "lr_scheduler: {class_path: StepLR, init_args: {step_size: 3}}"
+    job_with("seed_everything: 3", lone, project)
+    result = lightkit("fit", "job.yaml")
+    assert result.err == (
+        "lightkit: error: lr_scheduler: give an optimizer: too; without one the module's own are used\n"
+    )
+    assert not (project / "model_was_built").exists()
+    job_with(lone, "seed_everything: 3", project)
+    assert lightkit("fit", "job.yaml").code == 0
+    assert (project / "model_was_built").exists()
 
 
 @pytest.mark.parametrize("text, message", [

@@ -262,6 +262,16 @@ def test_list_and_help_load_neither_jsonargparse_nor_a_recipe(repository: Path) 
     assert done.stdout.endswith("\n[]\n")
 
 
+@pytest.mark.parametrize("argument", ["['--version']", "[]", "['--help']"])
+def test_the_command_alone_loads_neither_yaml_nor_torch(argument: str) -> None:
+    code = (
+        f"import sys; from lightkit.cli.main import main; main({argument}); "
+        "print([name for name in ('yaml', 'torch', 'jsonargparse') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.endswith("\n[]\n")
+
+
 def test_the_public_names_are_there() -> None:
     from lightkit import cli
 
