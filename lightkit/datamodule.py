@@ -133,7 +133,7 @@ class LightDataModule:
         for stage, datasets in given.items():
             if datasets is not None:
                 make = partial(_loaders, datasets, stage == "train", batch_size, num_workers)
-                vars(data)[f"{stage}_dataloader"] = make
+                data._take_hook(f"{stage}_dataloader", make)
         return data
 
 

@@ -63,10 +63,9 @@ class AdvancedProfiler(Profiler):
         """As Profiler.stop: calls count again for the section around it."""
         if threading.get_ident() != self._thread:
             return
-        if action_name not in self._running:
-            raise self._not_started(action_name, self._running)
+        place = self._innermost(action_name, self._running)
         self.profiled_actions[self._running[-1]].disable()
-        del self._running[len(self._running) - 1 - self._running[::-1].index(action_name)]
+        del self._running[place]
         if self._running:
             self.profiled_actions[self._running[-1]].enable()
 

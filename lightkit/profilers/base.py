@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,9 +101,13 @@ class Profiler:
         parts = (self._stage, self.filename or "profile", name)
         return folder / ("-".join(part for part in parts if part) + extension)
 
-    def _not_started(self, name: str, running: Iterable[str]) -> ConfigError:
+    def _innermost(self, name: str, running: Sequence[str]) -> int:
+        """Where the innermost section of that name stands among those that run; ConfigError where none does."""
+        for place in reversed(range(len(running))):
+            if running[place] == name:
+                return place
         those = ", ".join(map(repr, running)) or "none"
-        return ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")
+        raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")
 
     # ------------------------------------------------------------ what runs call
 

@@ -103,13 +103,9 @@ class PyTorchProfiler(Profiler):
 
     def stop(self, action_name: str) -> None:
         """As Profiler.stop."""
-        if threading.get_ident() != self._thread:
-            return
-        for place in range(len(self._ranges) - 1, -1, -1):
-            if self._ranges[place][0] == action_name:
-                self._ranges.pop(place)[1].__exit__(None, None, None)
-                return
-        raise self._not_started(action_name, [name for name, _ in self._ranges])
+        if threading.get_ident() == self._thread:
+            place = self._innermost(action_name, [name for name, _ in self._ranges])
+            self._ranges.pop(place)[1].__exit__(None, None, None)
 
     def _end(self, trainer: Trainer, status: str) -> None:
         """As Profiler._end; recording ends."""

@@ -93,10 +93,8 @@ class SimpleProfiler(Profiler):
     def _close(self, name: str, *, is_call: bool) -> None:
         if threading.get_ident() != self._thread:
             return
-        if name not in self._running:
-            raise self._not_started(name, self._running)
+        place = self._innermost(name, self._running)
         self._advance()
-        place = len(self._running) - 1 - self._running[::-1].index(name)
         del self._running[place]
         if is_call and name not in self._running:  # a section inside itself, as a logger's inside a written step: once
             self.sections.setdefault(name, Section()).calls += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +45,7 @@ class LightOptimizer(SteppedOptimizer):
     """
 
     def __init__(self, optimizer: Optimizer, manual: ManualOptimization):
-        super().__init__(optimizer, manual.update)
+        super().__init__(optimizer, partial(manual.update, optimizer))
         self._manual = manual
 
     @property  # type: ignore[misc]
@@ -56,7 +57,7 @@ class LightOptimizer(SteppedOptimizer):
 
     def step(self, closure: Callable[[], object] | None = None, **kwargs: object) -> Any:
         """Run the closure, if there is one, then update the weights; returns what the closure does."""
-        return self._manual.update(self.optimizer, closure, **kwargs)
+        return self._update(closure, **kwargs)
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
