@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightkit.errors import ConfigError, DataError, require
-from recipes.audio.files import is_sound, read_mono
+from recipes.audio.files import read_mono, sounds_in
 
 
 def _functional() -> Any:
@@ -183,7 +183,7 @@ def _cut_round(noise: Tensor, place: float, width: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _read_noises(folder: str, sample_rate: int) -> Sequence[Tensor]:
-    paths = sorted(path for path in Path(folder).rglob("*") if is_sound(path)) if Path(folder).is_dir() else []
+    paths = sounds_in(Path(folder)) if Path(folder).is_dir() else []
     if not paths:
         raise DataError(f"WaveAugment(noise_dir={folder!r}): no sound files there")
     return [read_mono(path, sample_rate) for path in paths]

@@ -17,9 +17,10 @@ import torch
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.audio.clips import ClipSet, Sounds, SoundSet
-from recipes.audio.files import EXTENSIONS, OnBadFile, is_sound, write_tone
+from recipes.audio.files import EXTENSIONS, OnBadFile, sounds_in, write_tone
 from recipes.audio.names import NamePattern, Rule
 from recipes.datamodule import RecipeData
+from recipes.listing import entries
 from recipes.splits import check_fraction, stratified_split
 
 
@@ -192,7 +193,7 @@ class AudioFolderData(ClipFilesData):
     def _classes(self, folder: Path) -> list[str]:
         names = []
         if folder.is_dir():
-            names = sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith((".", "_")))
+            names = [e.name for e in entries(folder) if e.is_dir() and not e.name.startswith("_")]
         if not names:
             raise MissingDataError(
                 f"AudioFolderData: no class folders in {folder}; expected {self.root}/CLASS/*.wav, or "
@@ -206,18 +207,18 @@ class AudioFolderData(ClipFilesData):
             raise MissingDataError(
                 f"AudioFolderData: no folder {folder}; this stage needs the sounds {folder}/CLASS/*.wav"
             )
-        unknown = sorted(
+        unknown = [
             e.name
-            for e in folder.iterdir()
-            if e.is_dir() and not e.name.startswith((".", "_")) and e.name not in self.class_names
-        )
+            for e in entries(folder)
+            if e.is_dir() and not e.name.startswith("_") and e.name not in self.class_names
+        ]
         if unknown:
             raise DataError(
                 f"AudioFolderData: {folder} has classes that {self.root / 'train'} has not: {', '.join(unknown)}"
             )
         files: list[tuple[str, int]] = []
         for number, name in enumerate(self.class_names):
-            found = sorted(str(path) for path in (folder / name).rglob("*") if is_sound(path))
+            found = sorted(map(str, sounds_in(folder / name)))
             if not found:
                 raise DataError(f"AudioFolderData: no sounds in {folder / name}; read are {', '.join(EXTENSIONS)}")
             files += [(path, number) for path in found]

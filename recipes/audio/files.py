@@ -16,15 +16,16 @@ from torch import Tensor
 
 from lightkit.errors import DataError, require
 from lightkit.utilities import rank_zero_warn
+from recipes.listing import is_data
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 
 OnBadFile = Literal["error", "skip"]
 
 
-def is_sound(path: Path) -> bool:
-    """Say whether the name ends as a sound file's does; hidden files are none."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+def sounds_in(folder: Path) -> list[Path]:
+    """Return the sound files below a folder, in the order of their paths; what programs leave behind is passed over."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and is_data(path, folder))
 
 
 def _soundfile() -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
 from lightkit.utilities import rank_zero_warn
-from recipes.audio.files import OnBadFile, is_sound
+from recipes.audio.files import OnBadFile, sounds_in
 
 _OWNER = "NamedAudioData"
 
@@ -59,7 +59,7 @@ class NamePattern:
         Raises:
             DataError: there are none, or a name does not match and `on_bad_file` is "error".
         """
-        paths = sorted(path for path in root.rglob("*") if is_sound(path)) if root.is_dir() else []
+        paths = sounds_in(root) if root.is_dir() else []
         if not paths:
             raise MissingDataError(
                 f"{_OWNER}: no sound files in {root}; put the files {root}/{self.pattern} there, or set data.root"

@@ -15,6 +15,7 @@ from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.audio.clips import Sounds, UtteranceSet
 from recipes.audio.data import AudioData, ClipFilesData
 from recipes.audio.files import OnBadFile, write_tone
+from recipes.listing import is_left_behind
 
 
 def _open(owner: str, name: str, root: Path, download: bool, folder: Path, **arguments: Any) -> Any:
@@ -38,6 +39,12 @@ def _open(owner: str, name: str, root: Path, download: bool, folder: Path, **arg
         raise MissingDataError(
             message + f"no folder {folder}{failed}; unpack the set's archive there{advice}"
         ) from None
+
+
+def _clips_of(part: Any) -> list[tuple[str, str]]:
+    """Return path and word of each clip of a part of Speech Commands; what programs left there is passed over."""
+    entries = [part.get_metadata(i) for i in range(len(part))]
+    return [(path, word) for path, _, word, _, _ in entries if not any(map(is_left_behind, Path(path).parts))]
 
 
 class SpeechCommandsData(ClipFilesData):
@@ -91,7 +98,7 @@ class SpeechCommandsData(ClipFilesData):
         """List the clips of the parts that the stage needs, and with `cache` read them."""
         folder = self.root / "SpeechCommands" / self.url
         everything = self._open()
-        found = sorted({everything.get_metadata(i)[2] for i in range(len(everything))})
+        found = sorted({word for _, word in _clips_of(everything)})
         self.class_names = found if self.words is None else list(self.words)
         missing = [word for word in self.class_names if word not in found]
         if missing or not found:
@@ -129,9 +136,8 @@ class SpeechCommandsData(ClipFilesData):
         """Return path and class number of every clip of a part."""
         part = self._open(subset)
         numbers = {word: number for number, word in enumerate(self.class_names)}
-        entries = [part.get_metadata(i) for i in range(len(part))]
         archive = self.root / "SpeechCommands"
-        files = [(str(archive / path), numbers[word]) for path, _, word, _, _ in entries if word in numbers]
+        files = [(str(archive / path), numbers[word]) for path, word in _clips_of(part) if word in numbers]
         if not files:
             raise DataError(f"SpeechCommandsData: the {subset} part in {archive / self.url} has none of the words")
         return files
@@ -199,7 +205,8 @@ class YesNoData(AudioData):
     def setup(self, stage: str) -> None:
         """Split the names and read the recordings that the stage needs."""
         folder = self.root / "waves_yesno"
-        names: list[str] = _open("YesNoData", "YESNO", self.root, False, folder)._walker
+        found: list[str] = _open("YesNoData", "YESNO", self.root, False, folder)._walker
+        names = [name for name in found if not is_left_behind(name)]
         held_out = round(self.test_fraction * len(names))
         if held_out < 1 or len(names) < 3:
             raise DataError(

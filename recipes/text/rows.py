@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
+from recipes.listing import is_data
 
 OnBadRow = Literal["error", "skip"]
 Column = int | str
@@ -253,7 +254,7 @@ def _matching(owner: str, folder: Path, pattern: str, expected: str) -> list[Pat
     """Return what matches, in alphabetical order: that of the disk differs between machines."""
     if not folder.is_dir():
         raise MissingDataError(f"{owner}: no folder {folder}; expected {expected}")
-    found = sorted(folder.glob(pattern))
+    found = sorted(path for path in folder.glob(pattern) if is_data(path, folder))
     if not found:
         raise MissingDataError(f"{owner}: no {pattern} in {folder}; expected {expected}")
     return found

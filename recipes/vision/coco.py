@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightkit.errors import DataError, MissingDataError
-from recipes.vision.files import OnBadFile, open_picture, to_tensor, warn_of_skipped
+from recipes.vision.files import OnBadFile, is_turned, open_picture, to_tensor, warn_of_skipped
 
 _EDGE = 1.0  # pixels that a box may lie outside: rounding, which is cut off
 _FORM = (
@@ -40,15 +40,16 @@ class LabelledImage:
     source: str
 
     def read(self) -> Tensor:
-        """Return the image, uint8 (3, height, width).
+        """Return the image, uint8 (3, height, width), as it is shown: boxes and size are in those coordinates.
 
         Raises:
             DataError: it cannot be read, or has another size than the annotations say; names the file.
         """
         picture = open_picture(self.path, "RGB")
         if picture.size != self.size:
+            shown = "as it is shown, by its EXIF orientation, " if is_turned(self.path) else ""
             raise DataError(
-                f"{self.path}: {picture.width}x{picture.height} pixels, but {self.source} says "
+                f"{self.path}: {picture.width}x{picture.height} pixels, {shown}but {self.source} says "
                 f"{self.size[0]}x{self.size[1]}; the boxes would not fit"
             )
         return to_tensor(picture)
@@ -112,7 +113,7 @@ def _parse(path: Path, owner: str) -> dict[str, Any]:
     if not path.is_file():
         raise MissingDataError(f"{owner}: no file {path}; expected COCO's form, {_FORM}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # JSONDecodeError says line and column; UnicodeDecodeError the byte
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     needed: dict[str, tuple[str, ...]] = {

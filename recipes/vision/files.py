@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightkit.errors import ConfigError, DataError
+from recipes.vision.modes import Mode, as_numbers, in_bytes, orientation_of, stored_as, turned
 
 OnBadFile = Literal["error", "skip"]
 Item = TypeVar("Item")
@@ -18,16 +19,16 @@ Item = TypeVar("Item")
 _SHOWN = 3  # so many skipped files are named, the others counted
 
 
-def open_picture(path: str, mode: str | None, at_least: int | None = None) -> Any:
-    """Read an image file wholly and return it as a PIL image.
+def open_picture(path: str, mode: Mode | None, at_least: int | None = None) -> Any:
+    """Read an image file wholly and return it as a PIL image, upright; `modes.py` says what becomes of which pixels.
 
     Args:
         path: the file.
-        mode: "RGB" or "L" to convert to; None keeps what the file holds, a palette's numbers too.
+        mode: "RGB" or "L", 8 bits a channel, to convert to; None for a mask, whose pixels are numbers: they are kept.
         at_least: height and width, pixels, below which a JPEG need not be decoded in full.
 
     Raises:
-        DataError: the file cannot be read as an image; names the file.
+        DataError: the file cannot be read as an image, or its values have no agreed white; names the file.
     """
     from PIL import Image
 
@@ -36,12 +37,28 @@ def open_picture(path: str, mode: str | None, at_least: int | None = None) -> An
             if at_least is not None and mode is not None:
                 # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is still large enough
                 file.draft(mode, (at_least, at_least))
-            if mode is None:
-                file.load()
-                return file.copy()
-            return file.convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            stored = stored_as(file)
+            file.load()
+            picture = in_bytes(file, mode, stored) if mode is not None else as_numbers(file, stored)
+            # the orientation is read from the file: not every conversion hands it on
+            return turned(picture, orientation_of(file)).copy()
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders fail in as many ways as files can be broken
         raise DataError(f"{path}: cannot be read as an image; replace or remove it ({error})") from None
+
+
+def is_turned(path: str) -> bool:
+    """Whether the file holds the picture in another way than it is shown, by its EXIF orientation."""
+    from PIL import Image
+
+    with Image.open(path) as file:
+        return orientation_of(file) != 1
+
+
+def mode_of(channels: int) -> Mode:
+    """Return the mode of pictures with so many channels, 1 or 3."""
+    return "RGB" if channels == 3 else "L"
 
 
 def to_tensor(picture: Any) -> Tensor:
@@ -66,8 +83,7 @@ def read_square(path: str, image_size: int, channels: int) -> Tensor:
     Raises:
         DataError: the file cannot be read as an image; names the file.
     """
-    mode = "RGB" if channels == 3 else "L"
-    return to_tensor(fit_square(open_picture(path, mode, image_size), image_size))
+    return to_tensor(fit_square(open_picture(path, mode_of(channels), image_size), image_size))
 
 
 def keep_usable(

@@ -9,6 +9,7 @@ import torch
 
 import lightkit as lk
 from lightkit.errors import DataError, MissingDataError, require
+from recipes.listing import entries, is_data
 from recipes.splits import check_fraction, stratified_split
 from recipes.vision.files import OnBadFile, check_on_bad_file, keep_usable, open_picture
 from recipes.vision.image_data import ImageData
@@ -24,7 +25,8 @@ class ImageFolderData(ImageData):
         train/CLASS/*.jpg  test/CLASS/*.jpg     `val_fraction` of each class of train validates
         train/CLASS/*.jpg  val/CLASS/*.jpg      no test: asking for one is an error
 
-    Classes are numbered in the alphabetical order of the folders of train.
+    Classes are numbered in the alphabetical order of the folders of train. Files and folders that programs leave behind
+    (`.ipynb_checkpoints`, `__MACOSX`, whatever begins with a dot) are passed over.
 
     Args:
         root: folder of the three parts.
@@ -102,7 +104,7 @@ class ImageFolderData(ImageData):
                 f"ImageFolderData: no folder {self.train_dir}; expected one folder per class there, "
                 f"{self.train_dir}/CLASS/*.jpg (set data.root, or data.train_dir)"
             )
-        names = sorted(entry.name for entry in self.train_dir.iterdir() if entry.is_dir())
+        names = [entry.name for entry in entries(self.train_dir) if entry.is_dir()]
         if not names:
             raise DataError(
                 f"ImageFolderData: no class folders in {self.train_dir}; "
@@ -117,7 +119,7 @@ class ImageFolderData(ImageData):
             raise MissingDataError(
                 f"ImageFolderData: no folder {folder}; this stage needs the images {folder}/CLASS/*.jpg"
             )
-        unknown = sorted({e.name for e in folder.iterdir() if e.is_dir()} - set(self.class_names))
+        unknown = sorted({e.name for e in entries(folder) if e.is_dir()} - set(self.class_names))
         if unknown:
             raise DataError(
                 f"ImageFolderData: {folder} has classes that {self.train_dir} has not: {', '.join(unknown)}"
@@ -128,7 +130,7 @@ class ImageFolderData(ImageData):
             str(folder), numbers, extensions, allow_empty=True
         )
         files = keep_usable(
-            files,
+            [item for item in files if is_data(item[0], folder)],
             lambda item: open_picture(item[0], "RGB", self.image_size),
             owner="ImageFolderData",
             on_bad_file=self.on_bad_file,

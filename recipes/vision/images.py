@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightkit.errors import DataError
-from recipes.vision.files import open_picture, read_square, to_tensor
+from recipes.vision.files import mode_of, open_picture, read_square, to_tensor
 
 Batch = tuple[Tensor, Tensor]
 
@@ -175,7 +175,7 @@ class FileImages(ImageSet):
     def _read(self, path: str) -> Tensor:
         if self.transforms is None:
             return read_square(path, self.image_size, self.channels)
-        whole = to_tensor(open_picture(path, "RGB" if self.channels == 3 else "L"))
+        whole = to_tensor(open_picture(path, mode_of(self.channels)))
         return self._changed(whole, (self.image_size, self.image_size))
 
     def stored(self, indices: Sequence[int]) -> Batch:

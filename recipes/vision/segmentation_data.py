@@ -14,8 +14,9 @@ from torch import Tensor
 
 import lightkit as lk
 from lightkit.errors import ConfigError, DataError, MissingDataError, require
+from recipes.listing import entries
 from recipes.splits import part_of
-from recipes.vision.files import OnBadFile, fit_square, keep_usable, open_picture, to_tensor
+from recipes.vision.files import OnBadFile, fit_square, is_turned, keep_usable, open_picture, to_tensor
 from recipes.vision.picture_data import LoadedPictures, PictureData
 from recipes.vision.raw import PictureInput
 from recipes.vision.shapes import SHAPES, Drawing, draw, numbers_of, write_segmentation
@@ -159,16 +160,15 @@ class SegmentationData(PictureData):
         image_file, mask_file = pair
         picture, mask = open_picture(image_file, "RGB"), open_picture(mask_file, None)
         if picture.size != mask.size:
+            shown = " as it is shown, by its EXIF orientation" if is_turned(image_file) else ""
             raise DataError(
                 f"{mask_file}: {mask.width}x{mask.height} pixels, but {image_file} has {picture.width}x"
-                f"{picture.height}; a mask must have the size of its picture"
+                f"{picture.height}{shown}; a mask must have the size of its picture"
             )
-        if mask.mode not in ("P", "L", "1", "I", "I;16"):
+        if mask.mode not in ("P", "L", "I"):
             raise DataError(
                 f"{mask_file}: a mask of mode {mask.mode}; expected one class number a pixel, a grey or palette image"
             )
-        if mask.mode == "1":
-            mask = mask.convert("L").point(lambda value: value // 255)
         square = to_tensor(fit_square(mask, self.image_size, smooth=False))[0].long()
         return to_tensor(fit_square(picture, self.image_size)), self._checked(square, mask_file)
 
@@ -202,8 +202,8 @@ def _pairs_in(folder: Path) -> list[Pair]:
                 f"SegmentationData: no folder {folder / kind}; expected {folder}/images/NAME.jpg and "
                 f"{folder}/masks/NAME.png (set data.root)"
             )
-    masks = {path.stem: path for path in (folder / "masks").iterdir() if path.suffix.lower() in _MASK_SUFFIXES}
-    pictures = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in suffixes)
+    masks = {path.stem: path for path in entries(folder / "masks") if path.suffix.lower() in _MASK_SUFFIXES}
+    pictures = [path for path in entries(folder / "images") if path.suffix.lower() in suffixes]
     if not pictures:
         raise DataError(f"SegmentationData: no images in {folder / 'images'}; read are {', '.join(suffixes)}")
     for path in pictures:
