@@ -316,6 +316,89 @@ def test_no_gradients_are_recorded(tmp_path: Path, fn: str, inference_mode: bool
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
+class Keeps(lk.LightModule):
+    """Makes a cache, a buffer and a lazy layer's weights in the first step that it sees, which is an evaluation's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LazyLinear(1)
+        self.cache: torch.Tensor | None = None
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        if self.cache is None:
+            self.cache = torch.arange(2.0)
+            self.register_buffer("scale", torch.full((2,), 0.5))
+        self.scale.mul_(1.0)
+        loss: torch.Tensor = (self.layer(batch[0]) + (self.layer.weight * self.cache * self.scale).sum()).mean()
+        return loss
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("v", self.loss(batch))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_what_the_sanity_check_makes_is_the_trainings_to_use(tmp_path: Path) -> None:
+    found = trainer(tmp_path, num_sanity_val_steps=1)
+    found.fit(Keeps(), data(), data(4))
+    assert found.global_step == 3
+
+
+def test_what_an_evaluation_in_a_hook_makes_is_the_trainings_to_use(tmp_path: Path) -> None:
+    class Evaluates(lk.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            trainer.validate(pl_module, data(4), verbose=False)
+
+    found = trainer(tmp_path, callbacks=[Evaluates()])
+    found.fit(Keeps(), data())
+    assert found.global_step == 3
+
+
+def test_what_an_evaluation_before_a_fit_made_is_explained(tmp_path: Path) -> None:
+    class Caches(Net):
+        cache: torch.Tensor | None = None
+
+        def loss(self) -> torch.Tensor:
+            self.cache = torch.ones(()) if self.cache is None else self.cache
+            return self.cache * self.scale
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.loss()
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("v", self.loss())
+
+    net = Caches()
+    trainer(tmp_path).validate(net, data(4), verbose=False)
+    with pytest.raises(RuntimeError, match="nference tensor") as caught:
+        trainer(tmp_path).fit(net, data())
+    assert caught.value.__notes__ == [
+        "A tensor made in trainer.validate, test or predict, such as a cache, is used where gradients are wanted; "
+        "make it outside, or write Trainer(inference_mode=False)"
+    ]
+
+
+def test_a_validation_in_a_fit_may_ask_for_gradients(tmp_path: Path) -> None:
+    seen = []
+
+    class Gradient(Net):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+            with torch.enable_grad():
+                x = batch[0].clone().requires_grad_()
+                (gradient,) = torch.autograd.grad((x**2).sum(), x)
+            self.log("gradient", gradient.max())
+
+    found = trainer(tmp_path)
+    found.fit(Gradient(), data(), data(4))
+    assert float(found.callback_metrics["gradient"]) == 6.0
+    assert set(seen) == {(False, False)}
+
+
 def test_without_inference_mode_a_step_may_ask_for_gradients(tmp_path: Path) -> None:
     class Gradient(Net):
         def test_step(self, batch: Any, batch_idx: int) -> None:

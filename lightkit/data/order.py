@@ -112,6 +112,10 @@ class Source:
             before = {"rng": before["rng"].plain(), "generators": before["generators"]}
         return {"before": before, "generators": now, "loader": loader_state}
 
+    def moving_state(self) -> SourceState | None:
+        """Its state where a batch moves it for good; None: generators are all that a batch moves."""
+        return self.state_dict() if self._keeps_state() else None
+
     def load_between_epochs(self, state: SourceState) -> None:
         """Go on after an epoch that was complete."""
         self.restore_own_generators(state["generators"])

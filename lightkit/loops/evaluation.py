@@ -186,7 +186,9 @@ class EvaluationLoop:
             modes = [(part, part.training) for part in module.modules()]
             self._switch("eval", module, lambda: _switch_to_eval(module, modes))
             try:
-                with torch.inference_mode() if run.controls.inference_mode else torch.no_grad():
+                # what a step keeps while a fit goes on is the training's next: inference tensors have no gradients
+                is_alone = run.fn != "fit" and not run.is_nested
+                with torch.inference_mode() if is_alone and run.controls.inference_mode else torch.no_grad():
                     yield
             finally:
                 self._switch("train", module, lambda: _put_back(modes))

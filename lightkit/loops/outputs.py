@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -83,6 +84,7 @@ class Window:
 
     def __init__(self, size: int):
         self.size = size
+        self.first = 0  # the batch that began it
         self.open()
 
     def open(self) -> None:
@@ -90,8 +92,14 @@ class Window:
         self.reference: Weight | None = None
         self.weights: list[Weight] = []
 
-    def factor(self, weight: Weight) -> Weight:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with a window that was open in a checkpoint."""
+        self.first, self.reference, self.weights = state["first"], state["reference"], list(state["weights"])
+
+    def factor(self, weight: Weight, index: int) -> Weight:
         """What to multiply the loss of the next micro-batch with; weight: its items, a number or a tensor."""
+        if not self.weights:
+            self.first = index
         self.weights.append(weight)
         if self.reference is None:
             self.reference = weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from lightkit.board import MetricBoard
     from lightkit.contracts import EpochOutputs
-    from lightkit.data.order import Source
+    from lightkit.data.order import Source, SourceState
+    from lightkit.loops.open_window import WindowState
     from lightkit.module import LightModule
 
 
@@ -57,6 +58,11 @@ class Counters:
         self.batches_done = 0
         self.is_epoch_started = False
 
+    def repeat_from(self, batch: int) -> None:
+        """The batches from this one on are done again."""
+        self.total_batches -= self.batches_done - batch
+        self.batches_done = batch
+
     def end_validation(self) -> None:
         """All that a validation decides is decided: it is not repeated."""
         self.validated_at = self.total_batches
@@ -93,6 +99,8 @@ class Position:
         self.has_ended = False  # the last fit ran to its end, which may be inside an epoch
         self._resumed: tuple[Any, RngState] | None = None  # position in the data and generators of a checkpoint
         self._loaded: dict[str, Any] = {}  # what of a checkpoint waits for the epoch
+        self._window: Callable[[], WindowState | None] | None = None
+        self._held: SourceState | None = None  # of the data, where it cannot be asked any more
 
     def attach(self, module: LightModule, board: MetricBoard, device: torch.device) -> None:
         """What is logged is this module's, and shown on this board."""
@@ -102,6 +110,10 @@ class Position:
         """A fit begins, perhaps of another module with other arguments and torchmetrics objects."""
         self.results.clear()
         self.results.slots.clear()
+
+    def ask_window(self, window: Callable[[], WindowState | None]) -> None:
+        """This tells of the accumulation window that is open when a checkpoint is taken."""
+        self._window = window
 
     def start(self, *, is_resumed: bool) -> None:
         """A fit begins; one that is not resumed from a file goes on with the next epoch, or repeats a broken one."""
@@ -118,7 +130,17 @@ class Position:
         """An epoch reads from this source; -> its state and the generators, where it is to be taken up."""
         self.source = source
         resumed, self._resumed = self._resumed, None
+        self._held = None
         return resumed
+
+    def take_window(self) -> WindowState | None:
+        """The accumulation window that was open in the checkpoint; None: none was. Before `collect`."""
+        found: WindowState | None = self._loaded.get("window")
+        return found
+
+    def hold(self, data: SourceState | None) -> None:
+        """The data was here when what is saved from now on was true; None: it can be asked."""
+        self._held = data
 
     def collect(self, outputs: EpochOutputs | None, *, is_taken_up: bool) -> None:
         """An epoch begins, or is taken up: then what wants its outputs gets those that the checkpoint has."""
@@ -129,11 +151,13 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from between two steps, but for the generators."""
+        window = None if self._window is None else self._window()
         return {
             "progress": self.counters.state_dict(), "results": self.results.state_dict(self._module),
             "metrics": metric_states(self._module), "board": self._board.state_dict(),
-            "data": None if self.source is None else self.source.state_dict(),
+            "data": self._held or (None if self.source is None else self.source.state_dict()),
             "outputs": [[]] if self.outputs is None else self.outputs.outputs,
+            **({} if window is None else {"window": window}),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -150,4 +174,4 @@ class Position:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy goes on with the next fit: neither a loader, which may hold what cannot be copied, nor what it gave
-        return {**self.__dict__, "source": None, "outputs": None}
+        return {**self.__dict__, "source": None, "outputs": None, "_window": None, "_held": None}

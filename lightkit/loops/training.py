@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lightkit.callbacks.base import Checkpoint
 from lightkit.errors import DataError, NonFiniteError
 from lightkit.loops.outputs import Window, as_outputs, check_loss, loss_of, weight_of
 from lightkit.loops.parts import StepParts, bind
@@ -34,6 +35,7 @@ from lightkit.results import Results
 from lightkit.seeding import restore_rng
 
 if TYPE_CHECKING:
+    from lightkit.loops.open_window import Guard, WindowState
     from lightkit.run.fit import FitRun
 
 _END = object()
@@ -56,6 +58,8 @@ class TrainingLoop:
         self.window = Window(1)
         self.shows_steps = False  # metrics that are read now are the last step's
         self.next_log = self.next_validation = math.inf
+        self.guard: Guard | None = None  # where something saves when an error ends the fit
+        position.ask_window(self._window_state)
 
     @property
     def batches_done(self) -> int:
@@ -98,6 +102,12 @@ class TrainingLoop:
         run.data.reload_if_due(p.epoch)
         source = run.data.source
         resumed = position.open(source)
+        window = position.take_window()
+        if window is not None and (
+            window["gradients"] is None or window["size"] != run.controls.accumulate_grad_batches
+        ):
+            p.repeat_from(window["first"])  # broken, or of another size now: it begins anew
+            window = None
         source.set_epoch(p.epoch)
         outputs = run.outputs_of("training_epoch_end", self.results, is_training=True)
         position.collect(outputs, is_taken_up=resumed is not None and p.is_epoch_started)
@@ -117,10 +127,15 @@ class TrainingLoop:
         self.next_log = p.next_log(run.controls.log_interval)
         self.next_validation = run.data.plan.next(p)
         self.parts = bind(run, self, before)
+        if window is not None:
+            from lightkit.loops.open_window import take_up
+
+            take_up(self, window)
         self.shows_steps = True
         if resumed is not None:
             self._finish_step()
-        ended = timing.timed("loop", self._batches)(timing.batches(batches))
+        ended = timing.timed("loop", self._batches)(self._guarded(timing.batches(batches)))
+        self.guard = None
         del batches  # workers that do not stay end here
         self._epoch_end(is_complete=ended or self._at_end(), ended_early=ended)
 
@@ -203,7 +218,7 @@ class TrainingLoop:
             else:
                 parts.zero_grad(index)
         if parts.accumulate > 1:
-            loss = loss * self.window.factor(weight_of(output, self.results.batch))
+            loss = loss * self.window.factor(weight_of(output, self.results.batch), index)
         for fn in parts.on_before_backward:
             fn(loss)
         if parts.own_backward is None:
@@ -264,6 +279,31 @@ class TrainingLoop:
         if self.micro > 0:
             self._update() if self.parts.step is None else self.parts.step.finish()
             self.parts.schedules.move_step()
+
+    # ------------------------------------------------------------ an open window in a checkpoint
+
+    def _window_state(self) -> WindowState | None:
+        """The accumulation window where one is open, or begun and broken off."""
+        manual = self.run.manual
+        if self.micro == 0 and not self.window.weights and (manual is None or not manual.waiting):
+            return None
+        from lightkit.loops.open_window import state_of
+
+        return state_of(self)
+
+    def go_on_with_window(self, state: WindowState) -> None:
+        """The window that was open in a checkpoint is open."""
+        self.micro = state["micro"]
+        self.window.load_state_dict(state)
+
+    def _guarded(self, batches: Iterator[object]) -> Iterator[object]:
+        """The batches of an epoch; where something saves on an exception, that finds the training between two."""
+        if not any(isinstance(c, Checkpoint) and c.save_on_exception for c in self.run.callbacks):
+            return batches
+        from lightkit.loops.open_window import Guard
+
+        self.guard = Guard(self, self.run.data.source)
+        return self.guard.batches(batches)
 
     # ------------------------------------------------------------ what other kinds of step ask for
 
@@ -385,7 +425,7 @@ class TrainingLoop:
     def release(self) -> None:
         """The fit is over: let go of the last step's graph and batch, and of everybody who took part in it."""
         self.loss = self.results.batch = None
-        self.window, self.shows_steps = Window(1), False
+        self.guard, self.shows_steps = None, False
         parts = self.__dict__.pop("parts", None)
         if parts is not None and parts.step is not None:
             parts.step.release()

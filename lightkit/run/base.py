@@ -283,6 +283,8 @@ class Run:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 status = "interrupted"
+            _explain(error)
+            self.go_back()
             for fn in self.dispatcher.bind("on_exception", "DCS"):
                 fn(error)
             raise
@@ -290,6 +292,9 @@ class Run:
             self.status = status
             self.writer.finish()
             self._tear_down("success" if status == "finished" else status)
+
+    def go_back(self) -> None:
+        """An error ended the run: leave what can be saved and resumed."""
 
     def _tear_down(self, status: str) -> None:
         try:
@@ -338,6 +343,15 @@ class Run:
         state.update(is_copy=True, is_open=False, given=(), _stage=None, _compiled=[])
         state["optimization"] = Optimization([], [])  # a scheduler cannot be pickled
         return {**state, "loaders": Loaders({}, self.loaders.counts)}
+
+
+def _explain(error: BaseException) -> None:
+    """Say in a note what torch's words about inference tensors leave open."""
+    if isinstance(error, RuntimeError) and "nference tensor" in str(error):
+        error.add_note(
+            "A tensor made in trainer.validate, test or predict, such as a cache, is used where gradients are wanted; "
+            "make it outside, or write Trainer(inference_mode=False)"
+        )
 
 
 def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:

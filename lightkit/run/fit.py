@@ -200,6 +200,11 @@ class FitRun(Run):
             self.loop.check_finite()
         super().save_checkpoint(path, rng, weights_only=weights_only)
 
+    def go_back(self) -> None:
+        """As Run.go_back; to the beginning of the accumulation window, where somebody saves now."""
+        if self.loop.guard is not None:
+            self.loop.guard.go_back()
+
     def release(self, *, has_failed: bool) -> None:
         """As Run.release; the training loop and its sources let go of what they hold."""
         super().release(has_failed=has_failed)

@@ -82,11 +82,13 @@ class ManualOptimization:
         self.optimizers: list[Optimizer] = [LightOptimizer(optimizer, self) for optimizer in optimizers]
         self.scaler = self.precision.scaler
         self._unscaled: set[int] = set()  # optimizers whose gradients have their true size already
+        self.waiting: set[int] = set()  # optimizers whose gradients may wait for a later batch's step
 
     def __call__(self, batch: object, index: int, is_last: bool) -> Stepped:
         """Run one training step; it has stepped where any optimizer has."""
         loop = self.loop
         before = loop.progress.global_step
+        self.waiting.update(map(id, self.bare))  # until they step: `loss.backward()` passes `backward` by
         output = loop.parts.training_step(batch, index)
         if output is None:
             output = {}  # what on_train_batch_end gets, as in Lightning
@@ -110,6 +112,7 @@ class ManualOptimization:
     def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What `self.manual_backward` does: hooks, the loss scale, the module's `backward`."""
         self.loop.keep_loss(loss.detach())  # the last one is looked at for NaN when metrics are read
+        self.waiting.update(id(optimizer) for optimizer in self.bare if _takes_gradients(optimizer))
         for fn in self.on_before_backward:
             fn(loss)
         self.module.backward(self.precision.scale(loss), *args, **kwargs)
@@ -134,6 +137,7 @@ class ManualOptimization:
                 return result
 
             result = step(complete, **kwargs)
+        self.waiting.discard(id(optimizer))
         self.loop.count_update()
         return result
 
@@ -183,3 +187,8 @@ class ManualOptimization:
                 for parameter in group["params"]:
                     if parameter.grad is not None and id(parameter) not in own:
                         parameter.grad.mul_(factor)
+
+
+def _takes_gradients(optimizer: Optimizer) -> bool:
+    """Whether a backward reaches its parameters; not those of one that is toggled off."""
+    return any(p.requires_grad for group in optimizer.param_groups for p in group["params"])
