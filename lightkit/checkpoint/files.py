@@ -1,7 +1,8 @@
 """Checkpoint files: written whole or not at all, verified before use, opened without running code.
 
 A file is torch's own zip format (`torch.save`), so `torch.load(path, weights_only=True)` opens it anywhere.
-torch itself does not look at the check sums in that file: a flipped bit would load as a wrong weight.
+torch itself looks neither at the check sums in that file nor twice at its table: a flipped bit would load as a wrong
+weight. So a file is verified to the last byte (`archive.py`) before torch sees it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ import contextlib
 import difflib
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightkit.checkpoint.atomic import replace, size_text
+from lightkit.checkpoint import archive
+from lightkit.checkpoint.atomic import replace
 from lightkit.checkpoint.plain import to_plain
 from lightkit.checkpoint.writer import Writer
 from lightkit.errors import CheckpointError
@@ -44,7 +45,16 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
 
 def write(plain: object, path: PathLike) -> None:
     """As `save`, for content that is plain already."""
-    replace(Path(path), lambda file: torch.save(plain, file))  # by name, the file's name would be in its content
+    replace(Path(path), lambda file: _write(plain, file))
+
+
+def _write(plain: object, file: BinaryIO) -> None:
+    has_sums = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)  # a file without check sums could not be verified
+    try:
+        torch.save(plain, file)  # not by name: the file's name would be in its content
+    finally:
+        torch.serialization.set_crc32_options(has_sums)
 
 
 def _await_writers() -> None:
@@ -67,15 +77,7 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
         with _only_harmless():
             content = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
-        unsafe = _unsafe_globals(file, error)
-        if unsafe:
-            raise CheckpointError(
-                f"the checkpoint {file} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
-                "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
-                "torch.load(path, weights_only=False) and save its state_dict again"
-            ) from None
-        problem = f"torch.save did not write it, or only a part of it is there ({_reason(error)})"
-        raise CheckpointError(_damaged(file, problem)) from error
+        raise CheckpointError(_unreadable(file, error)) from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{file}: expected a checkpoint or a state_dict, found a {type(content).__name__}; "
@@ -106,26 +108,36 @@ def _listed(files: list[Path]) -> str:
     return f"; in that folder: {shown}" + (f" and {len(files) - 5} more" if len(files) > 5 else "")
 
 
+def _unreadable(path: Path, error: Exception) -> str:
+    if unsafe := _unsafe_globals(path, error):
+        return (
+            f"the checkpoint {path} holds objects, not only data: {', '.join(unsafe[:MAX_LISTED])}; loading "
+            "never runs code from a checkpoint, so they are not built. If you trust the file, open it with "
+            "torch.load(path, weights_only=False) and save its state_dict again"
+        )
+    if _is_archive(path):
+        return f"the checkpoint {path} is whole, but cannot be read here: {_reason(error)}"
+    return _damaged(path, f"torch.save did not write it, or only a part of it is there ({_reason(error)})")
+
+
 def _damage(path: Path) -> str | None:
-    """Say what is wrong with a file, or None. Reads all of it, at about 5 GB/s once it is in memory."""
-    size = path.stat().st_size
-    if size == 0:
-        return "it is empty (0 bytes)"
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start != b"PK\x03\x04":
-        return None  # torch's format before 1.6 has no check sums; reading it tells
+    """Say what is wrong with a file, or None. Reads all of it; torch's format before 1.6, which has no check sums, is
+    left to whoever reads its content."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-            names = archive.namelist()
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError):
-        return f"it is truncated ({size_text(size)} of it are there)"
-    if bad is not None:
-        return f"the part {bad!r} of it was changed after it was written (wrong check sum; {size_text(size)})"
-    if not any(name.endswith("data.pkl") for name in names):
-        return "it is a zip archive, but not one that torch.save wrote"
-    return None
+        size = path.stat().st_size
+        if size == 0:
+            return "it is empty (0 bytes)"
+        if not _is_archive(path):
+            return None
+        with open(path, "rb") as file:
+            return archive.damage(file, size)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or type(error).__name__})"
+
+
+def _is_archive(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(archive.MAGIC)) == archive.MAGIC
 
 
 def _damaged(path: Path, problem: str) -> str:
@@ -226,7 +238,7 @@ def is_whole(path: PathLike) -> bool:
     file = Path(path)
     if not file.is_file() or _damage(file) is not None:
         return False
-    if zipfile.is_zipfile(file):
+    if _is_archive(file):
         return True
     try:  # torch's old format: only reading it shows whether its end is there
         torch.load(file, map_location="cpu", weights_only=True)

@@ -2,6 +2,8 @@
 
 import collections
 import enum
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightkit.checkpoint import archive
 from lightkit.checkpoint import files as ckpt
 from lightkit.errors import CheckpointError, RunDirError
 
@@ -175,6 +178,7 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
 FULL_DISK = """
 import resource, sys
 import torch
+from lightkit.checkpoint import archive
 from lightkit.checkpoint import files as ckpt
 from lightkit.errors import RunDirError
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the system then refuses to write more
@@ -252,9 +256,9 @@ def test_a_truncated_file_is_refused_and_the_newest_whole_one_beside_it_named(tm
 
 def test_a_flipped_bit_which_torch_would_load_as_a_wrong_weight_is_refused(tmp_path):
     file = written(tmp_path / "a.ckpt")
-    with zipfile.ZipFile(file) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data/0"))
-        middle = archive.getinfo(name).header_offset + 4000
+    with zipfile.ZipFile(file) as zipped:
+        name = next(name for name in zipped.namelist() if name.endswith("data/0"))
+        middle = zipped.getinfo(name).header_offset + 4000
     flip(file, middle)
     assert not torch.equal(torch.load(file, weights_only=True)["w"], torch.arange(2000.0))
     with pytest.raises(CheckpointError) as caught:
@@ -263,6 +267,82 @@ def test_a_flipped_bit_which_torch_would_load_as_a_wrong_weight_is_refused(tmp_p
         f"the checkpoint {file} is damaged: the part {name!r} of it was changed after it was written "
         f"(wrong check sum; {file.stat().st_size / 1000:.1f} kB); no whole checkpoint is beside it"
     )
+
+
+def test_no_bit_of_a_file_changes_unnoticed(tmp_path):
+    """Also none of the table, from which torch's reader would take other weights without a word."""
+    file = tmp_path / "a.ckpt"
+    ckpt.save({"w": torch.arange(3.0), "v": torch.ones(2), "none": torch.empty(0)}, file)
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        assert archive.damage(io.BytesIO(changed), len(changed)) is not None, position
+    for count in range(len(whole)):
+        assert archive.damage(io.BytesIO(whole[:count]), count) is not None
+    assert archive.damage(io.BytesIO(whole), len(whole)) is None
+
+
+def test_a_changed_table_is_refused_where_torch_would_load_other_weights(tmp_path):
+    file = tmp_path / "a.ckpt"
+    ckpt.save({"first": torch.arange(4.0), "second": torch.ones(4)}, file)
+    content = bytearray(file.read_bytes())
+    name = content.index(b"archive/data/0", content.index(b"PK\x01\x02"))
+    content[name - 8] = 0x10  # for torch's reader the part is a folder now, whose content it leaves as it finds memory
+    file.write_bytes(content)
+    torch.load(file, weights_only=True)
+    with pytest.raises(CheckpointError) as caught:
+        ckpt.load(file)
+    assert str(caught.value) == (
+        f"the checkpoint {file} is damaged: its table of contents is not as torch.save writes it: it was changed "
+        f"afterwards, or another program wrote it ({len(content) / 1000:.1f} kB); no whole checkpoint is beside it"
+    )
+    assert not ckpt.is_whole(file)
+    older = written(tmp_path / "older.ckpt")
+    assert ckpt.newest_whole(tmp_path) == older
+
+
+def test_whatever_a_damaged_file_makes_a_reader_raise_is_one_error(tmp_path):
+    """Sizes, flags and methods that zip readers stumble over, each with an exception of its own."""
+    file = written(tmp_path / "a.ckpt")
+    whole = file.read_bytes()
+    table = whole.index(b"PK\x01\x02")
+    for position in range(table, len(whole)):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        with pytest.raises(CheckpointError, match="is damaged"):
+            ckpt.load(file)
+        assert ckpt.newest_whole(tmp_path) is None
+
+
+def test_files_have_check_sums_where_torch_is_told_to_write_none(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        written(tmp_path / "a.ckpt")
+        assert not torch.serialization.get_crc32_options(), "what the user chose for other files stays"
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(ckpt.load(tmp_path / "a.ckpt")["w"], torch.arange(2000.0))
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path, monkeypatch):
+    file = written(tmp_path / "a.ckpt")
+
+    def failing(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(archive, "damage", failing)
+    with pytest.raises(CheckpointError) as caught:
+        ckpt.load(file)
+    assert str(caught.value) == (
+        f"the checkpoint {file} is damaged: it cannot be read (Input/output error); no whole checkpoint is beside it"
+    )
+
+
+def test_a_whole_file_that_cannot_be_read_here_is_not_called_damaged(tmp_path):
+    file = written(tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError) as caught:
+        ckpt.load(file, map_location="nowhere")
+    assert str(caught.value).startswith(f"the checkpoint {file} is whole, but cannot be read here: RuntimeError")
 
 
 @pytest.mark.parametrize(
@@ -285,8 +365,21 @@ def test_a_file_that_is_no_checkpoint_is_refused(content, problem, tmp_path):
 
 def test_another_zip_archive_is_refused(tmp_path):
     file = tmp_path / "a.pt"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("readme.txt", "hello")
+    with zipfile.ZipFile(file, "w") as zipped:
+        zipped.writestr("readme.txt", "hello")
+    with pytest.raises(CheckpointError) as caught:
+        ckpt.load(file)
+    assert str(caught.value) == (
+        f"the checkpoint {file} is damaged: its table of contents is not as torch.save writes it: it was changed "
+        f"afterwards, or another program wrote it ({file.stat().st_size} bytes); no whole checkpoint is beside it"
+    )
+
+
+def test_an_archive_of_torchs_writer_that_is_no_checkpoint_is_refused(tmp_path):
+    file = tmp_path / "a.pt"
+    writer = torch._C.PyTorchFileWriter(str(file))
+    writer.write_record("model.json", b"{}", 2)
+    writer.write_end_of_file()
     with pytest.raises(CheckpointError) as caught:
         ckpt.load(file)
     assert str(caught.value) == (
