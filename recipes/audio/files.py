@@ -6,7 +6,9 @@ wav, flac, ogg (Vorbis, Opus) and mp3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,12 @@ from recipes.listing import is_data
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 
 OnBadFile = Literal["error", "skip"]
+# libsndfile's words for sounds in wav, aiff, au, caf and w64 whose file is shorter than it says
+_SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN = 0x7FFFFFFF - 1024  # programs that write into a pipe say as much, or twice as much
+# and for ogg
+_NO_LAST_PAGE = re.compile(r"lacks an end-of-stream bit|without an End-Of-Stream flag")
+_MP3_SLACK = 2 * 1152  # samples; the length of an mp3 without a header for it is reckoned from its bytes
 
 
 def sounds_in(folder: Path) -> list[Path]:
@@ -40,28 +48,49 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
     """Return the waveform, float32 (channels, samples) from -1 to 1, and its sample rate in Hz.
 
     Raises:
-        DataError: there is no such file, it cannot be decoded, or it holds no samples; names the file.
+        DataError: there is no such file, it cannot be decoded, breaks off, holds no samples, or some that are NaN or
+            infinite; names the file.
     """
-    soundfile = _soundfile()
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        # TypeError: soundfile takes a file that ends in .raw for one without a header
-        raise _refuse(path, f"cannot be read as sound ({_reason(error)})") from None
-    if len(samples) == 0:
-        raise _refuse(path, "holds no samples")
-    return torch.from_numpy(samples.T.copy()), int(rate)
+    with _opened(path) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+        if len(samples) < file.frames - (_MP3_SLACK if file.format == "MP3" else 0):
+            raise _refuse(path, f"breaks off: {len(samples):,} of {file.frames:,} samples are there")
+        waveform = torch.from_numpy(samples.T.copy())
+        if not torch.isfinite(waveform).all():
+            wrong = int((~torch.isfinite(waveform)).any(dim=0).sum())
+            raise _refuse(path, f"{wrong:,} of {len(samples):,} samples are NaN or infinite")
+        return waveform, int(file.samplerate)
 
 
 def check_header(path: str | Path) -> None:
-    """Raise the DataError of `read_audio` where the header alone shows that the file cannot be used."""
+    """Raise the DataError of `read_audio` where header and length alone show that the file cannot be used."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """Open a file that has samples, and as many bytes as its header says; also what is raised inside names the file."""
     soundfile = _soundfile()
     try:
-        frames = soundfile.info(str(path)).frames
+        with soundfile.SoundFile(str(path)) as file:
+            problem = _what_is_cut(file.extra_info)
+            if problem is not None:
+                raise _refuse(path, problem)
+            if file.frames == 0:
+                raise _refuse(path, "holds no samples")
+            yield file
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        # TypeError: soundfile takes a file that ends in .raw for one without a header
         raise _refuse(path, f"cannot be read as sound ({_reason(error)})") from None
-    if frames == 0:
-        raise _refuse(path, "holds no samples")
+
+
+def _what_is_cut(log: str) -> str | None:
+    """Say what is missing, from what libsndfile wrote down of a file when it opened it: it reads what is left of one."""
+    for said, there in _SIZES.findall(log):
+        if int(there) < int(said) < _UNKNOWN:
+            return f"breaks off: its header says {int(said):,} bytes, {int(there):,} are there"
+    return "breaks off: its last page is missing" if _NO_LAST_PAGE.search(log) else None
 
 
 def _reason(error: Exception) -> str:

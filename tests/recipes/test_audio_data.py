@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 from lightkit.errors import ConfigError, DataError, MissingDataError
-from recipes.audio.clips import cut_or_pad
+from recipes.audio.clips import Sounds, cut_or_pad
 from recipes.audio.data import AudioData, AudioFolderData, NamedAudioData
-from recipes.audio.files import read_audio, read_mono
+from recipes.audio.files import check_header, read_audio, read_mono
 from recipes.audio.tones import KINDS, TonesData
 from recipes.audio.torchaudio_sets import SpeechCommandsData, YesNoData
 
@@ -334,6 +334,87 @@ def test_a_file_that_breaks_off_is_found_when_it_is_read(on_bad_file: Any, tmp_p
     with pytest.raises(DataError) as caught:
         list(data.test_dataloader())
     assert str(caught.value).startswith(f"{broken}: cannot be read as sound (")
+
+
+HEARD = np.sin(np.arange(40000) / 9).astype(np.float32) * 0.3
+SAID = {
+    "wav": "breaks off: its header says 80,000 bytes, 39,978 are there",
+    "aiff": "breaks off: its header says 80,008 bytes, 39,981 are there",
+    "au": "breaks off: its header says 80,000 bytes, 39,988 are there",
+    "caf": "cannot be read as sound (Supported file format but file is malformed)",
+    "w64": "breaks off: its header says 80,104 bytes, 40,052 are there",
+    "ogg": "breaks off: its last page is missing",
+}
+
+
+@pytest.mark.parametrize("end", SAID)
+def test_a_file_that_was_cut_is_named_by_its_header_and_skipped(end: str, tmp_path: Path) -> None:
+    path = tmp_path / f"cut.{end}"
+    soundfile.write(path, HEARD, 8000)
+    assert read_audio(path)[0].shape == (1, 40000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for use in (read_audio, check_header):
+        with pytest.raises(DataError) as caught:
+            use(path)
+        assert str(caught.value) == f"{path}: {SAID[end]}{ADVICE}"
+    whole = tmp_path / "whole.wav"
+    soundfile.write(whole, HEARD, 8000)
+    for cache in (True, False):
+        with pytest.warns(UserWarning) as warned:
+            sounds, kept = Sounds.from_files(
+                [str(path), str(whole)], 8000, cache=cache, on_bad_file="skip", owner="X"
+            )
+        assert kept == [1] and len(sounds[0]) == 40000
+        assert [str(w.message) for w in warned] == [
+            f"X(on_bad_file='skip'): left out 1 of 2 files: {path}: {SAID[end]}"
+        ]
+
+
+def test_an_mp3_that_was_cut_is_found_when_it_is_read(tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "cut.mp3"
+    soundfile.write(path, HEARD, 8000)
+    assert read_audio(path)[0].shape == (1, 40000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"cut\.mp3: breaks off: [\d,]+ of 40,000 samples are there; replace or remove"):
+        read_audio(path)
+
+
+def test_what_was_written_into_a_pipe_does_not_know_its_length_and_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, HEARD, 8000)
+    bytes_ = path.read_bytes()
+    unknown = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes_[:4] + unknown + bytes_[8:40] + unknown + bytes_[44:])
+    assert read_audio(path)[0].shape == (1, 40000)
+    path.write_bytes(bytes_ + b"LIST\x00\x01\x00\x00cut")  # what follows the sound is none of it
+    assert read_audio(path)[0].shape == (1, 40000)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_file_with_samples_that_are_no_numbers_is_named_or_skipped(
+    value: float, cache: bool, tmp_path: Path, sound: Sound
+) -> None:
+    folders(tmp_path / "train", sound, count=4)
+    folders(tmp_path / "test", sound, count=4)
+    bad = tmp_path / "test" / "low" / "0.wav"
+    heard = HEARD[:2000].copy()
+    heard[7:10] = value
+    soundfile.write(bad, heard, 8000, subtype="FLOAT")
+    told = f"{bad}: 3 of 2,000 samples are NaN or infinite"
+
+    def batches(on_bad_file: Any) -> list[Any]:
+        data = AudioFolderData(root=str(tmp_path), cache=cache, sample_rate=8000, on_bad_file=on_bad_file)
+        data.setup("test")
+        return list(data.test_dataloader())
+
+    with pytest.raises(DataError) as caught:
+        batches("error")
+    assert str(caught.value) == told + ADVICE
+    with pytest.warns(UserWarning) as warned:
+        [(waveforms, _, labels)] = batches("skip")
+    assert told in str(warned[0].message) and torch.isfinite(waveforms).all()
+    assert len(labels) == sum(1 for _ in (tmp_path / "test").rglob("*.*")) - 1
 
 
 def test_only_bad_files_are_an_error_even_when_skipped(tmp_path: Path) -> None:
