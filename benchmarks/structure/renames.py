@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 from benchmarks.structure.rows import Row, module_name, mypy, sources
@@ -83,7 +84,7 @@ def renamed(text: str, owner: str, member: str) -> str:
         scope = next((n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == owner), None)
     if not isinstance(scope, ast.Module | ast.ClassDef):
         return text
-    lines = [line.encode() for line in text.splitlines(keepends=True)]
+    lines = [line.encode() for line in StringIO(text, newline="")]
     for line, column in sorted(set(_places(scope, member, lines)), reverse=True):
         end = column + len(member.encode())
         lines[line - 1] = lines[line - 1][:end] + _SUFFIX.encode() + lines[line - 1][end:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from importlib.util import resolve_name
+from io import StringIO
 from pathlib import Path
 
 import yaml
@@ -22,7 +23,7 @@ def copy_config(name: str, folder: Path) -> list[str]:
     Raises ConfigError where there is no such config, or a file would be overwritten; then none is written.
     """
     path = find_config(name)
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     shipped = {file.resolve(): known for known, file in shipped_configs().items()}
     known = shipped.get(path.resolve(), path.stem + "_recipe")
     named = [token.value for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
@@ -105,7 +106,7 @@ def _renamed(text: str, places: dict[str, str]) -> str:
 
 def _rewritten(source: str, module: str, places: dict[str, str]) -> str:
     """Return the source of a module with its imports of the recipes turned into imports of the copies."""
-    lines = source.splitlines(keepends=True)
+    lines = list(StringIO(source, newline=""))  # as Python counts them: a form feed ends none
     found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     for node in sorted(found, key=lambda node: -node.lineno):
         names = _imported(node, module)

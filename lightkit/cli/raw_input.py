@@ -90,7 +90,10 @@ def _parse(arguments: list[str]) -> tuple[str, list[str], argparse.Namespace]:
         raise ConfigError(f"lightkit predict: --{' and --'.join(given)} are given; a module takes one kind of input")
     if not options.ckpt_path:
         raise ConfigError(f"lightkit predict --{given[0]}: give the checkpoint too, --ckpt_path FILE")
-    return given[0], getattr(options, given[0]), options
+    inputs = getattr(options, given[0])
+    if given[0] == "text":  # that of a file is in `--text "$(cat FILE)"` too
+        inputs = [text.removeprefix("\ufeff") for text in inputs]
+    return given[0], inputs, options
 
 
 def _class_of(checkpoint: dict[str, Any], options: argparse.Namespace) -> Any:

@@ -57,7 +57,7 @@ def describe(path: Path) -> str:
     """Return the one line that says what a config does: its `description:`, else its first comment."""
     import yaml
 
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:

@@ -86,7 +86,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _what_is_cut(log: str) -> str | None:
-    """Say what is missing, from what libsndfile wrote down of a file when it opened it: it reads what is left of one."""
+    """Say what is missing, from what libsndfile wrote down when it opened a file: it reads what is left of one."""
     for said, there in _SIZES.findall(log):
         if int(there) < int(said) < _UNKNOWN:
             return f"breaks off: its header says {int(said):,} bytes, {int(there):,} are there"

@@ -9,6 +9,7 @@ from typing import Any
 from lightkit.errors import ConfigError, MissingDataError, did_you_mean, require
 from recipes.text.base import Parts, TextData, split_rows
 from recipes.text.fields import TextField
+from recipes.text.lines import lines_of, read_text
 from recipes.text.rows import Column, OnBadRow, Row, Table, files_of_lines, folders_of_files, row_range
 
 
@@ -183,7 +184,7 @@ class TorchtextCsvData(TabularText):
         """Return the rows of both files; the names of the classes, where the set brings them."""
         names = self.root / "classes.txt"
         if names.is_file():
-            lines = names.read_text(encoding="utf-8").split("\n")
+            lines = lines_of(read_text(type(self).__name__, names))
             self.class_name_of = {str(i): line.strip() for i, line in enumerate(lines, start=1) if line.strip()}
         return super().read()
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from lightkit.errors import ConfigError, DataError, did_you_mean, require
+from recipes.text.lines import without_mark
 
 Tokenize = Callable[[str], list[str]]
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -177,7 +178,7 @@ class TextCodec:
         Raises:
             DataError: a text has no token.
         """
-        tokens = [self.field.preprocess(text) for text in texts]
+        tokens = [self.field.preprocess(without_mark(text)) for text in texts]
         for text, found in zip(texts, tokens, strict=True):
             if not found:
                 raise DataError(f"the text {text!r} has no token; expected at least one word")

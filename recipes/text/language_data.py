@@ -20,6 +20,7 @@ from lightkit.errors import ConfigError, DataError, MissingDataError
 from recipes.datamodule import RecipeData
 from recipes.splits import check_fraction
 from recipes.text.language_tokens import BPETokenizer, CharTokenizer, Tokenizer
+from recipes.text.lines import without_mark
 
 Batch = tuple[Tensor, Tensor]
 
@@ -190,7 +191,7 @@ class TextFileData(LanguageData):
         self.save_hyperparameters(logger=False)
 
     def read(self) -> tuple[str, str]:
-        """Return the file's text and its path."""
+        """Return the file's text, with `\\n` at the ends of its lines, and its path."""
         if not self.path.is_file():
             raise MissingDataError(
                 f"TextFileData: no file {self.path}; put the text there (UTF-8), or say where it lies: "
@@ -198,7 +199,8 @@ class TextFileData(LanguageData):
             )
         data = self.path.read_bytes()
         try:
-            return data.decode("utf-8").replace("\r\n", "\n"), str(self.path)
+            text = without_mark(data.decode("utf-8"))
+            return text.replace("\r\n", "\n").replace("\r", "\n"), str(self.path)
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
@@ -260,7 +262,7 @@ class StdlibData(LanguageData):
         for path in sorted(folder.glob("*.py"), key=lambda p: p.stem[::-1]):
             if sum(map(len, texts)) >= self.max_chars:
                 break
-            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+            texts.append(path.read_text(encoding="utf-8-sig", errors="replace"))
         if not texts:
             raise DataError(
                 f"StdlibData: no *.py in {folder}: this Python was installed without the source of its library; "

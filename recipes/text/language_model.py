@@ -24,6 +24,7 @@ from lightkit.errors import CheckpointError, ConfigError, DataError
 from recipes.plots import Curves, should_publish
 from recipes.text.language_network import GPT
 from recipes.text.language_tokens import Tokenizer, tokenizer_from_state
+from recipes.text.lines import without_mark
 
 _CHECKPOINT_KEY = "tokenizer"
 
@@ -261,7 +262,7 @@ class LanguageModel(lk.LightModule):
         Raises:
             ConfigError: an empty text, or no weights yet.
         """
-        tokenizer, ids = self._known_tokenizer(), self._encode(raw)
+        tokenizer, ids = self._known_tokenizer(), self._encode(without_mark(raw))
         was_training = self.training
         self.eval()
         probabilities = self(ids[:, -self.hparams.context :])[0, -1].float().softmax(dim=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightkit.errors import CheckpointError, ConfigError, require
+from recipes.text.lines import lines_of
 
 UNKNOWN = 0  # the id of a character that was not in the training text
 
@@ -119,7 +120,7 @@ class BPETokenizer:
             show_progress=False,
         )
         # by lines: pairs never cross a line's end, and one huge string is slow to count
-        inner.train_from_iterator(text.splitlines(keepends=True), trainer)
+        inner.train_from_iterator(lines_of(text, keep_ends=True), trainer)
         return cls(inner.to_str())
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from lightkit.errors import ConfigError, DataError, MissingDataError, did_you_mean
 from recipes.listing import is_data
+from recipes.text.lines import lines_of, read_text
 
 OnBadRow = Literal["error", "skip"]
 Column = int | str
@@ -215,7 +216,7 @@ def files_of_lines(owner: str, root: Path, pattern: str = "*.txt") -> list[Row]:
     """
     rows: list[Row] = []
     for path in _matching(owner, root, pattern, f"one file per class there, {root}/CLASS{pattern.lstrip('*')}"):
-        lines = _read(owner, path).splitlines()
+        lines = lines_of(read_text(owner, path))
         found = [
             Row(line.strip(), path.stem, f"{path}, line {number}")
             for number, line in enumerate(lines, start=1)
@@ -244,7 +245,7 @@ def folders_of_files(owner: str, root: Path, labels: Sequence[str] | None = None
         if not labels:
             raise MissingDataError(f"{owner}: no folders in {root}; expected {expected}")
     return [
-        Row(_read(owner, path), label, str(path))
+        Row(read_text(owner, path), label, str(path))
         for label in labels
         for path in _matching(owner, root / label, "*.txt", f"texts there, {root / label}/*.txt")
     ]
@@ -258,13 +259,6 @@ def _matching(owner: str, folder: Path, pattern: str, expected: str) -> list[Pat
     if not found:
         raise MissingDataError(f"{owner}: no {pattern} in {folder}; expected {expected}")
     return found
-
-
-def _read(owner: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{owner}: {path} is not UTF-8 ({error}); convert it") from None
 
 
 def checked_tokens(

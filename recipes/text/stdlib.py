@@ -93,7 +93,7 @@ def _lines(tokens: Tokens) -> list[str]:
     lines: dict[int, str] = {}
     for token in tokens:
         # a token's `line` holds all lines of the token, or of the statement up to it
-        for offset, line in enumerate(token.line.splitlines()):
+        for offset, line in enumerate(token.line.removesuffix("\n").split("\n")):
             lines.setdefault(token.start[0] + offset, line)
     return [lines.get(number, "") for number in range(1, max(lines, default=0) + 1)]
 

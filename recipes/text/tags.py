@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,11 @@ from lightkit.errors import ConfigError, DataError, MissingDataError, require
 from recipes.text.base import BucketedData
 from recipes.text.batches import CollateFields, Examples
 from recipes.text.fields import TextCodec, TextField, vocabulary_of
+from recipes.text.lines import lines_of, read_text
 from recipes.text.rows import OnBadRow
 from recipes.text.stdlib import library_files, parts_of, tag_statements, tokens_of
+
+_BLANKS = " \t"
 
 
 class Tagged(NamedTuple):
@@ -205,18 +209,17 @@ class TaggedFiles(TaggedData):
 
     def _read(self, path: Path) -> list[Tagged]:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = lines_of(read_text("TaggedFiles", path))
         except OSError as error:
             raise MissingDataError(f"TaggedFiles: {path} cannot be read ({error}); put the file there") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"TaggedFiles: {path} is not UTF-8 ({error}); convert it") from None
         texts: list[Tagged] = []
         open_text: Tagged | None = None
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            if not line.strip(_BLANKS):
                 open_text = None
                 continue
-            cells = line.split(self.separator)
+            # split() would also cut at a no-break space or U+2028, which may be a token
+            cells = line.split(self.separator) if self.separator else re.split(f"[{_BLANKS}]+", line.strip(_BLANKS))
             if not -len(cells) <= self.tag_column < len(cells) or len(cells) < 2:
                 self.bad.found(f"{path}, line {number}", f"{line!r} has no tag; expected a token and its tag")
                 continue

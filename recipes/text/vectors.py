@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightkit.errors import DataError, MissingDataError, did_you_mean, require
+from recipes.text.lines import without_mark
 
 
 def vectors_for(field: Any, tokens: list[str], spec: str, cache: str) -> Tensor:
@@ -28,7 +29,8 @@ def vectors_for(field: Any, tokens: list[str], spec: str, cache: str) -> Tensor:
         DataError: no such file or set, no network, rows of different sizes, or no word of `tokens` in it.
     """
     found = _load(spec, Path(cache))
-    rows = [found.stoi.get(token.strip()) for token in tokens]
+    row_of = {without_mark(found.itos[0]): 0, **found.stoi} if found.itos else found.stoi
+    rows = [row_of.get(token.strip()) for token in tokens]
     if all(row is None for row in rows):
         raise DataError(
             f"TextField(vectors={spec!r}): none of the {len(tokens)} words of the vocabulary has a vector; it begins "

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lightkit.cli.copying import _rewritten
 from lightkit.cli.shipped import shipped_configs
 
 Run = Callable[..., Any]
@@ -126,3 +127,10 @@ def test_all_forms_of_import_are_rewritten() -> None:
 def test_wrong_input(lightkit: Run, arguments: list[str], message: str) -> None:
     result = lightkit("copy", *arguments)
     assert (result.code, result.out, result.err) == (2, "", f"lightkit: error: {message}\n")
+
+
+def test_a_line_of_a_source_ends_where_python_says_so() -> None:
+    source = "a = 1\f\nb = '\u2028'\nfrom recipes import plots\nc = 2\n"
+    assert _rewritten(source, "recipes.x", {"recipes.plots": "mine.plots"}) == (
+        "a = 1\f\nb = '\u2028'\nfrom mine import plots\nc = 2\n"
+    )

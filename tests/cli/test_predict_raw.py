@@ -198,3 +198,9 @@ def test_a_checkpoint_that_is_not_there_or_says_no_class(lightkit: Run, rawmodel
     assert result.err == (
         "lightkit: error: old.ckpt: does not say of which class it is; give it, --model package.Class\n"
     )
+
+
+def test_the_byte_order_mark_of_a_text_is_none_of_it(lightkit: Run, rawmodels: Any) -> None:
+    path = saved(rawmodels.Lengths())
+    result = lightkit("predict", "--ckpt_path", path, "--model", "rawmodels.Lengths", "--text", "\ufeff12345")
+    assert result.out == "12345  short 0.5000, long 0.5000, empty 0.0000\n"

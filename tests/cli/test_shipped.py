@@ -101,3 +101,8 @@ def test_list_takes_no_arguments(lightkit: Callable[..., Any]) -> None:
     result = lightkit("list", "vision")
     assert result.err == "lightkit: error: lightkit list takes no arguments, got 'vision'\n"
     assert result.code == 2
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_described_by_its_comment(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf# Mine\nmodel: x\n")
+    assert describe(tmp_path / "a.yaml") == "Mine"
