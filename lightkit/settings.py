@@ -328,8 +328,8 @@ class Controls:
         self.num_nodes, self.use_distributed_sampler = asked.num_nodes, asked.use_distributed_sampler
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in vars(self):
-            if name in _FIXED:
+        if name in vars(self) or name in _ARGUMENTS_ALONE:
+            if name in _FIXED or name in _ARGUMENTS_ALONE:
                 raise ConfigError(
                     f"trainer.{name} = {value!r}: what a Trainer was made with; make another, Trainer({name}=...)"
                 )
@@ -346,6 +346,11 @@ _FIXED = frozenset(
     "fast_dev_run barebones val_check_interval overfit_batches num_nodes use_distributed_sampler settings version "
     "accelerator devices strategy precision compute profiler num_devices is_global_zero world_size global_rank "
     "local_rank default_root_dir".split()
+)
+# What the Trainer does not keep: set on it, they would have no effect.
+_ARGUMENTS_ALONE = frozenset(
+    "enable_checkpointing enable_progress_bar enable_model_summary max_time deterministic benchmark sync_batchnorm "
+    "seed run_name async_checkpoint channels_last optimizer_kernel tf32 compile cuda_graph overlap_transfer".split()
 )
 
 

@@ -681,3 +681,91 @@ def test_a_trainer_works_again_after_an_error(tmp_path: Path) -> None:
     t.fit(module, data(), data(1))
     assert module.said() == f"t0 t1 {EPOCH}", "the epoch is repeated"
     assert t.state.status == "finished"
+
+
+# ------------------------------------------------------------------ fits that do nothing, what is set on the loop
+
+
+def test_a_fit_with_nothing_left_to_train_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    t = trainer(tmp_path, max_epochs=2)
+    t.fit(Net(), data())
+    assert capsys.readouterr().out == ""
+    t.fit(Net(), data())
+    assert capsys.readouterr().out == (
+        "fit: nothing is left to train, max_epochs=2 is reached: this Trainer is at epoch 2, step 8. Raise the limit "
+        "to go on, or make another Trainer and fit without ckpt_path to train from the start\n"
+    )
+    t.save_checkpoint(tmp_path / "a.ckpt")
+    trainer(tmp_path, max_epochs=-1, max_steps=8).fit(Net(), data(), ckpt_path=tmp_path / "a.ckpt")
+    assert capsys.readouterr().out == (
+        f"fit: nothing is left to train, max_steps=8 is reached: the checkpoint {tmp_path}/a.ckpt is at epoch 2, "
+        "step 8. Raise the limit to go on, or make another Trainer and fit without ckpt_path to train from the start\n"
+    )
+
+
+def test_limits_set_on_the_loop_are_the_trainers(tmp_path: Path) -> None:
+    t = trainer(tmp_path, max_epochs=1)
+    t.fit(Net(), data())
+    t.fit_loop.max_epochs = 3
+    t.fit_loop.max_steps, t.fit_loop.min_epochs, t.fit_loop.min_steps = 11, 2, 3
+    assert (t.max_epochs, t.max_steps, t.min_epochs, t.min_steps) == (3, 11, 2, 3)
+    t.fit(Net(), data())
+    assert (t.global_step, t.fit_loop.max_epochs, t.fit_loop.max_steps) == (11, 3, 11)
+    assert (t.fit_loop.min_epochs, t.fit_loop.min_steps) == (2, 3)
+    with pytest.raises(ConfigError, match=r"Trainer\(max_epochs='4'\)"):
+        t.fit_loop.max_epochs = "4"
+
+
+def test_what_would_have_no_effect_cannot_be_set(tmp_path: Path) -> None:
+    t = trainer(tmp_path, max_epochs=1)
+    t.fit(Net(), data(), data(1))
+    for loop in (t.fit_loop, t.validate_loop):
+        with pytest.raises(AttributeError, match="'max_batches'"):
+            loop.max_batches = 3
+    with pytest.raises(ConfigError) as caught:
+        t.enable_checkpointing = True
+    assert str(caught.value) == (
+        "trainer.enable_checkpointing = True: what a Trainer was made with; make another, "
+        "Trainer(enable_checkpointing=...)"
+    )
+
+
+class StepsItsOwn(Net):
+    """Manual optimization past `self.optimizers()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.own = torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.own.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        self.own.step()
+
+
+UNMOVED = r"an epoch without an optimizer step: no optimizer has stepped through self.optimizers\(\) in StepsItsOwn"
+
+
+def test_manual_optimization_that_steps_nothing_is_said_once(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=UNMOVED) as caught:
+        trainer(tmp_path, max_epochs=3).fit(StepsItsOwn(), data())
+    assert len(caught) == 1
+
+
+class Skips(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.events.append(f"t{batch_idx}")
+
+
+@pytest.mark.parametrize("kind, why", [
+    (StepsItsOwn, "no optimizer has stepped through self.optimizers() in StepsItsOwn.training_step, so "
+     "trainer.global_step stands still; write optimizer = self.optimizers() and optimizer.step()"),
+    (Skips, "Skips.training_step returned None for every batch, or the batches were skipped"),
+])  # fmt: skip
+def test_max_steps_that_are_never_taken_are_not_waited_for(tmp_path: Path, kind: type[Net], why: str) -> None:
+    t = trainer(tmp_path, max_steps=5)
+    with pytest.warns(UserWarning, match="an epoch without an optimizer step"), pytest.raises(ConfigError) as caught:
+        t.fit(kind(), data(1))
+    assert str(caught.value) == f"Trainer(max_steps=5): 10 epochs without an optimizer step; {why}"
+    assert t.current_epoch == 10

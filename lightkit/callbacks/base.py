@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightkit.module import LightModule
     from lightkit.trainer import Trainer
 
-__all__ = ["Callback", "Checkpoint", "missing_metric_message", "monitored_value", "validates_once_an_epoch"]
+__all__ = ["Callback", "Checkpoint", "begins", "missing_metric_message", "monitored_value", "validates_once_an_epoch"]
 
 
 def missing_metric_message(name: str, available: Iterable[str], who: str) -> str:
@@ -50,6 +50,11 @@ def validates_once_an_epoch(trainer: Trainer) -> bool:
     interval = trainer.val_check_interval
     is_whole_epoch = interval is None or (isinstance(interval, float) and interval == 1.0)  # 1: every batch
     return is_whole_epoch and trainer.check_val_every_n_epoch == 1
+
+
+def begins(trainer: Trainer, stage: str) -> bool:
+    """Whether, in `setup`, a fit begins that goes on from none before: what was seen so far is another Trainer's."""
+    return stage == "fit" and trainer.global_step == 0 and trainer.current_epoch == 0
 
 
 class Callback:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightkit.callbacks.base import Callback, monitored_value, validates_once_an_epoch
+from lightkit.callbacks.base import Callback, begins, monitored_value, validates_once_an_epoch
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class EarlyStopping(Callback):
             raise ConfigError(f"EarlyStopping(patience={patience!r}): expected 0 or a positive number.")
         self.monitor = monitor
         self.min_delta = min_delta * (1 if mode == "max" else -1)
-        self.patience = patience
+        self.patience = self._given_patience = patience
         self.verbose = verbose
         self.mode = mode
         self.strict = strict
@@ -72,17 +72,27 @@ class EarlyStopping(Callback):
         self.divergence_threshold = divergence_threshold
         self.log_rank_zero_only = log_rank_zero_only
         self._check_on_train_epoch_end = check_on_train_epoch_end
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing has been seen yet."""
+        self.patience = self._given_patience  # a checkpoint may have brought another
         self.wait_count = 0
         self.stopped_epoch = 0
         self._had_stopped = False  # says the checkpoint that was loaded
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
-        self.best_score = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+        self.best_score = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
 
     @property
     def state_key(self) -> str:
         """The class with what may differ between two of them in one trainer."""
         return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
+        """Forget what another Trainer's fit has seen; a checkpoint brings its own."""
+        if begins(trainer, stage):
+            self._begin()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """A run that had stopped early stays stopped when its checkpoint is started again."""

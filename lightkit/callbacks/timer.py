@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lightkit.callbacks.base import Callback
+from lightkit.callbacks.base import Callback, begins
 from lightkit.durations import parse_duration
 from lightkit.errors import ConfigError, did_you_mean
 
@@ -38,6 +38,10 @@ class Timer(Callback):
         self._duration_s = None if duration is None else parse_duration(duration).total_seconds()
         self._interval = interval
         self._verbose = verbose
+        self._begin()
+
+    def _begin(self) -> None:
+        """No clock has run yet."""
         self._start_s: dict[str, float | None] = dict.fromkeys(_STAGES)
         self._end_s: dict[str, float | None] = dict.fromkeys(_STAGES)
         self._offset_s = 0.0  # trained before the resume
@@ -61,6 +65,11 @@ class Timer(Callback):
     def time_remaining(self, stage: str = "train") -> float | None:
         """Return how many seconds are left; None without a limit."""
         return None if self._duration_s is None else self._duration_s - self.time_elapsed(stage)
+
+    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
+        """Forget the time of another Trainer's fit; a checkpoint brings its own."""
+        if begins(trainer, stage):
+            self._begin()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop at once where a resumed run has no time left."""

@@ -55,6 +55,8 @@ class Context:
 class EvaluationLoop:
     """Runs `<name>_step` over loaders; name is "validation", "test" or "predict". keeps: outputs are, on the CPU."""
 
+    __slots__ = ("batch_idx", "limits", "name", "outputs", "predictions", "results", "run", "sources")
+
     def __init__(self, run: Run, name: str, sources: list[Source], limits: list[float], *, keeps: bool = False):
         self.run, self.name, self.sources, self.limits = run, name, sources, limits
         self.batch_idx = 0

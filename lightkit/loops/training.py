@@ -27,6 +27,7 @@ from torch import Tensor
 
 from lightkit.callbacks.base import Checkpoint
 from lightkit.errors import DataError, NonFiniteError
+from lightkit.loops.limits import Limits
 from lightkit.loops.outputs import Window, as_outputs, check_loss, loss_of, weight_of
 from lightkit.loops.parts import StepParts, bind
 from lightkit.loops.position import Counters, Position
@@ -41,12 +42,17 @@ if TYPE_CHECKING:
 _END = object()
 
 
-class TrainingLoop:
+class TrainingLoop(Limits):
     """Trains a module: epochs over one source, one optimizer, validation in between.
 
-    The loop alone counts optimizer steps, keeps the newest loss and opens accumulation windows.
+    The loop alone counts optimizer steps, keeps the newest loss and opens accumulation windows. It has the attributes
+    listed here and no other: what is set on it has an effect or is an error.
     """
 
+    __slots__ = (
+        "guard", "loss", "micro", "next_log", "next_validation", "parts", "position", "progress", "results", "run",
+        "shows_steps", "window",
+    )  # fmt: skip
     parts: StepParts
 
     def __init__(self, run: FitRun, position: Position):
@@ -73,18 +79,27 @@ class TrainingLoop:
         with self.run.collect_into(self.results):
             self.run.call("on_train_start")
             before: StepParts | None = None
-            while not self._is_done():
+            resting = 0
+            if (reason := self._why_done()) and self.run.data.num_batches > 0:
+                self.run.say_nothing_to_do(reason)
+            while not self._why_done():
+                done = self.progress.global_step
                 self._epoch(before)
+                resting = 0 if self.progress.global_step > done else resting + 1
+                if resting:
+                    self.run.check_progress(resting)
                 before = self.parts
             self.run.call("on_train_end")
 
-    def _is_done(self) -> bool:
+    def _why_done(self) -> str:
+        """What ends the training now; "": nothing does."""
         controls, p = self.run.controls, self.progress
         if self.run.data.num_batches == 0:
-            return True
-        if _reached(p.epoch, controls.max_epochs) or _reached(p.global_step, controls.max_steps):
-            return True
-        return self._should_stop()
+            return "there are no batches"
+        for name, count in (("max_epochs", p.epoch), ("max_steps", p.global_step)):
+            if _reached(count, getattr(controls, name)):
+                return f"{name}={getattr(controls, name)} is reached"
+        return "should_stop is set" if self._should_stop() else ""
 
     def _should_stop(self) -> bool:
         controls, p = self.run.controls, self.progress
@@ -426,9 +441,10 @@ class TrainingLoop:
         """The fit is over: let go of the last step's graph and batch, and of everybody who took part in it."""
         self.loss = self.results.batch = None
         self.guard, self.shows_steps = None, False
-        parts = self.__dict__.pop("parts", None)
-        if parts is not None and parts.step is not None:
-            parts.step.release()
+        if hasattr(self, "parts"):
+            if self.parts.step is not None:
+                self.parts.step.release()
+            del self.parts
 
 
 def _reached(count: int, limit: int | None) -> bool:

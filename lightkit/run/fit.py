@@ -34,6 +34,7 @@ class FitRun(Run):
     data: FitData
     loop: TrainingLoop
     manual: ManualOptimization | None = None  # where the module optimizes by itself
+    _has_warned = False  # of epochs without a step
 
     def attach(self) -> None:
         """As Run.attach; loop and data are there from now on."""
@@ -204,6 +205,37 @@ class FitRun(Run):
         """As Run.go_back; to the beginning of the accumulation window, where somebody saves now."""
         if self.loop.guard is not None:
             self.loop.guard.go_back()
+
+    # ------------------------------------------------------------ what is said of a training that does not move
+
+    def say_nothing_to_do(self, reason: str) -> None:
+        """The fit ends before its first batch."""
+        p = self.position.counters
+        of = "this Trainer" if self.ckpt_path is None else f"the checkpoint {self.ckpt_path}"
+        self.trainer.print(
+            f"fit: nothing is left to train, {reason}: {of} is at epoch {p.epoch}, step {p.global_step}. Raise the "
+            "limit to go on, or make another Trainer and fit without ckpt_path to train from the start"
+        )
+
+    def check_progress(self, epochs: int) -> None:
+        """So many epochs in a row have taken no optimizer step; say so once, and end what would never end.
+
+        Raises:
+            ConfigError: `max_steps` alone limits the fit, and 10 epochs have not brought it nearer.
+        """
+        controls, name = self.controls, type(self.module).__name__
+        waits = controls.max_epochs in (None, -1) and controls.max_steps != -1 and self.settings.max_time is None
+        why = (
+            f"no optimizer has stepped through self.optimizers() in {name}.training_step, so trainer.global_step "
+            "stands still; write optimizer = self.optimizers() and optimizer.step()"
+            if self.manual is not None
+            else f"{name}.training_step returned None for every batch, or the batches were skipped"
+        )
+        if waits and epochs >= 10:
+            raise ConfigError(f"Trainer(max_steps={controls.max_steps}): 10 epochs without an optimizer step; {why}")
+        if epochs == 1 and (waits or self.manual is not None) and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"an epoch without an optimizer step: {why}", stacklevel=2)
 
     def release(self, *, has_failed: bool) -> None:
         """As Run.release; the training loop and its sources let go of what they hold."""

@@ -97,3 +97,22 @@ def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], messa
     with pytest.raises(ConfigError) as caught:
         EarlyStopping("v", **arguments)
     assert str(caught.value) == message
+
+
+def test_a_second_fit_of_another_trainer_starts_anew(fit: Callable[..., Any]) -> None:
+    callback = EarlyStopping("v", patience=2)
+    first = fit([callback], values=(0.1, 0.2, 0.3, 0.4), max_epochs=4)
+    assert (first.global_step, callback.stopped_epoch) == (12, 2)
+    second = fit([callback], values=(0.9, 0.8, 0.7, 0.6), max_epochs=4)
+    assert (second.global_step, callback.stopped_epoch, callback.wait_count) == (16, 0, 0)
+    assert float(callback.best_score) == pytest.approx(0.6)
+    assert callback.stopping_reason == 0 and callback.stopping_reason_message is None
+
+
+def test_a_fit_that_goes_on_goes_on_waiting(fit: Callable[..., Any], trainer: Callable[..., Any]) -> None:
+    callback = EarlyStopping("v", patience=3)
+    found = fit([callback], values=SLOW, max_epochs=3)
+    assert (callback.wait_count, float(callback.best_score)) == (1, pytest.approx(0.9))
+    found.max_epochs = 10
+    found.fit(found.lightning_module, found.train_dataloader, found.val_dataloaders)
+    assert (found.global_step, callback.stopped_epoch) == (20, 4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lightkit.callbacks import Callback, LambdaCallback, ModelCheckpoint, Timer
 from lightkit.callbacks.timer import parse_duration
@@ -122,6 +123,17 @@ def test_a_resumed_run_has_the_time_that_is_left(tmp_path: Path, fit: Callable[.
     assert 0 < resumed.time_elapsed() - of_itself_s <= spent_s
     assert resumed.time_remaining() == pytest.approx(3600 - resumed.time_elapsed())
     assert resumed.time_elapsed("validate") > 0 and resumed.time_elapsed("test") == 0
+
+
+def test_a_timer_of_a_second_trainer_starts_anew(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    timer = Timer("1min")
+    fit([timer, ModelCheckpoint(tmp_path / "kept")], max_epochs=1)
+    content = torch.load(tmp_path / "kept" / "epoch=0-step=4.ckpt", weights_only=True)
+    content["callbacks"] = {"Timer": {"time_elapsed": {"train": 60.0}}}
+    torch.save(content, tmp_path / "used_up.ckpt")
+    assert fit([timer], ckpt_path=tmp_path / "used_up.ckpt", enable_checkpointing=False).global_step == 4
+    assert fit([timer], max_epochs=2, enable_checkpointing=False).global_step == 8
+    assert timer.time_elapsed() < 60
 
 
 def test_an_unknown_stage_or_interval_is_refused() -> None:
