@@ -111,12 +111,21 @@ class LightDataModule:
         return hyper.of(self).initial
 
     @classmethod
-    def load_from_checkpoint(cls: type[T], checkpoint_path: str | Path, **kwargs: Any) -> T:
-        """Build the data module from the hyperparameters in a checkpoint; keyword arguments override."""
-        from lightkit.checkpoint import files
+    def load_from_checkpoint(
+        cls: type[T], checkpoint_path: str | Path, map_location: Any = None, hparams_file: str | Path | None = None,
+        weights_only: bool | None = None, **kwargs: Any,
+    ) -> T:  # fmt: skip
+        """Build the data module from the hyperparameters in a checkpoint; keyword arguments override.
 
-        checkpoint = files.load(checkpoint_path)
-        data = cls(**hyper.load_kwargs(cls, checkpoint, kwargs, key="datamodule_hyper_parameters"))
+        hparams_file: a .yaml or .csv file of hyperparameters to use instead of the saved ones. Raises what
+        `LightModule.load_from_checkpoint` raises.
+        """
+        from lightkit.checkpoint import files
+        from lightkit.hparams.loading import load_kwargs, refuse_code
+
+        refuse_code(weights_only)
+        checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")
+        data = cls(**load_kwargs(cls, checkpoint, kwargs, "datamodule_hyper_parameters", hparams_file))
         if state := checkpoint.get(cls.__qualname__):
             data.load_state_dict(state)
         return data

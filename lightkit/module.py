@@ -282,22 +282,20 @@ class LightModule(HookedModule):
     ) -> T:  # fmt: skip
         """Build the module from its saved hyperparameters and load its weights; keyword arguments override.
 
-        Raises:
-            CheckpointError: not there, not whole, holding code, of another class, or arguments are missing.
-        """
-        if weights_only is False:
-            raise ConfigError(
-                "load_from_checkpoint(weights_only=False): loading never executes code from a checkpoint; leave it out"
-            )
-        from lightkit.checkpoint import files
+        hparams_file: a .yaml or .csv file of hyperparameters to use instead of the saved ones.
 
+        Raises:
+            CheckpointError: not there, not whole, holding code, of another class, or arguments are missing or of a
+                class that the constructor does not name.
+            ConfigError: an argument that the constructor does not take, or a hparams_file that cannot be read.
+        """
+        from lightkit.checkpoint import files
+        from lightkit.hparams.loading import load_kwargs, refuse_code
+
+        refuse_code(weights_only)
         path = str(checkpoint_path)
         checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")  # type: ignore[arg-type]
-        if hparams_file is not None:
-            import yaml
-
-            checkpoint["hyper_parameters"] = yaml.safe_load(Path(hparams_file).read_text(encoding="utf-8"))
-        module = cls(**hyper.load_kwargs(cls, checkpoint, kwargs))
+        module = cls(**load_kwargs(cls, checkpoint, kwargs, hparams_file=hparams_file))
         module.on_load_checkpoint(checkpoint)
         module._load_weights(checkpoint.get("state_dict", checkpoint), path, strict)
         return module

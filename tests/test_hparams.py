@@ -17,7 +17,8 @@ from torch import nn
 import lightkit as lk
 from lightkit.checkpoint import files as ckpt
 from lightkit.errors import CheckpointError, ConfigError
-from lightkit.hparams import AttributeDict, Hyperparameters, collect, load_kwargs
+from lightkit.hparams import AttributeDict, Hyperparameters, collect, stored
+from lightkit.hparams.loading import load_kwargs
 
 
 class Base(nn.Module):
@@ -114,14 +115,11 @@ def test_what_holds_no_names_is_refused():
     with pytest.raises(ConfigError) as caught:
         Choosing(1, how=lambda module: module.save_hyperparameters(3))
     assert str(caught.value) == (
-        "save_hyperparameters(...): expected names of arguments, a dict, a Namespace or a dataclass, "
-        "got a int"
+        "save_hyperparameters(...): expected names of arguments, a dict, a Namespace or a dataclass, got a int"
     )
     with pytest.raises(ConfigError) as caught:
         Choosing(1, how=lambda module: module.save_hyperparameters("a", {"b": 1}))
-    assert (
-        str(caught.value) == "save_hyperparameters(...): expected names of arguments or one dict, got a dict"
-    )
+    assert str(caught.value) == "save_hyperparameters(...): expected names of arguments or one dict, got a dict"
 
 
 @dataclasses.dataclass
@@ -146,8 +144,11 @@ def test_one_dict_namespace_or_dataclass_is_kept_by_its_entries_and_its_argument
     assert module._hyperparameters.argument == "conf"
 
 
-def test_an_empty_dict_keeps_nothing():
-    assert Whole({})._hyperparameters == Hyperparameters()
+def test_an_empty_dict_keeps_its_argument_alone():
+    kept = Whole({})._hyperparameters
+    assert (kept.values, kept.argument) == ({}, "conf")
+    assert load_kwargs(Whole, stored(kept), {}) == {"conf": {}}
+    assert Whole(None)._hyperparameters == Hyperparameters()
 
 
 @dataclasses.dataclass(eq=False)
@@ -208,9 +209,15 @@ def test_what_is_kept_is_a_copy():
 
 
 def test_a_nested_dataclass_or_namespace_keeps_its_attributes():
-    hparams = Plain(conf=Conf(), args=argparse.Namespace(a=1))._hyperparameters.values
-    assert (hparams.conf.sizes, hparams.args.a) == ([1, 2], 1)
-    assert ckpt.to_plain(hparams) == {"conf": {"lr": 0.1, "sizes": [1, 2]}, "args": {"a": 1}}
+    conf = Conf()
+    module = Plain(conf=conf, args=argparse.Namespace(a=1))
+    hparams = module._hyperparameters.values
+    assert hparams == {"conf": Conf(), "args": argparse.Namespace(a=1)}
+    assert hparams.conf is not conf
+    assert stored(module._hyperparameters)["hyper_parameters"] == {
+        "conf": {"lr": 0.1, "sizes": [1, 2]},
+        "args": {"a": 1},
+    }
 
 
 def test_what_is_not_plain_is_left_out_with_one_warning_that_names_it():

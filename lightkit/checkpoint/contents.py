@@ -1,7 +1,8 @@
 """What a checkpoint holds: gathered from parts that have a state, and given back to them.
 
 Keys are Lightning's where the concept is: `epoch`, `global_step`, `state_dict`, `optimizer_states`, `lr_schedulers`,
-`callbacks`, `hyper_parameters`, `datamodule_hyper_parameters`. lightkit's own: `loop` (position, running metrics,
+`callbacks`, `hyper_parameters`, `hparams_name`, `hparams_type` (of the data module: `datamodule_...`). lightkit's own:
+`hparams_kinds`, `hparams_entries` (both by `lightkit.hparams.stored`), `loop` (position, running metrics,
 order of the data), `rng`, `precision`, `loggers`, `optimizer_groups` (names of parameters), `lightkit_version`,
 `class_path` (the module's class, as a name: loading never imports it; `lightkit predict --ckpt_path` does where it is
 one of lightkit's recipes).
@@ -19,7 +20,7 @@ from torch.optim import Optimizer
 from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2  # 2: hyperparameters say of which kind they are, see `lightkit.hparams.loading`
 S = TypeVar("S", bound=Stateful)
 Groups = list[list[str]]  # of one optimizer: for each group the names of its parameters
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
 from lightkit.checkpoint import atomic
 from lightkit.errors import ConfigError, RunDirError
+from lightkit.hparams.kinds import fields_of
 from lightkit.loggers.base import Logger
 
 __all__ = ["DirectoryLogger", "flatten", "plain"]
@@ -22,8 +25,10 @@ def plain(value: Any) -> Any:
     """Return `value` made of dicts, lists, strings, numbers, booleans and None; the rest becomes its text."""
     if value is None or isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
         return value
-    if isinstance(value, Namespace):
+    if isinstance(value, Namespace | SimpleNamespace):
         return plain(vars(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(fields_of(value))
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

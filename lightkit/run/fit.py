@@ -158,7 +158,7 @@ class FitRun(Run):
             if owner is None or not (hyperparameters := hparams.of(owner)).is_logged:
                 continue
             for key, value in hyperparameters.initial.items():
-                if key in params and params[key] != value:
+                if key in params and hparams.differ(params[key], value):
                     raise ConfigError(
                         f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, "
                         f"{type(datamodule).__name__} has {params[key]!r}; rename one, or use "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightkit import hparams
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
 from lightkit.contracts import Stateful
@@ -46,10 +47,9 @@ def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, A
         "epoch": counters.epoch, "global_step": counters.global_step, "state_dict": module.state_dict(),
         "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
     }  # fmt: skip
-    if module.hparams:
-        checkpoint["hyper_parameters"] = dict(module.hparams)
-    if datamodule is not None and datamodule.hparams:
-        checkpoint["datamodule_hyper_parameters"] = dict(datamodule.hparams)
+    checkpoint |= hparams.stored(hparams.of(module))
+    if datamodule is not None:
+        checkpoint |= hparams.stored(hparams.of(datamodule), prefix="datamodule_")
     if not weights_only:
         run.position.attach(module, run.board, run.device)
         checkpoint.update(contents.gather(parts_of(run)))

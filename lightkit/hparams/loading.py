@@ -1,0 +1,206 @@
+"""The arguments that `load_from_checkpoint` builds an object with: those saved, made again, and those given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightkit.errors import CheckpointError, ConfigError, did_you_mean
+from lightkit.hparams import expected
+from lightkit.hparams.building import Builder, CannotBuild
+from lightkit.hparams.kinds import Note, name_of
+from lightkit.hparams.suiting import suit
+from lightkit.hparams.values import AttributeDict
+
+KEY = "hyper_parameters"
+RECORDS_KINDS = 2  # the first `lightkit_format` in which a checkpoint says of which kind its hyperparameters are
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint, or a file of hyperparameters, says about the arguments of one object.
+
+    has_lost_kinds: an enum is its value in it, a path a string. is_text: so are dtypes and tuples.
+    """
+
+    values: Mapping[Any, Any]
+    notes: Mapping[Any, Note] = field(default_factory=dict)
+    name: str | None = None
+    kind: str | None = None
+    entries: list[Any] | None = None
+    has_lost_kinds: bool = False
+    is_text: bool = False
+
+
+def read(checkpoint: Mapping[str, Any], key: str = KEY, hparams_file: str | Path | None = None) -> Saved:
+    """What is saved under `key`, or stands in a file of hyperparameters instead.
+
+    Raises CheckpointError where that is none of what `save_hyperparameters` leaves.
+    """
+    prefix = key.removesuffix(KEY)
+
+    def part(name: str, kind: type, default: Any = None) -> Any:
+        found = checkpoint.get(prefix + name)
+        if found is not None and not isinstance(found, kind):
+            wanted = kind.__name__.lower()
+            raise CheckpointError(
+                f"the checkpoint's {prefix + name!r}: expected a {wanted}, found a {type(found).__name__}"
+            )
+        return default if found is None else found
+
+    name, entries = part("hparams_name", str), part("hparams_entries", list)
+    found = checkpoint.get(f"{prefix}hparams_type")
+    kind = found if isinstance(found, str) else None  # Lightning's is a class, where it is one of OmegaConf's
+    if hparams_file is not None:
+        from lightkit.hparams.text import read_file
+
+        return Saved(read_file(hparams_file), {}, name, kind, entries, has_lost_kinds=True, is_text=True)
+    values, notes = part(KEY, Mapping, {}), part("hparams_kinds", dict, {})
+    made = checkpoint.get("lightkit_format")
+    is_before = isinstance(made, int) and made < RECORDS_KINDS
+    return Saved(values, notes, name, kind, entries, has_lost_kinds=is_before)
+
+
+def load_kwargs(
+    cls: type, checkpoint: Mapping[str, Any], overrides: Mapping[str, Any], key: str = KEY,
+    hparams_file: str | Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the arguments to build `cls` with: those saved in the checkpoint, `overrides` winning.
+
+    Saved ones that `cls.__init__` does not take are left out, unless it takes `**kwargs`. Where one dict,
+    Namespace or dataclass was saved (`save_hyperparameters(conf)`), it is given to the argument of that name, with
+    the overrides in it. Values get back the kind that they had: a class of the user's is found where the constructor
+    names it, never imported. `key` is where the checkpoint holds them; a `hparams_file` takes their place.
+    Raises CheckpointError where a required argument is neither saved nor given, or a value cannot be made again;
+    ConfigError for an override that is no argument.
+    """
+    saved = read(checkpoint, key, hparams_file)
+    named, takes_any = parameters_of(cls)
+    arguments = Arguments(cls, saved)
+    if saved.name in named and saved.name not in saved.values:
+        kwargs = _with_one_object(arguments, overrides)
+    else:
+        unknown = [name for name in overrides if name not in named and not takes_any]
+        if unknown:
+            raise _no_argument(cls, unknown[0], named)
+        kwargs = arguments.build_each(saved.values, overrides)
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in kwargs]
+    if missing:
+        example = ", ".join(f"{name}=..." for name in missing)
+        raise CheckpointError(
+            f"{cls.__name__}.load_from_checkpoint(...): arguments that {cls.__name__}.__init__ requires "
+            f"are neither saved in the checkpoint nor given: {', '.join(map(repr, missing))}; call "
+            f"load_from_checkpoint(path, {example}), or self.save_hyperparameters() in __init__ before "
+            "training"
+        )
+    return kwargs
+
+
+def refuse_code(weights_only: bool | None) -> None:
+    """Raises ConfigError where somebody asks for the code in a checkpoint, as Lightning's argument would."""
+    if weights_only is False:
+        raise ConfigError(
+            "load_from_checkpoint(weights_only=False): loading never executes code from a checkpoint; leave it out"
+        )
+
+
+def parameters_of(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The arguments that a class is built with, by name, and whether it takes any further ones."""
+    parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
+    named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return named, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _no_argument(cls: type, name: str, named: Mapping[str, Any]) -> ConfigError:
+    return ConfigError(
+        f"{cls.__name__}.load_from_checkpoint({name}=...): {cls.__name__}.__init__ has no such "
+        f"argument (it has: {', '.join(map(repr, named)) or 'none'}){did_you_mean(name, named)}"
+    )
+
+
+def _with_one_object(arguments: Arguments, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments where one object was saved: that one, and what was saved beside it."""
+    saved, (named, takes_any) = arguments.saved, parameters_of(arguments.cls)
+    assert saved.name is not None
+    fields: list[str] | None = [] if saved.name in overrides else arguments.fields_of_one()
+    known = None if fields is None or takes_any else [*named, *fields]
+    unknown = [name for name in overrides if known is not None and name not in known]
+    if unknown:
+        raise _no_argument(arguments.cls, unknown[0], dict.fromkeys(known or ()))
+    entries = [n for n in saved.values if (saved.entries is None or n in saved.entries) and (not fields or n in fields)]
+    kwargs = arguments.build_each([name for name in saved.values if name not in entries], overrides)
+    if saved.name not in overrides:
+        changes = {name: value for name, value in overrides.items() if fields is None or name in fields}
+        kwargs[saved.name] = arguments.build_one(entries, changes)
+        kwargs = {name: value for name, value in kwargs.items() if name in named or name not in changes}
+    return kwargs
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one class, built from what was saved."""
+
+    cls: type
+    saved: Saved
+
+    def build_each(self, names: Iterable[Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that were saved by themselves and are taken, and the overrides."""
+        named, takes_any = parameters_of(self.cls)
+        wanted = [name for name in names if isinstance(name, str) and (takes_any or name in named)]
+        return {name: self._build(name) for name in wanted if name not in overrides} | dict(overrides)
+
+    def _build(self, name: str) -> Any:
+        value, note = self.saved.values[name], self.saved.notes.get(name)
+        hints = expected.hints_of(self.cls, name)
+        if self.saved.has_lost_kinds:
+            return self._try(name, lambda: suit(value, hints, is_text=self.saved.is_text))
+        return value if note is None else self._try(name, lambda: self._builder(hints).build(value, note))
+
+    def build_one(self, entries: list[Any], changes: Mapping[str, Any]) -> Any:
+        """The one object that was saved by its entries, some of them changed."""
+        saved = self.saved
+        assert saved.name is not None
+        name, kind = saved.name, saved.kind or name_of(AttributeDict)
+        values: dict[Any, Any] = {entry: saved.values[entry] for entry in entries}
+        notes = {entry: saved.notes[entry] for entry in entries if entry in saved.notes}
+        hints = expected.hints_of(self.cls, name)
+        if saved.has_lost_kinds or saved.kind is None:
+            values = AttributeDict({**values, **changes})
+            made = self._try(name, lambda: suit(values, hints, is_text=saved.is_text))
+            if made is not values or saved.kind is None:
+                return made
+        return self._try(name, lambda: self._builder(hints).build(values, [kind, notes], changes))
+
+    def fields_of_one(self) -> list[str] | None:
+        """The names that the one object takes; None where it takes any."""
+        assert self.saved.name is not None
+        for cls in expected.classes_in(expected.hints_of(self.cls, self.saved.name)):
+            if hasattr(cls, "__dataclass_fields__") and f".{self.saved.kind}".endswith(f".{cls.__qualname__}"):
+                return [name for name, field in cls.__dataclass_fields__.items() if field.init]
+        return None
+
+    def _builder(self, hints: list[object]) -> Builder:
+        """With what this argument's hints name; then what the other arguments' do."""
+        named, _ = parameters_of(self.cls)
+        others = [hint for name in named for hint in expected.hints_of(self.cls, name)]
+        return Builder(expected.classes_in(hints), expected.classes_in(others))
+
+    def _try(self, name: str, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except CannotBuild as error:
+            problem = error
+        except (TypeError, ValueError, KeyError) as error:  # a note that does not belong to its value
+            problem = CannotBuild(f"what it cannot be made of again ({type(error).__name__}: {error})")
+            problem.__cause__ = error
+        who, place = f"{self.cls.__name__}.load_from_checkpoint(...)", ".".join(map(str, (name, *problem.place)))
+        advice = f"give it, load_from_checkpoint(path, {name}=...)"
+        if problem.needs_class:
+            advice = (
+                f"no class is imported because a file names it: annotate the argument {name!r} of "
+                f"{self.cls.__name__}.__init__ with its class, or {advice}"
+            )
+        raise CheckpointError(f"{who}: {place!r} was saved as {problem.problem}; {advice}") from problem.__cause__
