@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-remote.txt
 
 .PHONY: help setup demo check test bench docs clean
 .DEFAULT_GOAL := help
@@ -13,11 +13,11 @@ help:  ## show the targets
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-vision: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.stamp-vision: pyproject.toml constraints.txt constraints-remote.txt | $(BIN)/python
 	$(INSTALL) -e ".[vision]"
 	@touch $@
 
-$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.stamp-dev: pyproject.toml constraints.txt constraints-remote.txt | $(BIN)/python
 	$(INSTALL) -e ".[all,dev]"
 	@touch $@ $(VENV)/.stamp-vision
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Limit = int | float | None
 NanCheck = Literal["read", "step", "off"]
+OnLogError = Literal["warn", "raise"]
 ClipAlgorithm = Literal["norm", "value"]
 
 # Lightning's arguments that were renamed or removed, and what to write now
@@ -198,6 +199,7 @@ class Settings:
     run_dir: str | Path | None = None
     run_name: str | None = None
     nan_check: NanCheck = "read"
+    on_log_error: OnLogError = "warn"
     profiler: Profiler | str | None = None
     async_checkpoint: bool = False
     channels_last: bool = False
@@ -251,6 +253,7 @@ _COUNTS: dict[str, dict[str, Any]] = {
 _CHOICES: dict[str, tuple[object, ...]] = {
     "async_checkpoint": (True, False),
     "nan_check": ("read", "step", "off"),
+    "on_log_error": ("warn", "raise"),
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightkit.callbacks.base import Callback, Checkpoint
+from lightkit.checkpoint.places import place
 from lightkit.checkpoint.writer import Writer
 from lightkit.contracts import Fn, Stage, TrainerState
 from lightkit.data import sources
@@ -38,6 +39,7 @@ from lightkit.settings import (
     Controls,
     Limit,
     NanCheck,
+    OnLogError,
     Settings,
     parse_validation_interval,
     refuse_unknown,
@@ -59,7 +61,9 @@ class Trainer(Controls):
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
     Own arguments: `seed` (as `seed_everything(seed, workers=True)`), `run_dir` (the directory of the run), `run_name`
-    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": when metrics are read, "step": every step, "off").
+    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": when metrics are read, "step": every step, "off"),
+    `on_log_error` ("warn": where a logger cannot write, the training goes on and the end says what is missing; "raise":
+    it stops). Directories may be URLs, such as `s3://bucket/runs`.
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
     the training goes on (docs/guide/checkpoints.md). `profiler`: "simple", "advanced", "pytorch" or a Profiler.
     For speed, see docs/guide/compute.md: `channels_last`, `optimizer_kernel` ("fused", "foreach"), `tf32`, `compile`
@@ -87,7 +91,7 @@ class Trainer(Controls):
         use_distributed_sampler: bool = True, detect_anomaly: bool = False, barebones: bool = False,
         sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: str | Path | None = None, seed: int | None = None, run_dir: str | Path | None = None,
-        run_name: str | None = None, nan_check: NanCheck = "read",
+        run_name: str | None = None, nan_check: NanCheck = "read", on_log_error: OnLogError = "warn",
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
@@ -109,9 +113,10 @@ class Trainer(Controls):
             inference_mode=inference_mode, use_distributed_sampler=use_distributed_sampler,
             detect_anomaly=detect_anomaly, barebones=barebones, sync_batchnorm=sync_batchnorm,
             reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs, default_root_dir=default_root_dir,
-            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check, profiler=profiler,
-            async_checkpoint=async_checkpoint, channels_last=channels_last, optimizer_kernel=optimizer_kernel,
-            tf32=tf32, compile=compile, cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
+            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check,
+            on_log_error=on_log_error, profiler=profiler, async_checkpoint=async_checkpoint,
+            channels_last=channels_last, optimizer_kernel=optimizer_kernel, tf32=tf32, compile=compile,
+            cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
         )  # fmt: skip
         settings = asked.in_effect()
         if seed is not None:
@@ -120,7 +125,7 @@ class Trainer(Controls):
         super().__init__(settings)
         self.loggers: list[Logger] = _make_loggers(settings)
         self._callbacks = _make_callbacks(settings)
-        self._directory = RunDirectory(Path(self.default_root_dir), run_dir, run_name, __version__)
+        self._directory = RunDirectory(self.default_root_dir, run_dir, run_name, __version__)
         self._position = Position()
         self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
         self._last: Run | None = None
@@ -147,7 +152,7 @@ class Trainer(Controls):
 
             self.checkpoint_writer = AsyncWriter()
         root = settings.default_root_dir
-        self.default_root_dir = str(Path(os.getcwd() if root is None else root))
+        self.default_root_dir = str(place(os.getcwd() if root is None else root))
 
     # ---------------------------------------------------------------- what users start
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from lightkit.checkpoint import places
 from lightkit.errors import RunDirError
 
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.tmp")  # as `replace` names it: target, process, random
@@ -20,14 +21,36 @@ def copy(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Make the file at `path` a copy of another one, as safely as `replace`."""
 
     def fill(file: BinaryIO) -> None:
-        with open(source, "rb") as original:
+        with places.local_copy(places.place(source)) as local, open(local, "rb") as original:
             shutil.copyfileobj(original, file, 1 << 20)
 
-    replace(Path(path), fill)
+    replace(places.place(path), fill)
 
 
 def replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Let `fill` write to a temporary file, and put that in the place of `target` when it is whole and on the disk."""
+    """Let `fill` write to a temporary file, and put that in the place of `target` when it is whole and on the disk.
+
+    In a store `target` is the whole upload, or what was there.
+    """
+    try:
+        if (there := places.remote(target)) is None:
+            _replace(target, fill)
+        else:
+            there.write_with(fill)
+    except BaseException as error:
+        causes = [error]  # torch's zip writer hides a Ctrl-C and the system's errors behind a RuntimeError of its own
+        while (hidden := causes[-1].__context__) is not None:
+            causes.append(hidden)
+        for cause in causes:
+            if not isinstance(cause, Exception):
+                raise cause from None
+        for cause in causes:
+            if isinstance(cause, OSError):
+                raise RunDirError(_cannot_write(target, cause)) from error
+        raise
+
+
+def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
     # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
@@ -39,18 +62,9 @@ def replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, target)
         _sync_folder(target.parent)
         _sweep(target)
-    except BaseException as error:  # also KeyboardInterrupt: leave nothing behind
+    except BaseException:  # also KeyboardInterrupt: leave nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink()
-        causes = [error]  # torch's zip writer hides a Ctrl-C and the system's errors behind a RuntimeError of its own
-        while (hidden := causes[-1].__context__) is not None:
-            causes.append(hidden)
-        for cause in causes:
-            if not isinstance(cause, Exception):
-                raise cause from None
-        for cause in causes:
-            if isinstance(cause, OSError):
-                raise RunDirError(_cannot_write(target, cause)) from error
         raise
 
 
@@ -96,11 +110,12 @@ def _is_alive(pid: int) -> bool:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    reason = error.strerror or type(error).__name__
-    kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
+    reason, kept = error.strerror or str(error) or type(error).__name__, ""
+    with contextlib.suppress(OSError):
+        kept = "; the file that was there is unchanged" if path.is_file() else ""
     advice = "choose a folder that can be written, with Trainer(default_root_dir=...) or dirpath=..."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # as of a store's path
             reason += f", {size_text(shutil.disk_usage(path.parent).free)} are free"
         advice = "make room, keep fewer checkpoints (save_top_k) or set Trainer(default_root_dir=...)"
     what = "the checkpoint " if path.suffix in (".ckpt", ".pt", ".pth") else ""

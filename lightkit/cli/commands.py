@@ -52,7 +52,7 @@ def print_summary(trainer: Trainer, metrics: dict[str, float]) -> None:
         return
     rows = [(readable(name), f"{value:.4f}") for name, value in sorted(metrics.items())]
     if not trainer.fast_dev_run:
-        rows += found_in(Path(trainer.run_dir))
+        rows += found_in(trainer.run_dir)
     width = max((len(name) for name, _ in rows), default=0) + 1
     for name, text in rows:
         print(f"{name + ':':<{width}} {text}")
@@ -96,6 +96,7 @@ def _predict(job: Job | RawJob) -> None:
     """Predict; the list of what predict_step returned for each batch is saved as `predictions.pt`."""
     import torch
 
+    from lightkit.checkpoint.places import local_file
     from lightkit.cli.raw_input import RawJob, run_raw
 
     if isinstance(job, RawJob):
@@ -105,10 +106,10 @@ def _predict(job: Job | RawJob) -> None:
     predictions = job.trainer.predict(job.model, datamodule=job.data, return_predictions=keep, ckpt_path=job.ckpt_path)
     if not keep or predictions is None or not job.trainer.is_global_zero:
         return
-    path = Path(job.trainer.run_dir) / "predictions.pt"
+    path = job.trainer.run_dir / "predictions.pt"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(predictions, path)
+        with local_file(path) as file:
+            torch.save(predictions, file)
     except OSError as error:
         raise RunDirError(f"{path}: the predictions cannot be written: {error}") from error
     print(f"predictions: {path}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import types
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -53,7 +52,7 @@ class SaveConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:
             return
-        folder, number = Path(trainer.run_dir), 1
+        folder, number = trainer.run_dir, 1
         path = folder / "config.yaml"
         while path.exists() and path.read_text(encoding="utf-8") != self.text:
             number += 1

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lightkit.callbacks.base import Checkpoint
+    from lightkit.settings import OnLogError
 
 __all__ = ["Logger"]
 
@@ -59,6 +60,13 @@ class Logger:
 
     def _attach_run_dir(self, run_dir: str | Path) -> None:
         """Set the run directory that this logger writes to, where the user gave no directory of their own."""
+
+    def _attach_policy(self, on_log_error: OnLogError) -> None:
+        """What happens where this logger cannot write: Trainer(on_log_error=...)."""
+
+    def set_aside(self) -> None:
+        """A run begins anew where an earlier start was killed before its first checkpoint: what that wrote is kept
+        beside, and is no part of this run."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write scalar metrics, python floats, at a step."""

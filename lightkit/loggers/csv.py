@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import itertools
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightkit.checkpoint.places import place
 from lightkit.errors import ConfigError
 from lightkit.loggers.directory import DirectoryLogger
 
 __all__ = ["CSVLogger"]
 
 _FLUSH_EVERY_S = 10.0
+_MOST_HELD = 100_000  # rows, where they cannot be written
 
 
 class CSVLogger(DirectoryLogger):
@@ -27,7 +31,10 @@ class CSVLogger(DirectoryLogger):
     column, which rewrites the file once, row by row; otherwise the millionth row costs what the first did.
 
     On a resume, the rows written after the checkpoint leave `metrics.csv` and are kept beside it as
-    `metrics.before_resume_K.csv`. A file that is there when a run starts afresh is continued.
+    `metrics.before_resume_K.csv`; so are those of a run that was killed before its first checkpoint and is started
+    again with `ckpt_path="last"`. A file that is there when a run starts afresh is continued.
+
+    Rows that could not be written, as for a full disk, are held and written with the next ones.
 
     Args:
         save_dir, name, version: where to write; see `DirectoryLogger`. Default: the run directory.
@@ -46,57 +53,111 @@ class CSVLogger(DirectoryLogger):
             raise ConfigError(f"CSVLogger(flush_logs_every_n_steps={flush_logs_every_n_steps!r}): expected at least 1.")
         self._flush_every = flush_logs_every_n_steps
         self._table: _Table | None = None
+        self._early: list[dict[str, Any]] = []  # rows for which no table could be opened
+        self._num_lost = 0
+        self._cut: tuple[int, list[str]] | None = None  # the rows and columns that it goes back to
 
     def __getstate__(self) -> dict[str, object]:
         self.save()  # a copy, which opens the file when it writes, finds every row there
-        return {**vars(self), "_table": None}
+        return {**super().__getstate__(), "_table": None}
 
     @property
     def experiment(self) -> _Table:
         """The open table; made when first asked for."""
         if self._table is None:
-            self._table = _Table(self._directory() / self.NAME_METRICS_FILE)
+            path = self._directory() / self.NAME_METRICS_FILE
+            if self._mirror is not None:
+                self._mirror.pull(self.NAME_METRICS_FILE)
+            if self._cut is not None:
+                if path.exists():
+                    _cut_back(path, self._free_name, *self._cut)
+                self._cut = None
+            self._table = _Table(path)
         return self._table
 
     @property
     def metrics_file(self) -> Path | None:
         """The path of `metrics.csv`; None before the directory is known."""
-        return None if self.log_dir is None else Path(self.log_dir, self.NAME_METRICS_FILE)
+        return None if self.log_dir is None else place(self.log_dir) / self.NAME_METRICS_FILE
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add a row of metrics; without a step, the number of rows so far stands for it."""
-        table = self.experiment
-        row: dict[str, Any] = {"step": table.num_rows if step is None else step}
+        row: dict[str, Any] = {"step": step}
         for name, value in metrics.items():
             if name != "step":
                 row[self._key(name)] = value.item() if hasattr(value, "item") else value
-        table.append(row, self._flush_every)
+        self._early.append(row)
+        with self._io():
+            table = self.experiment
+            while self._early:  # the table holds a row before it writes
+                table.append(self._early.pop(0), self._flush_every)
+            if self._publish_is_due():
+                table.flush()
+                self._publish()
 
     def save(self) -> None:
         """Write the rows that are held."""
         if self._table is not None:
-            self._table.flush()
+            with self._io():
+                self._table.flush()
+                self._publish()
+        if self._has_unwritten_hparams:
+            self._write_hparams()
 
     def finalize(self, status: str) -> None:
         """Write the rows that are held; the next row continues the file."""
-        self.save()
-        self._table = None
+        try:
+            self.save()
+        finally:
+            table, self._table = self._table, None
+            self._num_lost += len(self._early) + (0 if table is None else table.num_held)
+            self._early = []
+        self._say_what_is_missing()
+
+    def set_aside(self) -> None:
+        """See Logger: the rows are kept in `metrics.before_resume_K.csv`."""
+        self.finalize("interrupted")
+        path = self.metrics_file
+        with self._io():
+            if path is not None and path.exists():
+                path.replace(path.with_name(self._free_name(path.name)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many rows the file has and its columns, after writing the held ones."""
+        state = super().state_dict()
         if self.log_dir is None:
-            return super().state_dict()
-        table = self.experiment
-        table.flush()
-        return {**super().state_dict(), "num_rows": table.num_rows, "columns": list(table.columns)}
+            return state
+        with self._io():
+            table = self.experiment
+            state |= {"num_rows": table.num_rows, "columns": list(table.columns)}
+            table.flush()
+            self._publish()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Cut the file back to the rows of the checkpoint; later rows are kept in a file beside it."""
         self.finalize("interrupted")
         super().load_state_dict(state_dict)
-        path = self.metrics_file
-        if path is not None and path.exists() and "num_rows" in state_dict:
-            _cut_back(path, state_dict["num_rows"], state_dict["columns"])
+        if self.log_dir is not None and "num_rows" in state_dict:
+            self._cut = state_dict["num_rows"], state_dict["columns"]
+            with self._io():  # where it fails, it is done before the next row
+                _ = self.experiment
+                self._publish()
+
+    def _free_name(self, name: str) -> str:
+        """The name of a file beside, for rows that leave it."""
+        path = self._place() / name
+        names = (f"{path.stem}.before_resume_{k}{path.suffix}" for k in itertools.count(1))
+        return next(name for name in names if not path.with_name(name).exists())
+
+    def _take_failure(self) -> None:
+        lost = max(len(self._early) - _MOST_HELD, 0)
+        self._num_lost += lost + (0 if self._table is None else self._table.lose(_MOST_HELD))
+        del self._early[:lost]
+
+    def _missing(self) -> list[str]:
+        num_lost, self._num_lost = self._num_lost, 0
+        return [*([f"{num_lost} rows of {self.NAME_METRICS_FILE}"] if num_lost else []), *super()._missing()]
 
 
 class _Table:
@@ -108,15 +169,26 @@ class _Table:
         self.columns = dict.fromkeys(columns)  # an ordered set
         self.num_rows = sum(1 for _ in _rows(path))
         self._held: list[dict[str, Any]] = []
-        self._has_new_columns = False
+        self._num_gone = 0  # with a file that was deleted
+        self._must_rewrite = False
         self._flushed_step = 0
         self._flushed_at_s = time.monotonic()
         if path.exists() and not _ends_in_newline(path):
             _write(path, columns, _rows(path))  # a crash cut the last row short
 
+    @property
+    def num_held(self) -> int:
+        """Rows that are not in the file."""
+        return len(self._held)
+
     def append(self, row: dict[str, Any], flush_every: int) -> None:
-        """Hold a row back; write those held where enough steps or seconds have passed since the last flush."""
-        self._has_new_columns |= not row.keys() <= self.columns.keys()
+        """Hold a row back; write those held where enough steps or seconds have passed since the last flush.
+
+        A step of None is the number of rows so far.
+        """
+        if row["step"] is None:
+            row["step"] = self.num_rows
+        self._must_rewrite |= not row.keys() <= self.columns.keys()
         self.columns |= dict.fromkeys(row)
         self._held.append(row)
         self.num_rows += 1
@@ -126,16 +198,44 @@ class _Table:
             self.flush()
 
     def flush(self) -> None:
-        """Write the held rows to the file."""
+        """Write the held rows to the file: all, or, after an OSError, none; they are held until they are there."""
         self._flushed_at_s = time.monotonic()
         if not self._held:
             return
-        if self._has_new_columns:
-            _write(self.path, list(self.columns), _rows(self.path))
-            self._has_new_columns = False
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, list(self.columns)).writerows(self._held)
+        in_file = self.num_rows - len(self._held)
+        if not self.path.exists():
+            self._begin_file(in_file)
+        if self._must_rewrite:
+            _write(self.path, list(self.columns), itertools.islice(_rows(self.path), in_file))
+            self._must_rewrite = False
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, list(self.columns)).writerows(self._held)
+        except OSError:
+            self._must_rewrite = True  # unless what was written of them can be taken away
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+                self._must_rewrite = False
+            raise
         self._held = []
+
+    def _begin_file(self, num_gone: int) -> None:
+        """Make the folder; say so where somebody has deleted the file: the next flush makes one of the rows held."""
+        self.num_rows, self._must_rewrite = len(self._held), True
+        self._num_gone += num_gone
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if num_gone:
+            problem = f"{self.path} was deleted while the run was going on, with {num_gone} rows"
+            raise FileNotFoundError(errno.ENOENT, problem)
+
+    def lose(self, most_held: int) -> int:
+        """Forget the oldest rows held where there are more than that; -> rows lost since this was asked last."""
+        dropped = max(len(self._held) - most_held, 0)
+        del self._held[:dropped]
+        self.num_rows -= dropped
+        lost, self._num_gone = dropped + self._num_gone, 0
+        return lost
 
 
 def _columns(path: Path) -> list[str]:
@@ -164,22 +264,24 @@ def _ends_in_newline(path: Path) -> bool:
 def _write(path: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
     """Replace the file by these rows, which may be its own, in one move; missing values are left empty."""
     partial = path.with_name(path.name + ".tmp")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # on a full disk its room is wanted
+        raise
 
 
-def _cut_back(path: Path, num_rows: int, columns: list[str]) -> None:
+def _cut_back(path: Path, free_name: Callable[[str], str], num_rows: int, columns: list[str]) -> None:
     """Keep the first `num_rows` rows and these columns; move the rows after them to a file of their own."""
     found, in_file = _columns(path), sum(1 for _ in _rows(path))
     if in_file < num_rows:
         problem = f"CSVLogger: {path} holds {in_file} rows, but the checkpoint was taken after {num_rows}"
         warnings.warn(f"{problem}; going on at its end.", stacklevel=3)
     if in_file > num_rows:
-        names = (path.with_name(f"{path.stem}.before_resume_{k}{path.suffix}") for k in itertools.count(1))
-        beside = next(name for name in names if not name.exists())
-        _write(beside, found, itertools.islice(_rows(path), num_rows, None))
+        _write(path.with_name(free_name(path.name)), found, itertools.islice(_rows(path), num_rows, None))
     if in_file > num_rows or found != columns:
         _write(path, columns or found, itertools.islice(_rows(path), num_rows))

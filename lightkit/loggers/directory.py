@@ -5,20 +5,31 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import time
+import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lightkit.checkpoint import atomic
+from lightkit.checkpoint.places import place, remote
 from lightkit.errors import ConfigError, RunDirError
 from lightkit.hparams.kinds import fields_of
 from lightkit.loggers.base import Logger
 
+if TYPE_CHECKING:
+    from lightkit.checkpoint.remote import Mirror
+    from lightkit.settings import OnLogError
+
 __all__ = ["DirectoryLogger", "flatten", "plain"]
+
+
+PUBLISH_EVERY_S = 60.0
 
 
 def plain(value: Any) -> Any:
@@ -56,7 +67,11 @@ class DirectoryLogger(Logger):
 
     Without `save_dir`, files go straight into the run directory that the trainer attaches. With it, they go
     into `save_dir/name/version_N` (`save_dir/name/VERSION` where `version` is a word), as in Lightning, and
-    the run directory plays no part.
+    the run directory plays no part. Both may be URLs (`s3://bucket/runs`): files are written in a temporary folder
+    and uploaded once a minute, before each checkpoint and at the end.
+
+    Where a file cannot be written, the Trainer's `on_log_error` says whether that stops the training; without a Trainer
+    it is a RunDirError. A subclass writes inside of `with self._io():`.
     """
 
     LOGGER_JOIN_CHAR = "-"
@@ -73,7 +88,15 @@ class DirectoryLogger(Logger):
         self._prefix = prefix
         self._sub_dir = "" if sub_dir is None else os.fspath(sub_dir)
         self._run_dir: Path | None = None
+        self._mirror: Mirror | None = None  # where the directory is in a store
+        self._published_at_s = time.monotonic()
+        self._on_error: OnLogError = "raise"
+        self._problem = ""  # the first thing that could not be written, and why
+        self._has_unwritten_hparams = False
         self.hparams: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_mirror": None}
 
     @property
     def name(self) -> str:
@@ -85,7 +108,7 @@ class DirectoryLogger(Logger):
         """The version: the one given, else that of the run directory, else the next free number."""
         if self._version is None:
             if self._save_dir is not None:
-                self._version = _next_version(Path(self._save_dir, self._name))
+                self._version = _next_version(place(self._save_dir) / self._name)
             elif self._run_dir is not None:
                 match = re.fullmatch(r"version_(\d+)", self._run_dir.name)
                 return int(match[1]) if match else self._run_dir.name
@@ -108,7 +131,7 @@ class DirectoryLogger(Logger):
         """The directory that this logger writes to; None before it is known."""
         if self._save_dir is not None:
             version = self.version
-            log_dir = Path(self.root_dir or "", version if isinstance(version, str) else f"version_{version}")
+            log_dir = place(self.root_dir or "") / (version if isinstance(version, str) else f"version_{version}")
         elif self._run_dir is not None:
             log_dir = self._run_dir
         else:
@@ -117,17 +140,27 @@ class DirectoryLogger(Logger):
 
     def _attach_run_dir(self, run_dir: str | Path) -> None:
         """Set the run directory; does nothing where the user gave a `save_dir`."""
-        if self._save_dir is None and Path(run_dir) != self._run_dir:
+        if self._save_dir is None and place(run_dir) != self._run_dir:
             self.finalize("success")
-            self._run_dir = Path(run_dir)
+            self._run_dir = place(run_dir)
+
+    def _attach_policy(self, on_log_error: OnLogError) -> None:
+        """See Logger."""
+        self._on_error = on_log_error
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Add hyperparameters, a dict or a Namespace, to `hparams.yaml`."""
         if params is None:
             return
         self.hparams.update(plain(params))
+        self._has_unwritten_hparams = True
+        self._write_hparams()
+
+    def _write_hparams(self) -> None:
         text = yaml.safe_dump(self.hparams, sort_keys=False, allow_unicode=True, encoding="utf-8")
-        atomic.replace(self._directory() / self.NAME_HPARAMS_FILE, lambda file: file.write(text))
+        with self._io():
+            atomic.replace(self._place() / self.NAME_HPARAMS_FILE, lambda file: file.write(text))
+            self._has_unwritten_hparams = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the version, so that a resumed run goes on in the same directory."""
@@ -141,16 +174,77 @@ class DirectoryLogger(Logger):
         if not self._has_own_version and mine == {key: state_dict.get(key) for key in mine}:
             self._version = state_dict["version"]
 
-    def _directory(self) -> Path:
-        """Return the directory to write to, made where it does not exist."""
+    def _place(self) -> Path:
+        """Where this logger's files are; ConfigError where that is not known yet."""
         log_dir, who = self.log_dir, type(self).__name__
         if log_dir is None:
             raise ConfigError(f"{who}: no directory to write to yet; pass {who}(save_dir=...) or hand it to a Trainer.")
+        return place(log_dir)
+
+    def _directory(self) -> Path:
+        """The directory to write to, made where it does not exist; for a store, a local one: see `_publish`."""
+        found = self._place()
+        if (there := remote(found)) is not None:
+            if self._mirror is None or self._mirror.there != there:
+                from lightkit.checkpoint.remote import Mirror
+
+                self._mirror = Mirror(there)
+            return self._mirror.folder
         try:
-            Path(log_dir).mkdir(parents=True, exist_ok=True)
+            found.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunDirError(f"{who}: cannot make the directory {log_dir}: {error}") from error
-        return Path(log_dir)
+            raise RunDirError(f"{type(self).__name__}: cannot make the directory {found}: {error}") from error
+        return found
+
+    def _publish(self) -> None:
+        """Upload what was written, where the directory is in a store."""
+        if self._mirror is not None:
+            self._published_at_s = time.monotonic()
+            self._mirror.push()
+
+    def _publish_is_due(self) -> bool:
+        """Whether the last upload was a minute ago."""
+        return self._mirror is not None and time.monotonic() - self._published_at_s >= PUBLISH_EVERY_S
+
+    # ------------------------------------------------------------ where writing fails
+
+    @contextmanager
+    def _io(self) -> Iterator[None]:
+        """What cannot be written in here stops the training, or is a warning, as the Trainer's `on_log_error` says."""
+        try:
+            yield
+        except OSError as error:
+            self._take_failure()
+            who = type(self).__name__
+            reason = str(error)
+            if not isinstance(error, RunDirError):  # which says where
+                reason = f"{who}: cannot write to {self._place()}: {error.strerror or error}"
+            if self._on_error == "raise":
+                raise error if isinstance(error, RunDirError) else RunDirError(reason) from error
+            if not self._problem:
+                self._problem = reason
+                warnings.warn(
+                    f"{reason}; the training goes on, what comes later is tried again, and the end says what is "
+                    "missing (Trainer(on_log_error='raise') stops instead)",
+                    stacklevel=4,
+                )
+
+    def _take_failure(self) -> None:
+        """Something could not be written: let go of what is broken, count what is lost."""
+
+    def _missing(self) -> list[str]:
+        """What could not be written since the run began, in words; forgotten after that."""
+        return [self.NAME_HPARAMS_FILE] if self._has_unwritten_hparams else []
+
+    def _say_what_is_missing(self) -> None:
+        """The end of a run: one warning where something was lost for good."""
+        if not self._problem:
+            return
+        missing, problem, self._problem = self._missing(), self._problem, ""
+        self._has_unwritten_hparams = False
+        if missing:
+            where = f"{type(self).__name__}: missing in {self._place()}"
+            warnings.warn(f"{where}: {', '.join(missing)}; the reason: {problem}", stacklevel=4)
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}{self.LOGGER_JOIN_CHAR}{name}" if self._prefix else name

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightkit.devices.example import left_as_found, to_device_of
-from lightkit.errors import ConfigError, require
+from lightkit.errors import ConfigError, RunDirError, require
 from lightkit.loggers.directory import DirectoryLogger, flatten, plain
 
 if TYPE_CHECKING:
@@ -17,11 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorBoardLogger"]
 
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 600.0  # before a file is tried again
+
 
 class TensorBoardLogger(DirectoryLogger):
     """Writes event files that `tensorboard --logdir DIR` shows; hyperparameters also to `hparams.yaml`.
 
-    On a resume, TensorBoard is told to forget what was written after the checkpoint (`purge_step`).
+    On a resume, TensorBoard is told to forget what was written after the checkpoint (`purge_step`). Event files of a
+    run that was killed before its first checkpoint, and is started again with `ckpt_path="last"`, are renamed to
+    `events.out.before_resume_K...`, which TensorBoard does not show.
+
+    Where events cannot be written, as for a full disk, they are lost; a new file is tried ten seconds later, then
+    after ever longer pauses of up to ten minutes.
 
     Args:
         save_dir, name, version: where to write; see `DirectoryLogger`. Default: the run directory.
@@ -50,10 +63,12 @@ class TensorBoardLogger(DirectoryLogger):
         self._max_step = -1
         self._newest: dict[str, float] = {}  # the scalars written at the highest step
         self._has_media_at_newest = False
-        self._has_hparams = False  # whether the tab of hyperparameters is written
+        self._hparams_step: int | None = None  # of the tab of hyperparameters; None: it is not written
+        self._num_unsaved = self._num_lost = 0  # values that may not be in the file yet, that will never be
+        self._waits_until_s, self._pause_s = -math.inf, _FIRST_PAUSE_S
 
     def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "_writer": None}  # a copy opens a file of its own when it writes
+        return {**super().__getstate__(), "_writer": None}  # a copy opens a file of its own when it writes
 
     def _attach_run_dir(self, run_dir: str | Path) -> None:
         before = self._run_dir
@@ -66,28 +81,48 @@ class TensorBoardLogger(DirectoryLogger):
         """The SummaryWriter; made, with its event file, when first asked for."""
         if self._writer is None:
             directory = self._directory()
+            if self._num_lost:  # a writer that finds the disk full leaves a thread behind
+                _check_room(directory)
             require("tensorboard", "all", needed_by="TensorBoardLogger")
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(directory), purge_step=self._purge_step, **self._writer_args)
+            before = self._event_files() if self._purge_step is not None else set()
+            self._writer = self._open(directory)
+            if before and min(own := _names_in(directory) - before, default="") < max(before):
+                # files are read by name, which begins with the second: what is to be forgotten must come before
+                self._writer.close()
+                for name in own:
+                    (directory / name).unlink()
+                time.sleep(1 - time.time() % 1)
+                self._writer = self._open(directory)
             self._purge_step = None
         return self._writer
 
+    def _open(self, directory: Path) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(directory), purge_step=self._purge_step, **self._writer_args)
+
+    def _event_files(self) -> set[str]:
+        """The names of those that are there, also where they are in a store."""
+        return _names_in(self._place()) | _names_in(self._directory())
+
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Write scalars; a dict as a value is written as one chart of several curves."""
-        writer = self.experiment
         step = self._at(step)
-        for name, value in metrics.items():
-            key = self._key(name)
-            if isinstance(value, dict):
-                writer.add_scalars(key, value, step)
-                continue
-            if not isinstance(value, float | int) and not hasattr(value, "item"):
-                raise ConfigError(f"TensorBoardLogger: metric {key!r}: expected a number, got {value!r}.")
-            number = float(value)
-            writer.add_scalar(key, number, step)
-            if step == self._max_step:
-                self._newest[key] = number
+
+        def write(writer: SummaryWriter) -> None:
+            for name, value in metrics.items():
+                key = self._key(name)
+                if isinstance(value, dict):
+                    writer.add_scalars(key, value, step)
+                    continue
+                if not isinstance(value, float | int) and not hasattr(value, "item"):
+                    raise ConfigError(f"TensorBoardLogger: metric {key!r}: expected a number, got {value!r}.")
+                number = float(value)
+                writer.add_scalar(key, number, step)
+                if step == self._max_step:
+                    self._newest[key] = number
+
+        self._write(len(metrics), write)
 
     def log_hyperparams(
         self, params: Any, metrics: Mapping[str, float] | float | None = None, step: int | None = None
@@ -103,20 +138,24 @@ class TensorBoardLogger(DirectoryLogger):
             metrics = {"hp_metric": -1.0} if self._default_hp_metric else {}
         elif not isinstance(metrics, Mapping):
             metrics = {"hp_metric": metrics}
-        if params is None or not metrics or self._has_hparams:
+        if params is None or not metrics or self._hparams_step is not None:
             return
-        self._has_hparams = True
-        writer = self.experiment
-        for name, value in metrics.items():
-            writer.add_scalar(self._key(name), float(value), step or 0)
         from torch.utils.tensorboard.summary import hparams
 
         shown = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in flatten(plain(params)).items()
         }
-        for summary in hparams(shown, dict(metrics)):
-            writer._get_file_writer().add_summary(summary, step)
+
+        def write(writer: SummaryWriter) -> None:
+            for name, value in metrics.items():
+                if self._key(name) not in self._newest:  # a value that was logged under that name is the newer one
+                    writer.add_scalar(self._key(name), float(value), step or 0)
+            for summary in hparams(shown, dict(metrics)):
+                writer._get_file_writer().add_summary(summary, step)
+            self._hparams_step = step or 0
+
+        self._write(len(metrics), write)
 
     def log_graph(self, model: nn.Module, input_array: object = None) -> None:
         """Write the module's graph, traced on `input_array` or `example_input_array`, if `log_graph` is set.
@@ -130,11 +169,17 @@ class TensorBoardLogger(DirectoryLogger):
             problem = "the module has no example_input_array: no graph written."
             warnings.warn(f"TensorBoardLogger(log_graph=True): {problem}", stacklevel=2)
             return
-        inputs, writer = to_device_of(model, input_array), self.experiment
-        try:
+        inputs = to_device_of(model, input_array)
+
+        def write(writer: SummaryWriter) -> None:
             with left_as_found(model), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's own, about shapes
                 writer.add_graph(model, inputs)
+
+        try:
+            self._write(1, write)
+        except RunDirError:
+            raise
         except Exception as error:  # tracing may raise anything; a picture is no reason to stop training
             warnings.warn(f"TensorBoardLogger(log_graph=True): cannot trace the module: {error}", stacklevel=3)
 
@@ -154,32 +199,88 @@ class TensorBoardLogger(DirectoryLogger):
             is_tensor = hasattr(image, "detach")
             layout = "HW" if ndim == 2 else "CHW" if is_tensor else "HWC"
             tag = self._key(key if len(images) == 1 else f"{key}/{index}")
-            self.experiment.add_image(tag, image.detach() if is_tensor else image, step, dataformats=layout)
+            shown = image.detach() if is_tensor else image
+            self._write(1, partial(_add_image, tag, shown, step, layout))
 
     def log_text(self, key: str, texts: Sequence[str] | str, step: int | None = None) -> None:
         """Write one or several texts; several stand one below the other."""
         text = texts if isinstance(texts, str) else "\n\n".join(texts)
-        self.experiment.add_text(self._key(key), text, self._at(step, is_media=True))
+        step = self._at(step, is_media=True)
+        self._write(1, lambda writer: writer.add_text(self._key(key), text, step))
 
     def log_figure(self, key: str, figure: Any, step: int | None = None) -> None:
         """Write a matplotlib figure as an image; the figure stays open."""
-        self.experiment.add_figure(self._key(key), figure, self._at(step, is_media=True), close=False)
+        step = self._at(step, is_media=True)
+        self._write(1, lambda writer: writer.add_figure(self._key(key), figure, step, close=False))
+
+    def _write(self, num_values: int, write: Callable[[SummaryWriter], object]) -> None:
+        """Give the writer some values; where it cannot write, as `_io`, and they are lost."""
+        if time.monotonic() < self._waits_until_s:
+            self._num_lost += num_values
+            return
+        self._num_unsaved += num_values
+        with self._io():
+            write(self.experiment)
+            if self._publish_is_due():
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+            self._publish()
+            self._num_unsaved, self._pause_s = 0, _FIRST_PAUSE_S
 
     def save(self) -> None:
         """Write what is held in memory to the event file."""
-        if self._writer is not None:
-            self._writer.flush()
+        with self._io():
+            self._flush()
+        if self._has_unwritten_hparams:
+            self._write_hparams()
 
     def finalize(self, status: str) -> None:
         """Write and close the event file; writing again opens another one in the same directory."""
-        if self._writer is not None:
-            self._writer.close()  # which writes what is held
+        try:
+            self.save()
+            with self._io():
+                if self._writer is not None:
+                    self._writer.close()
+                    self._publish()
+        finally:
             self._writer = None
+        self._num_lost, self._num_unsaved = self._num_lost + self._num_unsaved, 0
+        self._say_what_is_missing()
+
+    def _take_failure(self) -> None:
+        writer, self._writer = self._writer, None
+        files: dict[str, Any] = {} if writer is None else writer.all_writers or {}
+        self._waits_until_s, self._pause_s = time.monotonic() + self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._num_lost, self._num_unsaved = self._num_lost + self._num_unsaved, 0
+        for file in files.values():
+            with suppress(Exception):  # what it still holds cannot be written; its thread ends
+                file.close()
+
+    def _missing(self) -> list[str]:
+        num_lost, self._num_lost = self._num_lost, 0
+        return [*([f"up to {num_lost} values"] if num_lost else []), *super()._missing()]
+
+    def set_aside(self) -> None:
+        """See Logger: the event files are renamed."""
+        self.finalize("interrupted")
+        self._reset()
+        if self.log_dir is None:
+            return
+        with self._io():
+            folder = self._place()
+            taken = [path.name for path in folder.glob("events.out.before_resume_*")]
+            number = next(k for k in count(1) if not any(f".before_resume_{k}." in name for name in taken))
+            for pattern in ("events.out.tfevents.*", "*/events.out.tfevents.*"):  # below: of charts of several curves
+                for path in list(folder.glob(pattern)):
+                    path.replace(path.with_name(path.name.replace(".tfevents.", f".before_resume_{number}.", 1)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the highest step written, and its scalars, after writing to the file what is held."""
         self.save()
-        state = {**super().state_dict(), "max_step": self._max_step}
+        state = {**super().state_dict(), "max_step": self._max_step, "hparams_step": self._hparams_step}
         return state if self._has_media_at_newest else {**state, "newest": dict(self._newest)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -192,11 +293,12 @@ class TensorBoardLogger(DirectoryLogger):
         # TensorBoard purges whole steps only: the highest step is purged too and its scalars, which may have
         # been added to after the checkpoint, are written again. Images are not kept, so their step stays.
         self._purge_step = self._max_step + 1 if self._has_media_at_newest else max(self._max_step, 0)
-        if self.log_dir is None:
-            return
-        self._has_hparams = any(Path(self.log_dir).glob("events.out.tfevents.*"))
-        for key, value in self._newest.items():
-            self.experiment.add_scalar(key, value, self._max_step)
+        # what is purged of the hyperparameters is written again, when they are logged at the begin of the fit
+        hparams_step: int | None = state_dict.get("hparams_step", 0)
+        self._hparams_step = hparams_step if hparams_step is not None and hparams_step < self._purge_step else None
+        if self.log_dir is not None and self._newest:
+            for key, value in self._newest.items():
+                self._write(1, partial(_add_scalar, key, value, self._max_step))
 
     def _at(self, step: int | None, is_media: bool = False) -> int:
         """Return the step to write at, and note it where it is the highest so far."""
@@ -206,3 +308,24 @@ class TensorBoardLogger(DirectoryLogger):
             self._max_step, self._newest, self._has_media_at_newest = step, {}, False
         self._has_media_at_newest |= is_media and step == self._max_step
         return step
+
+
+def _names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("events.out.tfevents.*")}
+
+
+def _add_scalar(tag: str, value: float, step: int, writer: SummaryWriter) -> None:
+    writer.add_scalar(tag, value, step)
+
+
+def _add_image(tag: str, image: Any, step: int, layout: str, writer: SummaryWriter) -> None:
+    writer.add_image(tag, image, step, dataformats=layout)
+
+
+def _check_room(directory: Path) -> None:
+    """Raise OSError where a few kilobytes cannot be written there."""
+    probe = directory / f".room.{os.getpid()}.tmp"
+    try:
+        probe.write_bytes(bytes(8192))
+    finally:
+        probe.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightkit.checkpoint.places import place
 from lightkit.contracts import UNTIMED, Timing
 from lightkit.errors import ConfigError, RunDirError
 
@@ -29,7 +30,7 @@ class Profiler:
     """
 
     def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
-        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.dirpath = None if dirpath is None else place(dirpath)
         self.filename = filename
         self._stage = ""
         self._log_dir: str | None = None
@@ -94,7 +95,7 @@ class Profiler:
 
     def _path(self, extension: str, name: str | None = None) -> Path | None:
         """The file `<stage>-<filename>[-name]<extension>`, its folder made; None where nothing may be written."""
-        folder = self.dirpath or (None if self._log_dir is None else Path(self._log_dir))
+        folder = self.dirpath or (None if self._log_dir is None else place(self._log_dir))
         if folder is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,9 +104,9 @@ class Profiler:
 
     def _innermost(self, name: str, running: Sequence[str]) -> int:
         """Where the innermost section of that name stands among those that run; ConfigError where none does."""
-        for place in reversed(range(len(running))):
-            if running[place] == name:
-                return place
+        for index in reversed(range(len(running))):
+            if running[index] == name:
+                return index
         those = ", ".join(map(repr, running)) or "none"
         raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightkit.checkpoint.places import local_file
 from lightkit.profilers.base import Profiler
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ class PyTorchProfiler(Profiler):
     def stop(self, action_name: str) -> None:
         """As Profiler.stop."""
         if threading.get_ident() == self._thread:
-            place = self._innermost(action_name, [name for name, _ in self._ranges])
-            self._ranges.pop(place)[1].__exit__(None, None, None)
+            index = self._innermost(action_name, [name for name, _ in self._ranges])
+            self._ranges.pop(index)[1].__exit__(None, None, None)
 
     def _end(self, trainer: Trainer, status: str) -> None:
         """As Profiler._end; recording ends."""
@@ -135,7 +136,8 @@ class PyTorchProfiler(Profiler):
         number = "" if len(self._tables) == 1 else str(len(self._tables))
         path = self._path(".pt.trace.json", number) if self.export_to_chrome else None
         if path is not None:
-            profiler.export_chrome_trace(str(path))
+            with local_file(path) as file:
+                profiler.export_chrome_trace(str(file))
             self.trace_files.append(path)
 
 

@@ -6,6 +6,7 @@ on top of the fit's, which knows nothing of it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -240,6 +241,7 @@ class Run:
         if self._writes_files() and not self.settings.fast_dev_run and self.strategy.is_global_zero:
             path = self.directory.make(self.name)
             for logger in self.loggers:
+                logger._attach_policy(self.settings.on_log_error)
                 logger._attach_run_dir(path)
         if not self.is_nested:
             self.profiler._open(self.trainer)
@@ -301,15 +303,28 @@ class Run:
             self.call("teardown", self.fn, owners="D")
             self.call("teardown", self.fn, owners="CSM")
         finally:
-            if not self.is_nested:
-                for logger in self.loggers:
-                    logger.finalize(status)
+            failure = None if self.is_nested else self._finalize_loggers(status)
             self.is_open = False
             self.release(has_failed=status != "success")
             if not self.is_nested:
                 self.module._collect_into(None)
                 self.profiler._end(self.trainer, status)
                 self.directory.mark()
+        if failure is not None:
+            raise failure
+
+    def _finalize_loggers(self, status: str) -> Exception | None:
+        """Each gets its end, also after one that fails; -> what to raise; a warning where the run failed before."""
+        found = None
+        for logger in self.loggers:
+            try:
+                logger.finalize(status)
+            except Exception as error:
+                if found is None and status == "success":
+                    found = error
+                else:
+                    warnings.warn(f"{type(logger).__name__}.finalize: {error}", stacklevel=2)
+        return found
 
     def release(self, *, has_failed: bool) -> None:
         """The run is over: give the module back as it was; let go of processes."""

@@ -5,10 +5,13 @@ It is made when a run that writes something begins; reading where it is makes no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from itertools import count
 from pathlib import Path
 
+from lightkit.checkpoint.places import place, remote
 from lightkit.errors import ConfigError, RunDirError
 
 MARKER = "run.json"
@@ -17,9 +20,9 @@ MARKER = "run.json"
 class RunDirectory:
     """The directory of a Trainer's runs: where it will be, made at most once."""
 
-    def __init__(self, root: Path, explicit: str | Path | None, name: str | None, version: str):
-        self.root, self.given_name, self.version = root, name, version
-        self.explicit = None if explicit is None else Path(explicit)
+    def __init__(self, root: str, explicit: str | Path | None, name: str | None, version: str):
+        self.root, self.given_name, self.version = place(root), name, version
+        self.explicit = None if explicit is None else place(explicit)
         self._made: Path | None = None
         self._planned: Path | None = None
 
@@ -62,7 +65,7 @@ class RunDirectory:
         if self._made is not None:
             return self._made
         try:
-            made = self.explicit or _next_version(self.parent(default))
+            made = self.explicit or self._next_version(default)
             made.mkdir(parents=True, exist_ok=True)
             self._write_marker(made, default)
         except OSError as error:
@@ -90,21 +93,25 @@ class RunDirectory:
     def _write_marker(self, path: Path, default: str) -> None:
         marker = path / MARKER
         if not marker.exists():
-            name, created = self.given_name or default, time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            content = {"name": name, "created": created, "lightkit": self.version}
-            marker.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            marker.write_text(self._marker(default), encoding="utf-8")
 
+    def _marker(self, default: str) -> str:
+        name, created = self.given_name or default, time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return json.dumps({"name": name, "created": created, "lightkit": self.version}) + "\n"
 
-def _next_version(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    version = _next_number(parent)
-    while True:
-        path = parent / f"version_{version}"
-        try:
-            path.mkdir()  # fails where another process took the number just now
-            return path
-        except FileExistsError:
-            version += 1
+    def _next_version(self, default: str) -> Path:
+        parent = self.parent(default)
+        parent.mkdir(parents=True, exist_ok=True)
+        for version in count(_next_number(parent)):
+            path = parent / f"version_{version}"
+            if (marker := remote(path / MARKER)) is not None:  # a store may have no folders: the file takes the number
+                if marker.create(self._marker(default).encode()):
+                    return path
+                continue
+            with contextlib.suppress(FileExistsError):  # another process took the number just now
+                path.mkdir()
+                return path
+        raise AssertionError("numbers do not end")
 
 
 def _next_number(parent: Path) -> int:

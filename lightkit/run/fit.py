@@ -72,6 +72,8 @@ class FitRun(Run):
             self.ckpt_path = path or None
         self._check()
         self.open_directory()
+        if ckpt_path is not None and checkpoint is None:  # "last", and nothing was saved
+            self._set_aside()
         self.set_up()
         self.precision.convert_module(self.module)  # before weights, which may be of float64
         if checkpoint is not None:
@@ -86,6 +88,12 @@ class FitRun(Run):
         self._log_hyperparameters()
         self.data.load()
         return checkpoint is not None
+
+    def _set_aside(self) -> None:
+        """What an earlier start, killed before its first checkpoint, has written here is none of this run's."""
+        if self.strategy.is_global_zero and not self.settings.fast_dev_run:
+            for logger in self.loggers:
+                logger.set_aside()
 
     def _check(self) -> None:
         module = self.module

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,23 @@ def test_resuming_forgets_what_was_written_after_the_checkpoint(tmp_path: Path) 
     assert curve(tmp_path, "hp_metric") == [(0, -1.0)]
 
 
+def test_a_resume_within_the_same_second_is_read_after_what_it_forgets(tmp_path: Path) -> None:
+    killed = attached(tmp_path)
+    killed.log_metrics({"loss": 1.0}, step=3)
+    state = killed.state_dict()
+    killed.log_metrics({"loss": 99.0}, step=4)
+    killed.finalize("failed")
+    (path,) = tmp_path.glob("events.out.tfevents.*")  # the counter at its end goes from 9 to 10 some time
+    path = path.rename(path.with_name(f"events.out.tfevents.{int(time.time())}.~.9"))
+
+    resumed = attached(tmp_path)
+    resumed.load_state_dict(state)
+    resumed.log_metrics({"loss": 2.0}, step=4)
+    resumed.finalize("success")
+    assert curve(tmp_path, "loss") == [(3, 1.0), (4, 2.0)]
+    assert sorted(found.name for found in tmp_path.iterdir())[0] == path.name
+
+
 def test_resuming_keeps_the_images_of_the_checkpoint_step(tmp_path: Path) -> None:
     killed = attached(tmp_path)
     killed.log_metrics({"loss": 1.0}, step=3)
@@ -90,7 +108,9 @@ def test_the_state_can_be_read_without_unpickling_code(tmp_path: Path) -> None:
     logger = attached(tmp_path / "run")
     logger.log_metrics({"loss": 1.0}, step=3)
     torch.save(logger.state_dict(), tmp_path / "state.pt")
-    assert torch.load(tmp_path / "state.pt", weights_only=True) == {"max_step": 3, "newest": {"loss": 1.0}}
+    assert torch.load(tmp_path / "state.pt", weights_only=True) == {
+        "max_step": 3, "newest": {"loss": 1.0}, "hparams_step": None,
+    }  # fmt: skip
 
 
 def test_hyperparameters_go_to_the_tab_and_to_yaml(tmp_path: Path) -> None:

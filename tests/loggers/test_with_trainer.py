@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,106 @@ def test_the_room_loads_a_logger_when_it_is_asked_for(repository: Path) -> None:
         "CSVLogger ['base', 'csv', 'directory']",
         "False",
     ]
+
+
+def killed_and_started_again(folder: Path, kill_at: int, **loggers: Any) -> Path:
+    """Both loggers in a run directory of their own; killed before its first checkpoint, then started with "last"."""
+
+    def start(*callbacks: Callback, learning_rate: float) -> None:
+        class Tuned(Module):
+            def __init__(self, lr: float) -> None:
+                super().__init__()
+                self.save_hyperparameters()
+
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=2, log_every_n_steps=1, callbacks=[ModelCheckpoint(), *callbacks],
+            logger=[TensorBoardLogger(**loggers), CSVLogger(flush_logs_every_n_steps=1)], run_dir=folder,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        trainer.fit(Tuned(learning_rate), DataLoader(torch.arange(8.0)[:, None]), ckpt_path="last")
+
+    message = "trainer.fit(ckpt_path='last'): there is no checkpoint yet, nothing is loaded"
+    with pytest.warns(UserWarning, match=re.escape(message)), pytest.raises(Killed):
+        start(Kill(kill_at), learning_rate=0.5)
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        start(learning_rate=0.01)
+    return folder
+
+
+def test_rows_of_a_run_killed_before_its_first_checkpoint_are_set_aside(tmp_path: Path) -> None:
+    folder = killed_and_started_again(tmp_path / "run", kill_at=5)
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert rows[0] == "step,loss_step,epoch,loss_epoch"
+    assert [int(row.partition(",")[0]) for row in rows[1:] if row.split(",")[1]] == list(range(16))
+    aside = (folder / "metrics.before_resume_1.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in aside] == ["step", "0", "1", "2", "3", "4"]
+
+
+def test_events_of_a_run_killed_before_its_first_checkpoint_are_set_aside(tmp_path: Path) -> None:
+    folder = killed_and_started_again(tmp_path / "run", kill_at=5)
+    found = curves(folder)
+    assert [step for step, _ in found["loss_step"]] == list(range(16))
+    assert found["hp_metric"] == [(0, -1.0)]
+    (aside,) = folder.glob("events.out.before_resume_1.*")
+    shown = aside.rename(aside.with_name(aside.name.replace("before_resume_1", "tfevents")))
+    (tmp_path / "looked at").mkdir()
+    shown.rename(tmp_path / "looked at" / shown.name)
+    assert [step for step, _ in curves(tmp_path / "looked at")["loss_step"]] == list(range(5))
+
+
+def test_a_start_without_last_goes_on_in_the_files_that_are_there(tmp_path: Path) -> None:
+    for _ in range(2):
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, log_every_n_steps=1, logger=CSVLogger(), run_dir=tmp_path / "run",
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(Module(), DataLoader(torch.arange(8.0)[:, None]))
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2 * 9
+    assert not list((tmp_path / "run").glob("*.before_resume_*"))
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 4])
+def test_the_metric_of_the_hyperparameters_survives_a_resume(tmp_path: Path, stop_at: int) -> None:
+    logger = TensorBoardLogger(tmp_path, version=0)
+    logger.log_hyperparams({"lr": 0.1})
+    for step in range(stop_at):
+        logger.log_metrics({"loss": 1.0}, step=step)
+    state = logger.state_dict()
+    logger.log_metrics({"loss": 9.0}, step=stop_at + 1)
+    logger.finalize("failed")
+
+    resumed = TensorBoardLogger(tmp_path, version=0)
+    resumed.load_state_dict(state)
+    resumed.log_hyperparams({"lr": 0.1})
+    resumed.log_metrics({"loss": 2.0}, step=stop_at)
+    resumed.finalize("success")
+    found = curves(tmp_path / "lightning_logs" / "version_0")
+    assert found["hp_metric"] == [(0, -1.0)]
+    assert found["loss"] == [*((step, 1.0) for step in range(stop_at)), (stop_at, 2.0)]
+    assert hparams_shown(tmp_path / "lightning_logs") == {"lr": 0.1}
+
+
+def test_a_logged_hp_metric_is_not_replaced_by_the_default_on_a_resume(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, version=0)
+    logger.log_hyperparams({"lr": 0.1})
+    logger.log_metrics({"hp_metric": 0.75}, step=0)
+    state = logger.state_dict()
+    logger.finalize("failed")
+    resumed = TensorBoardLogger(tmp_path, version=0)
+    resumed.load_state_dict(state)
+    resumed.log_hyperparams({"lr": 0.1})
+    resumed.finalize("success")
+    assert curves(tmp_path / "lightning_logs" / "version_0")["hp_metric"] == [(0, 0.75)]
+    assert hparams_shown(tmp_path / "lightning_logs") == {"lr": 0.1}
+
+
+def hparams_shown(folder: Path) -> dict[str, float]:
+    """The hyperparameters that TensorBoard's tab shows of the one run in there."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    events = EventAccumulator(str(next(folder.iterdir()))).Reload()
+    content = events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.SESSION_START_INFO_TAG]
+    data = plugin_data_pb2.HParamsPluginData.FromString(content)
+    return {name: value.number_value for name, value in data.session_start_info.hparams.items()}
