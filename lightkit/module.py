@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit import hparams as hyper
-from lightkit.errors import CheckpointError, ConfigError, HookError
+from lightkit.errors import ConfigError, HookError
 from lightkit.module_hooks import HookedModule
 
 if TYPE_CHECKING:
@@ -302,13 +302,9 @@ class LightModule(HookedModule):
 
     def _load_weights(self, state_dict: Mapping[str, Tensor], where: str, strict: bool | None = None) -> None:
         """Load weights, or say which keys are missing, unexpected or of another size."""
-        from lightkit.checkpoint import files
+        from lightkit.checkpoint import weights
 
-        strict = self.strict_loading if strict is None else strict
-        problem = files.explain_state_dict_mismatch(self, dict(state_dict), where) if strict else None
-        if problem:
-            raise CheckpointError(problem)
-        self.load_state_dict(state_dict, strict=strict)
+        weights.load(self, state_dict, where, strict=self.strict_loading if strict is None else strict)
 
     def freeze(self) -> None:
         """Stop all parameters from learning and switch to evaluation mode."""

@@ -161,7 +161,14 @@ class EarlyStopping(Callback):
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on waiting where the checkpoint was taken."""
+        """Go on waiting where the checkpoint was taken; StateError for what is no state of this callback."""
+        from lightkit.schema import SCALAR, TEXT, WHOLE, Choice, Record, optional
+
+        reasons = Choice(tuple(int(reason) for reason in EarlyStoppingReason))
+        Record(
+            {"wait_count": WHOLE, "stopped_epoch": WHOLE, "best_score": SCALAR, "patience": WHOLE},
+            {"stopping_reason": reasons, "stopping_reason_message": optional(TEXT)},
+        ).check(state_dict)
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = torch.as_tensor(state_dict["best_score"]).cpu()

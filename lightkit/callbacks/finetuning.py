@@ -76,12 +76,14 @@ class BaseFinetuning(Callback):
         state, self._resumed = self._resumed, None
         if state is None:
             return
-        trainable, still = set(state["trainable"]), set(state["without_statistics"])
+        from lightkit.checkpoint.weights import plain_name
+
+        trainable, still = ({plain_name(name) for name in state[key]} for key in ("trainable", "without_statistics"))
         for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad_(name in trainable)
+            parameter.requires_grad_(plain_name(name) in trainable)
         for name, module in pl_module.named_modules():
             if isinstance(module, _BatchNorm):
-                module.track_running_stats = name not in still
+                module.track_running_stats = plain_name(name) not in still
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Give every optimizer to `finetune_function`."""
@@ -99,7 +101,14 @@ class BaseFinetuning(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep them until the optimizers are made: those must not hold what is thawed later in a group of its own."""
+        """Keep them until the optimizers are made: those must not hold what is thawed later in a group of its own.
+
+        Raises StateError for what is no state of this callback.
+        """
+        from lightkit.schema import NUMBER, TEXT, ListOf, Record, optional
+
+        names, rate = ListOf(TEXT), optional(NUMBER)
+        Record({"trainable": names, "without_statistics": names}, {"previous_backbone_lr": rate}).check(state_dict)
         self._resumed = state_dict
 
     # ------------------------------------------------------------ tools

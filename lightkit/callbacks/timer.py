@@ -119,7 +119,10 @@ class Timer(Callback):
         return {"time_elapsed": {stage: self.time_elapsed(stage) for stage in _STAGES}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count the seconds trained before the resume."""
+        """Count the seconds trained before the resume; StateError for what is no state of this callback."""
+        from lightkit.schema import NUMBER, DictOf, Record
+
+        Record({}, {"time_elapsed": DictOf(NUMBER)}).check(state_dict)
         self._offset_s = state_dict.get("time_elapsed", {}).get("train", 0.0)
 
 

@@ -73,7 +73,9 @@ class WeightAveraging(Callback):
         device = pl_module.device if self._device is None else self._device
         self._average_model = AveragedModel(pl_module, device, use_buffers=self._use_buffers, **self._kwargs)
         if self._loaded is not None:
-            self._average_model.load_state_dict(self._loaded)
+            from lightkit.checkpoint import weights
+
+            weights.load(self._average_model, self._loaded, trainer.ckpt_path)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make up for the update after the last step, where the checkpoint was taken before this callback's turn."""
@@ -117,7 +119,10 @@ class WeightAveraging(Callback):
         return {"latest_update_step": self._latest_update_step, "latest_update_epoch": self._latest_update_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state; StateError for what is no state of this callback."""
+        from lightkit.schema import WHOLE, Record
+
+        Record({"latest_update_step": WHOLE, "latest_update_epoch": WHOLE}).check(state_dict)
         self._latest_update_step = state_dict["latest_update_step"]
         self._latest_update_epoch = state_dict["latest_update_epoch"]
 
@@ -138,6 +143,10 @@ class WeightAveraging(Callback):
             without = f"the checkpoint was saved without {type(self).__name__}"
             warnings.warn(f"{without}: the average begins with its weights", stacklevel=2)
             return
+        from lightkit.schema import ANYTHING, TENSOR, DictOf
+
+        DictOf(ANYTHING).check(checkpoint["current_model_state"], "current_model_state")
+        DictOf(TENSOR).check(checkpoint["averaging_state"], "averaging_state")
         average = {_PREFIX + name: value for name, value in checkpoint["state_dict"].items()}
         self._loaded = {**average, **checkpoint["averaging_state"]}
         checkpoint["state_dict"] = checkpoint["current_model_state"]

@@ -11,18 +11,41 @@ one of lightkit's recipes).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
 
+from lightkit.checkpoint.torch_states import is_torchs
+from lightkit.checkpoint.weights import plain_name
 from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
+from lightkit.schema import ANYTHING, TEXT, WHOLE, DictOf, ListOf, Record, StateError, optional, place_text
 
 FORMAT = 2  # 2: hyperparameters say of which kind they are, see `lightkit.hparams.loading`
 S = TypeVar("S", bound=Stateful)
 Groups = list[list[str]]  # of one optimizer: for each group the names of its parameters
+_GROUPS = ListOf(ListOf(ListOf(TEXT)))
+
+
+# what is at the top of a checkpoint, of Lightning's too; what parts keep is theirs to check
+_TOP = Record({"state_dict": DictOf(ANYTHING)}, {
+    "epoch": WHOLE, "global_step": WHOLE, "hyper_parameters": optional(DictOf(ANYTHING)), "callbacks": DictOf(ANYTHING),
+    "optimizer_states": ListOf(ANYTHING), "lr_schedulers": ListOf(ANYTHING), "lightkit_format": WHOLE,
+})  # fmt: skip
+
+
+def check(checkpoint: Mapping[str, Any], where: str) -> None:
+    """Raise CheckpointError where a checkpoint is none, or one of a later version."""
+    with naming(where):
+        _TOP.check(checkpoint)
+        if checkpoint.get("lightkit_format", FORMAT) > FORMAT:
+            raise Misfit(
+                f"a later lightkit wrote it (format {checkpoint['lightkit_format']}, this one reads up to {FORMAT}); "
+                "update lightkit"
+            )
 
 
 def gather(parts: Mapping[str, Stateful]) -> dict[str, Any]:
@@ -36,24 +59,45 @@ def give(parts: Mapping[str, Stateful], checkpoint: Mapping[str, Any], where: st
     Raises CheckpointError for a state that does not fit; where: the file, for the message.
     """
     for key, part in parts.items():
-        try:
-            part.load_state_dict(checkpoint[key])
-        except StateError as error:
-            raise CheckpointError(f"{where}: {error}") from error.__cause__
+        with naming(where):
+            if key not in checkpoint:
+                raise StateError("is missing", key)
+            try:
+                part.load_state_dict(checkpoint[key])
+            except StateError as error:
+                raise error.inside(key) from error.__cause__
 
 
-class StateError(Exception):
-    """A state that is none of this part."""
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Let a state that is not of its form be an error that names the file and the place in it."""
+    try:
+        yield
+    except StateError as error:
+        place = f"checkpoint{place_text(error.place)}: " if error.place else ""
+        raise CheckpointError(f"{where}: {place}{error.problem}") from error.__cause__
+
+
+class Misfit(StateError):
+    """A state of the right form that is another one's; its place would say nothing more."""
+
+    def inside(self, *place: object) -> StateError:
+        """As it is."""
+        return self
 
 
 class Each(Generic[S]):
     """Parts of one kind whose states are a list.
 
-    what: their name where their number must be the saved one; "": those that are there take theirs.
+    what: their name where their number must be the saved one; "": those that are there take theirs. load: instead of
+    the part's own `load_state_dict`; check: before it.
     """
 
-    def __init__(self, parts: Sequence[S], what: str = "", load: Callable[[S, Any], object] | None = None):
-        self.parts, self.what, self.load = parts, what, load
+    def __init__(
+        self, parts: Sequence[S], what: str = "", load: Callable[[S, Any], object] | None = None,
+        check: Callable[[S, Any], None] | None = None,
+    ):  # fmt: skip
+        self.parts, self.what, self.load, self.check = parts, what, load, check
 
     def state_dict(self) -> list[Any]:
         """The state of each."""
@@ -61,18 +105,23 @@ class Each(Generic[S]):
 
     def load_state_dict(self, states: Sequence[Any]) -> None:
         """Give each its own."""
+        ListOf(ANYTHING).check(states)
         if self.what and len(states) != len(self.parts):
-            raise StateError(
+            raise Misfit(
                 f"has {len(states)} {self.what}, configure_optimizers gives {len(self.parts)}; "
                 "resume with the module that was trained"
             )
-        for part, state in zip(self.parts, states, strict=False):
+        for index, (part, state) in enumerate(zip(self.parts, states, strict=False)):
             try:
+                if self.check is not None:
+                    self.check(part, state)
                 part.load_state_dict(state) if self.load is None else self.load(part, state)
-            except (ValueError, KeyError) as error:
-                if not self.what:
-                    raise
-                raise StateError(f"the state of {type(part).__name__} does not fit: {error}") from error
+            except StateError as error:
+                raise error.inside(index) from error.__cause__
+            except Exception as error:
+                if not self.what or not (isinstance(error, (ValueError, KeyError)) or is_torchs(part)):
+                    raise  # the part's own affair
+                raise Misfit(f"the state of {type(part).__name__} does not fit: {error}") from error
 
 
 class ByKey:
@@ -87,9 +136,13 @@ class ByKey:
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Give each its own; states nobody takes are named in a warning."""
+        DictOf(ANYTHING).check(states)
         for key, part in self.parts.items():
             if states.get(key) is not None:
-                part.load_state_dict(states[key])
+                try:
+                    part.load_state_dict(states[key])
+                except StateError as error:
+                    raise error.inside(key) from error.__cause__
         left = states.keys() - self.parts.keys()
         if left:
             warnings.warn(
@@ -115,11 +168,12 @@ class ParameterGroups:
 
         Of an optimizer where a parameter is not the module's, or is in it already, nothing is added.
         """
-        parameters = dict(self.module.named_parameters())
+        _GROUPS.check(states)
+        parameters = {plain_name(name): parameter for name, parameter in self.module.named_parameters()}
         for optimizer, groups in zip(self.optimizers, states, strict=False):
             present = {id(p) for group in optimizer.param_groups for p in group["params"]}
             missing = groups[len(optimizer.param_groups) :]
-            found = [[parameters.get(name) for name in group] for group in missing]
+            found = [[parameters.get(plain_name(name)) for name in group] for group in missing]
             if all(p is not None and id(p) not in present for group in found for p in group):
                 for group in found:
                     optimizer.add_param_group({"params": group})

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lightkit.checkpoint import archive
 from lightkit.checkpoint.atomic import replace
@@ -83,6 +82,10 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
             f"{file}: expected a checkpoint or a state_dict, found a {type(content).__name__}; "
             "save a dict, for example torch.save(model.state_dict(), path)"
         )
+    if "state_dict" in content:  # else it is one
+        from lightkit.checkpoint import contents
+
+        contents.check(content, str(file))
     return content
 
 
@@ -269,35 +272,6 @@ def _checkpoints(*folders: Path) -> list[Path]:
         for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
     ]  # fmt: skip
     return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
-
-
-def explain_state_dict_mismatch(module: torch.nn.Module, state_dict: Mapping[str, Any], path: PathLike) -> str | None:
-    """Return what keeps `state_dict` from loading into `module`, in words, or None where it fits.
-
-    Lists at most 10 missing keys, 10 unexpected keys and 10 sizes that differ, each with its shape.
-    """
-    wanted = module.state_dict()
-    missing = [f"{key} {_shape(wanted[key])}" for key in wanted if key not in state_dict]
-    unexpected = [f"{key} {_shape(state_dict[key])}" for key in state_dict if key not in wanted]
-    differing = [
-        f"{key}: {_shape(state_dict[key])} in the file, {_shape(wanted[key])} in the model"
-        for key in wanted
-        if key in state_dict and _shape(state_dict[key]) != _shape(wanted[key])
-    ]
-    lines = [f"the checkpoint {path} does not fit {type(module).__name__}:"]
-    titles = "missing in the file", "in the file but not in the model", "of another size"
-    for title, entries in zip(titles, (missing, unexpected, differing), strict=True):
-        if entries:
-            lines += [f"  {title} ({len(entries)}):", *(f"    {entry}" for entry in entries[:MAX_LISTED])]
-        if len(entries) > MAX_LISTED:
-            lines.append(f"    ... and {len(entries) - MAX_LISTED} more")
-    return "\n".join(lines) if len(lines) > 1 else None
-
-
-def _shape(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"({type(value).__name__})"
-    return "(shape not known yet)" if torch.nn.parameter.is_lazy(value) else str(tuple(value.shape))
 
 
 def _reason(error: Exception) -> str:

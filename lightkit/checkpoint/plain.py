@@ -70,6 +70,11 @@ def _plain_leaf(obj: object, path: Place, parents: frozenset[int]) -> object:
     elif isinstance(obj, np.ndarray) and obj.dtype.kind in "biufc":
         return torch.from_numpy(np.array(obj, order="C"))  # a copy: memory maps and read-only arrays too
     elif isinstance(obj, Tensor):
+        if torch.nn.parameter.is_lazy(obj):
+            raise CheckpointError(
+                f"{_name(path)}: the shape of this lazy parameter is not known yet; save after the first batch, or run "
+                "the module on one"
+            )
         return obj.detach().as_subclass(Tensor)
     elif isinstance(obj, os.PathLike):
         return os.fspath(obj)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from lightkit.errors import CheckpointError
+
 _PARTS = frozenset(("sampler", "batch_sampler", "dataset", "datasets", "transform", "transforms", "collate_fn"))
 _MAX_OBJECTS = 200  # a bound on what is looked through; real loaders hold a handful
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -66,8 +68,13 @@ def restore(loader: object, saved: States) -> None:
     """Put every generator that is where it was back to its state; one that is new, or gone, is left out."""
     generators = find(loader) if saved else {}
     for place, state in saved.items():
-        if (generator := generators.get(place)) is not None:
+        if (generator := generators.get(place)) is None:
+            continue
+        try:
             _set(generator, state)
+        except Exception as error:  # each library has its own for a state that is none
+            what = f"the state of the loader's {place} in the checkpoint is none of a {type(generator).__name__}"
+            raise CheckpointError(f"{what}: {error}") from error
 
 
 def _state(generator: Any) -> object:

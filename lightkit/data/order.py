@@ -127,7 +127,7 @@ class Source:
         return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))
 
     def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
-        if state is not None and state["loader"] is not None:
+        if state is not None and state["loader"] is not None and self._keeps_state():
             self.loader.load_state_dict(state["loader"])
             return self._follow(iter(self.loader))
         batches = self._follow(iter(self.loader))

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lightkit.errors import ConfigError
 
 KERNELS = ("fused", "foreach")
-_FLAGS = (*KERNELS, "capturable")
+FLAGS = (*KERNELS, "capturable")
 _CAPTURABLE = (SGD, Adam, AdamW)  # their fused kernels read the learning rate and the count of steps on the device
 
 
@@ -59,7 +59,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     `Optimizer.load_state_dict` takes all options of the saved groups, so that a run on the CPU would go on with the
     flags of one on a GPU.
     """
-    own = [{name: group[name] for name in _FLAGS if name in group} for group in optimizer.param_groups]
+    own = [{name: group[name] for name in FLAGS if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, flags in zip(optimizer.param_groups, own, strict=True):
         was_on_device, is_on_device = _counts_on_device(group), _counts_on_device(flags)

@@ -99,6 +99,11 @@ class HalfMixed(BFloat16Mixed):
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        from lightkit.schema import NUMBER, WHOLE, Record
+
+        factors = {"scale": NUMBER, "growth_factor": NUMBER, "backoff_factor": NUMBER}
+        form = {**factors, "growth_interval": WHOLE, "_growth_tracker": WHOLE}
+        Record({} if state == {} else form).check(state)
         if state:
             self.scaler.load_state_dict(state)
 

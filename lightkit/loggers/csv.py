@@ -136,6 +136,9 @@ class CSVLogger(DirectoryLogger):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Cut the file back to the rows of the checkpoint; later rows are kept in a file beside it."""
+        from lightkit.schema import TEXT, WHOLE, ListOf, Record
+
+        Record({}, {"num_rows": WHOLE, "columns": ListOf(TEXT)}).check(state_dict)
         self.finalize("interrupted")
         super().load_state_dict(state_dict)
         if self.log_dir is not None and "num_rows" in state_dict:

@@ -170,6 +170,10 @@ class DirectoryLogger(Logger):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on in the directory that was written to, where it is one of this logger's own numbered ones."""
+        from lightkit.schema import TEXT, WHOLE, Record, optional
+
+        place = {"save_dir": optional(TEXT), "name": optional(TEXT), "version": optional(WHOLE, TEXT)}
+        Record({}, place).check(state_dict)
         mine = {"save_dir": self._save_dir, "name": self._name}
         if not self._has_own_version and mine == {key: state_dict.get(key) for key in mine}:
             self._version = state_dict["version"]

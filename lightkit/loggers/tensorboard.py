@@ -285,6 +285,9 @@ class TensorBoardLogger(DirectoryLogger):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Have TensorBoard forget what was written after the position of the checkpoint."""
+        from lightkit.schema import NUMBER, WHOLE, DictOf, Record
+
+        Record({}, {"max_step": WHOLE, "newest": DictOf(NUMBER)}).check(state_dict)
         self.finalize("interrupted")
         super().load_state_dict(state_dict)
         self._max_step = state_dict.get("max_step", -1)

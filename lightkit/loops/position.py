@@ -161,7 +161,13 @@ class Position:
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; generators come with `resume_with`, the data when the epoch begins."""
+        """Take back what `state_dict` gave; generators come with `resume_with`, the data when the epoch begins.
+
+        Raises StateError where it is of another form.
+        """
+        from lightkit.loops.saved_form import check_loop
+
+        check_loop(state)
         self.counters.load_state_dict(state["progress"])
         self.results.load_state_dict(state["results"], self._device, self._module)
         restore_metric_states(self._module, state["metrics"], self._device)

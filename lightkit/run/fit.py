@@ -77,7 +77,7 @@ class FitRun(Run):
         self.set_up()
         self.precision.convert_module(self.module)  # before weights, which may be of float64
         if checkpoint is not None:
-            saving.give_callbacks(self, checkpoint)
+            saving.give_callbacks(self, checkpoint, path)
             saving.give_weights(self, checkpoint, path)
         self.place()
         self._configure_optimizers()

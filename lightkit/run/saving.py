@@ -12,9 +12,11 @@ import torch
 from lightkit import hparams
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
+from lightkit.checkpoint.torch_states import check_optimizer, check_scheduler
 from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError, ConfigError
+from lightkit.loops.saved_form import check_generators
 from lightkit.run import directory
 from lightkit.seeding import Snapshot
 
@@ -29,9 +31,11 @@ def parts_of(run: Run) -> dict[str, Stateful]:
     """What training is resumed from, by its key in a checkpoint."""
     found = run.optimization
     return {
-        "optimizer_states": contents.Each(found.optimizers, "optimizers", load_optimizer_state),
+        "optimizer_states": contents.Each(found.optimizers, "optimizers", load_optimizer_state, check_optimizer),
         "optimizer_groups": contents.ParameterGroups(found.optimizers, run.module),
-        "lr_schedulers": contents.Each([config.scheduler for config in found.schedulers], "schedulers"),
+        "lr_schedulers": contents.Each(
+            [config.scheduler for config in found.schedulers], "schedulers", check=check_scheduler
+        ),
         "callbacks": contents.ByKey(_by_key(run.callbacks)),
         "precision": run.precision,
         "loop": run.position,
@@ -68,11 +72,12 @@ def give_weights(run: Run, checkpoint: dict[str, Any], where: str) -> None:
     run.module._load_weights(checkpoint.get("state_dict", checkpoint), where)
 
 
-def give_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
+def give_callbacks(run: Run, checkpoint: dict[str, Any], where: str) -> None:
     """Give callbacks and the data module their states, before the module gets its weights."""
-    for callback in run.callbacks:
-        callback.on_load_checkpoint(run.trainer, run.module, checkpoint)
-    parts_of(run)["callbacks"].load_state_dict(checkpoint.get("callbacks", {}))
+    with contents.naming(where):
+        for callback in run.callbacks:
+            callback.on_load_checkpoint(run.trainer, run.module, checkpoint)
+    contents.give({"callbacks": parts_of(run)["callbacks"]}, {"callbacks": {}, **checkpoint}, where)
     datamodule = run.datamodule
     if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
         datamodule.load_state_dict(state)
@@ -91,6 +96,8 @@ def give_training(run: Run, checkpoint: Mapping[str, Any], where: str) -> None:
         )
     parts = parts_of(run)
     contents.give({key: parts[key] for key in _RESUMED}, {"optimizer_groups": [], **checkpoint}, where)
+    with contents.naming(where):
+        check_generators(checkpoint.get("rng"), "rng")
     run.position.resume_with(checkpoint["rng"])
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from lightkit.checkpoint import archive
 from lightkit.checkpoint import files as ckpt
+from lightkit.checkpoint.weights import explain_state_dict_mismatch
 from lightkit.errors import CheckpointError, RunDirError
 
 Point = collections.namedtuple("Point", "x y")
@@ -180,6 +181,7 @@ import resource, sys
 import torch
 from lightkit.checkpoint import archive
 from lightkit.checkpoint import files as ckpt
+from lightkit.checkpoint.weights import explain_state_dict_mismatch
 from lightkit.errors import RunDirError
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the system then refuses to write more
 for content in (torch.zeros(100_000), [torch.zeros(100) for _ in range(200)], "x" * 100_000):
@@ -510,7 +512,7 @@ def test_the_newest_whole_checkpoint_is_by_time_then_by_name(tmp_path):
 def test_a_state_dict_of_another_model_is_explained_with_sizes():
     module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     state = nn.Sequential(nn.Linear(4, 3), nn.Identity(), nn.Linear(1, 1, bias=False)).state_dict()
-    assert ckpt.explain_state_dict_mismatch(module, state, "a.ckpt") == (
+    assert explain_state_dict_mismatch(module, state, "a.ckpt") == (
         "the checkpoint a.ckpt does not fit Sequential:\n"
         "  missing in the file (5):\n"
         "    1.weight (3,)\n"
@@ -523,12 +525,12 @@ def test_a_state_dict_of_another_model_is_explained_with_sizes():
         "  of another size (1):\n"
         "    0.weight: (3, 4) in the file, (3, 2) in the model"
     )
-    assert ckpt.explain_state_dict_mismatch(module, module.state_dict(), "a.ckpt") is None
+    assert explain_state_dict_mismatch(module, module.state_dict(), "a.ckpt") is None
 
 
 def test_long_lists_of_keys_are_cut_at_ten():
     module = nn.Sequential(*[nn.Linear(1, 1) for _ in range(6)])
-    explained = ckpt.explain_state_dict_mismatch(module, {}, "a.ckpt")
+    explained = explain_state_dict_mismatch(module, {}, "a.ckpt")
     assert explained.splitlines()[1] == "  missing in the file (12):"
     assert explained.splitlines()[-1] == "    ... and 2 more"
     assert len(explained.splitlines()) == 13

@@ -1,0 +1,82 @@
+"""The form of what a checkpoint says of the loop and of the generators, checked before a fit is resumed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from lightkit.loops.position import Counters
+from lightkit.results import REDUCTIONS
+from lightkit.schema import (
+    ANYTHING,
+    NUMBER,
+    TENSOR,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Choice,
+    DictOf,
+    Either,
+    ListOf,
+    Record,
+    StateError,
+    optional,
+)
+from lightkit.seeding import isolate_rng, restore_rng
+
+_VALUE = Either((NUMBER, TENSOR))
+_COUNTERS = Record({field.name: TRUTH if isinstance(field.default, bool) else WHOLE for field in fields(Counters)})
+_SLOT = Record({
+    "options": ListOf(ANYTHING, (TRUTH, *(optional(TRUTH),) * 3, TEXT, TRUTH)), "used": TRUTH,
+    "latest": optional(_VALUE), "rows": optional(TENSOR), "weights": ListOf(NUMBER), "total": optional(_VALUE),
+    "host_total": optional(NUMBER), "weight": NUMBER, "on_step": TRUTH, "on_epoch": TRUTH,
+    "reduce": Choice(REDUCTIONS), "has_suffix": TRUTH,
+})  # fmt: skip
+_RESULTS = DictOf(ListOf(ListOf(ANYTHING, (TEXT, optional(WHOLE), _SLOT, optional(TEXT)))))
+_METRICS = DictOf(Record({"state": DictOf(Either((TENSOR, ListOf(TENSOR)))), "updates": WHOLE}))
+_BOARD = Record({"callback": DictOf(TENSOR), "logged": DictOf(NUMBER), "progress_bar": DictOf(NUMBER)})
+_GENERATORS = optional(DictOf(ANYTHING))
+_BEFORE = Record({"rng": DictOf(ANYTHING), "generators": _GENERATORS})
+_DATA = Record(
+    {"before": optional(_BEFORE), "generators": _GENERATORS, "loader": ANYTHING},
+    {"first_seed": optional(WHOLE), "epochs_opened": WHOLE},
+)
+_WINDOW = Record({
+    "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(NUMBER),
+    "weights": ListOf(NUMBER), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
+})  # fmt: skip
+_LOOP = Record(
+    {"progress": _COUNTERS, "results": _RESULTS, "metrics": _METRICS, "board": _BOARD, "data": optional(_DATA),
+     "outputs": ListOf(ListOf(ANYTHING))},
+    {"window": optional(_WINDOW)},
+)  # fmt: skip
+
+
+def check_loop(state: object) -> None:
+    """Raise StateError where the state of a Position could not be gone on with."""
+    _LOOP.check(state)
+    assert isinstance(state, Mapping)
+    data, is_inside = state["data"], state["progress"]["is_epoch_started"] and not state["progress"]["is_epoch_done"]
+    before = None if data is None else data["before"]
+    if before is not None:
+        check_generators(before["rng"], "data", "before", "rng")
+    elif is_inside:
+        place = ("data",) if data is None else ("data", "before")
+        raise StateError("expected the generators from before the epoch that is under way, found None", *place)
+
+
+_RNG = Record({
+    "torch": TENSOR, "numpy": ListOf(ANYTHING, (TENSOR, WHOLE, WHOLE, NUMBER)),
+    "python": ListOf(ANYTHING, (WHOLE, TENSOR, optional(NUMBER))),
+}, {"cuda": ListOf(TENSOR), "mps": TENSOR})  # fmt: skip
+
+
+def check_generators(state: object, *place: object) -> None:
+    """Raise StateError where the state of the process's generators cannot be gone back to."""
+    _RNG.check(state, *place)
+    assert isinstance(state, dict)
+    try:
+        with isolate_rng():
+            restore_rng(state)
+    except Exception as error:  # each library has its own for a state of the wrong size
+        raise StateError(f"no state of the random generators: {error}", *place) from error
