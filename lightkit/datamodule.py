@@ -121,11 +121,13 @@ class LightDataModule:
         `LightModule.load_from_checkpoint` raises.
         """
         from lightkit.checkpoint import files
+        from lightkit.checkpoint.places import place
         from lightkit.hparams.loading import load_kwargs, refuse_code
 
         refuse_code(weights_only)
         checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")
-        data = cls(**load_kwargs(cls, checkpoint, kwargs, "datamodule_hyper_parameters", hparams_file))
+        beside = None if hparams_file is None else place(hparams_file)
+        data = cls(**load_kwargs(cls, checkpoint, kwargs, "datamodule_hyper_parameters", beside))
         if state := checkpoint.get(cls.__qualname__):
             data.load_state_dict(state)
         return data

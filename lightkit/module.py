@@ -290,12 +290,14 @@ class LightModule(HookedModule):
             ConfigError: an argument that the constructor does not take, or a hparams_file that cannot be read.
         """
         from lightkit.checkpoint import files
+        from lightkit.checkpoint.places import place
         from lightkit.hparams.loading import load_kwargs, refuse_code
 
         refuse_code(weights_only)
         path = str(checkpoint_path)
         checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")  # type: ignore[arg-type]
-        module = cls(**load_kwargs(cls, checkpoint, kwargs, hparams_file=hparams_file))
+        beside = None if hparams_file is None else place(hparams_file)
+        module = cls(**load_kwargs(cls, checkpoint, kwargs, hparams_file=beside))
         module.on_load_checkpoint(checkpoint)
         module._load_weights(checkpoint.get("state_dict", checkpoint), path, strict)
         return module

@@ -47,7 +47,8 @@ def publish(trainer: lk.Trainer, name: str, figure: Figure) -> None:
     """Save `figure` as `RUN_DIR/plots/NAME.png` and hand it to the loggers."""
     path = trainer.run_dir / "plots" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
+    with path.open("wb") as file:  # which may be in a store
+        figure.savefig(file, dpi=_DPI, format="png")
     for logger in trainer.loggers:
         logger.log_figure(name, figure, trainer.global_step)
 

@@ -20,6 +20,7 @@ import torch
 
 from lightkit.checkpoint import archive
 from lightkit.checkpoint.atomic import replace
+from lightkit.checkpoint.places import local_copy, place, remote
 from lightkit.checkpoint.plain import to_plain
 from lightkit.checkpoint.writer import Writer
 from lightkit.errors import CheckpointError
@@ -44,7 +45,7 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
 
 def write(plain: object, path: PathLike) -> None:
     """As `save`, for content that is plain already."""
-    replace(Path(path), lambda file: _write(plain, file))
+    replace(place(path), lambda file: _write(plain, file))
 
 
 def _write(plain: object, file: BinaryIO) -> None:
@@ -68,13 +69,13 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     newest whole file beside it is named), holds objects instead of data, or holds no dict.
     """
     _await_writers()
-    file = Path(path)
+    file = place(path)
     _require_file(file)
     if (problem := _damage(file)) is not None:
         raise CheckpointError(_damaged(file, problem))
     try:
-        with _only_harmless():
-            content = torch.load(file, map_location=map_location, weights_only=True)
+        with _only_harmless(), local_copy(file) as local:
+            content = torch.load(local, map_location=map_location, weights_only=True)
     except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
         raise CheckpointError(_unreadable(file, error)) from error
     if not isinstance(content, dict):
@@ -132,14 +133,14 @@ def _damage(path: Path) -> str | None:
             return "it is empty (0 bytes)"
         if not _is_archive(path):
             return None
-        with open(path, "rb") as file:
+        with local_copy(path) as local, open(local, "rb") as file:
             return archive.damage(file, size)
     except OSError as error:
         return f"it cannot be read ({error.strerror or type(error).__name__})"
 
 
 def _is_archive(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with local_copy(path) as local, open(local, "rb") as file:
         return file.read(len(archive.MAGIC)) == archive.MAGIC
 
 
@@ -230,24 +231,39 @@ def _new_list(items: Iterable[Any] = (), maxlen: int | None = None) -> list[Any]
 def _unsafe_globals(path: Path, error: Exception) -> list[str]:
     """Name what the refused file would have built: all of it, or for torch's old format the first."""
     with contextlib.suppress(Exception):  # as in load()
-        with _only_harmless():
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        with _only_harmless(), local_copy(path) as local:
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(local))
     return [".".join(match.groups()) for match in re.finditer(r"GLOBAL (\w+)[ .]([\w.]+)", str(error))][:1]
 
 
 def is_whole(path: PathLike) -> bool:
     """Say whether the file is there and every part of it is as it was written."""
     _await_writers()
-    file = Path(path)
+    file = place(path)
     if not file.is_file() or _damage(file) is not None:
         return False
     if _is_archive(file):
         return True
     try:  # torch's old format: only reading it shows whether its end is there
-        torch.load(file, map_location="cpu", weights_only=True)
+        with local_copy(file) as local:
+            torch.load(local, map_location="cpu", weights_only=True)
     except Exception:  # as in load()
         return False
     return True
+
+
+def outline(path: PathLike) -> Any:
+    """The content of a file without what its tensors hold: only its table of contents is read.
+
+    Raises whatever torch's readers raise for files that are not theirs, OSError where it is not there.
+    """
+    file = place(path)
+    if (there := remote(file)) is None:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with there.open("rb", block_size=1 << 20) as found, FakeTensorMode():  # in which storages are not read
+        return torch.load(found, map_location="cpu", weights_only=True)
 
 
 def newest_whole(
@@ -260,8 +276,8 @@ def newest_whole(
     """
     _await_writers()
     folders = [directory] if isinstance(directory, str | os.PathLike) else directory
-    skipped = None if skip is None else Path(skip)
-    found = (file for file in _checkpoints(*map(Path, folders)) if file != skipped and is_whole(file))
+    skipped = None if skip is None else place(skip)
+    found = (file for file in _checkpoints(*map(place, folders)) if file != skipped and is_whole(file))
     return next((file for file in found if is_wanted is None or is_wanted(file)), None)
 
 
@@ -271,7 +287,13 @@ def _checkpoints(*folders: Path) -> list[Path]:
         file for folder in folders if folder.is_dir()
         for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
     ]  # fmt: skip
-    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
+    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, _in_order(file.name)), reverse=True)
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """What sorts `step=10` after `step=9`: a store says the time of a file in whole seconds."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)]
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
     Raises ConfigError where the file is not there, of another kind, or holds no names with values.
     """
-    file, where = Path(path), f"load_from_checkpoint(hparams_file={str(path)!r})"
+    file = Path(path) if isinstance(path, str) else path  # a file of a store has a path of its own kind
+    where = f"load_from_checkpoint(hparams_file={str(path)!r})"
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".csv": _read_csv}
     if file.suffix.lower() not in readers:
         raise ConfigError(f"{where}: expected a .yaml, .yml or .csv file")

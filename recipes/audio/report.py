@@ -141,14 +141,15 @@ class SoundReport(ClassificationReport):
 
     def _write_clips(self, trainer: lk.Trainer, names: Sequence[str]) -> None:
         soundfile = require("soundfile", "audio", needed_by="SoundReport")
-        folder = Path(trainer.run_dir) / "clips"
+        folder = trainer.run_dir / "clips"
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*_true_*_predicted_*.wav"):
             old.unlink()  # of an earlier test in the same run
         for place, clip in enumerate(self.clips, start=1):
             name = _file_name(place, clip, names)
             waveform = clip.waveform.clamp(-1, 1)
-            soundfile.write(folder / name, waveform.numpy(), self.sample_rate, subtype="PCM_16")
+            with (folder / name).open("wb") as file:
+                soundfile.write(file, waveform.numpy(), self.sample_rate, subtype="PCM_16", format="WAV")
             for logger in trainer.loggers:
                 if isinstance(logger, lk.loggers.TensorBoardLogger):
                     tag = f"worst_clips/{Path(name).stem}"

@@ -108,13 +108,14 @@ class PictureGrid(lk.Callback):
     def _draw(self, trainer: lk.Trainer, pictures: Tensor) -> None:
         if not should_publish(trainer):
             return
-        write_png = require("torchvision.io", "vision", needed_by="the pictures of a recipe").write_png
+        encode_png = require("torchvision.io", "vision", needed_by="the pictures of a recipe").encode_png
         image = grid(pictures, self.columns)
+        png = encode_png(image).numpy().tobytes()
         paths = [trainer.run_dir / "plots" / f"{self.name}.png"]
         if self.keeps_all and trainer.state.fn == "fit":
             paths.append(trainer.run_dir / self.name / f"epoch_{trainer.current_epoch + 1:03d}.png")
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(image, str(path))
+            path.write_bytes(png)
         for logger in trainer.loggers:
             logger.log_image(self.name, [image], trainer.global_step)
