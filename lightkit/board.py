@@ -10,17 +10,37 @@ from torch import Tensor
 
 from lightkit.results import Results, Taken
 
+Number = float | int  # an int only where a float would not be the same number
 
-def to_host(values: Sequence[Any]) -> list[float]:
-    """Read numbers and one-element tensors as python floats, with one device read for all of them."""
+
+def to_host(values: Sequence[Any]) -> list[Number]:
+    """Read numbers and one-element tensors as python numbers, with one device read for all of them.
+
+    Whole numbers stay exact: those of tensors up to 2^53, python's own without end.
+    """
     tensors = [v for v in values if isinstance(v, Tensor)]
     if not tensors:
-        return [float(v) for v in values]
+        return [_exact(v) for v in values]
     device = tensors[0].device
     dtype = torch.float32 if device.type == "mps" else torch.float64
     same = [t.detach().reshape(()).to(device=device, dtype=dtype) for t in tensors]
     read = iter(torch.stack(same).tolist())
-    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
+    return [next(read) if isinstance(v, Tensor) else _exact(v) for v in values]
+
+
+def _exact(value: Any) -> Number:
+    if isinstance(value, int) and abs(value) > 2**53:
+        return value
+    return float(value)
+
+
+def as_metric(number: Number) -> Tensor:
+    """The number as callbacks see it: float32, and where that would round a whole number float64, beyond 2^53 int64."""
+    if isinstance(number, int):
+        return torch.tensor(number) if -(2**63) <= number < 2**63 else torch.tensor(number, dtype=torch.float64)
+    metric = torch.tensor(number, dtype=torch.float32)
+    is_rounded = abs(number) > 2**24 and number.is_integer() and float(metric) != number
+    return torch.tensor(number, dtype=torch.float64) if is_rounded else metric
 
 
 class MetricBoard:
@@ -51,7 +71,7 @@ class MetricBoard:
     def _post(self, taken: Taken, *, is_seen: bool) -> None:
         for entry, number in taken:
             if is_seen:
-                self.callback[entry.name] = self.callback[entry.forked] = torch.tensor(number)
+                self.callback[entry.name] = self.callback[entry.forked] = as_metric(number)
             if entry.slot.logger:
                 self.logged[entry.forked] = number
             if entry.slot.prog_bar:

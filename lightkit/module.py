@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -229,12 +229,12 @@ class LightModule(HookedModule):
             logger: hand it to the loggers (default True).
             on_step, on_epoch: log each step's value, the epoch's; None: on_step in `training_step` and the training
                 batch hooks, else on_epoch. Both: `name_step` and `name_epoch`.
-            reduce_fx: "mean", "sum", "min" or "max" over the epoch.
+            reduce_fx: "mean", "sum", "min" or "max" over the epoch, or a function that means one: `max`, `torch.amax`.
             add_dataloader_idx: with several evaluation loaders, append `/dataloader_idx_N` to the name.
 
         Raises:
-            ConfigError: not a single value, an unknown reduction, other arguments than at the last call, or a hook in
-                which logging makes no sense.
+            ConfigError: not a single value, an unknown reduction, other arguments than at the last call, a hook in
+                which logging makes no sense, or one Metric in two places that would mix their values.
         """
         results = self._results
         if results is None:
@@ -250,8 +250,9 @@ class LightModule(HookedModule):
 
     def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         """Log several values at once, with `log`'s arguments; a torchmetrics MetricCollection too."""
-        items = getattr(dictionary, "keep_base", None)
-        pairs = dictionary.items() if items is None else dictionary.items(keep_base=False)  # type: ignore[call-arg]
+        pairs: Iterable[tuple[str, Any]] = dictionary.items()
+        if hasattr(dictionary, "compute_groups"):  # without copies: its metrics may share what they hold
+            pairs = dictionary.items(keep_base=False, copy_state=False)  # type: ignore[call-arg]
         for name, value in pairs:
             self.log(name, value, *args, **kwargs)
 

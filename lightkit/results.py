@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightkit.errors import ConfigError, did_you_mean
+from lightkit.contracts import REDUCTIONS, is_metric
+from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.logged_metrics import Parked
 
 Options = tuple[bool, bool | None, bool | None, bool | None, object, bool]
 """(prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx) of `LightModule.log`"""
 
 WINDOW = 128  # values kept one by one before they are added up: one reduction in 128 steps, memory stays flat
-REDUCTIONS = ("mean", "sum", "min", "max")
 
 # hooks in which a value belongs to a step; elsewhere to the epoch
 STEP_HOOKS = frozenset(
@@ -29,10 +32,9 @@ NO_LOGGING = {f"on_{name}_end": f"log in on_{name}_epoch_end" for name in ("trai
 for _hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
     NO_LOGGING[_hook] = "log in the step"
 
-
 Key = tuple[str, int | None]  # a name, and the evaluation loader that it belongs to
-State = dict[str, Any]  # of a slot, of a metric, by its attributes
 ResultsState = dict[str, list[list[Any]]]  # by hook: name, loader, state of the slot, place of the metric in the module
+State = dict[str, Any]  # of a slot, by its attributes
 
 
 class Slot:
@@ -55,7 +57,11 @@ class Slot:
 
     def suits(self, value: object, options: Options) -> bool:
         """Whether a later validation logs the name as the one did for which the slot was made."""
-        return self.options == options and _is_metric(value) == (self.metric is not None)
+        return self.options == options and is_metric(value) == (self.metric is not None)
+
+    def say(self, options: Options) -> None:
+        """The same arguments, said in other words."""
+        self.options = options
 
     def see_metric(self, metric: Any) -> None:
         """The metric was logged: its newest value is that of the batch it saw last."""
@@ -75,6 +81,10 @@ class Slot:
         self.loaders: set[int | None] = set()  # with add_dataloader_idx=False: those that logged it
         if self.metric is not None:
             self.metric.reset()
+
+    def freeze(self) -> None:
+        """The metric's loader is done: this is its value."""
+        self.frozen = self.final()
 
     def update(self, value: Tensor | float, weight: float) -> None:
         """Take one value, a number or a tensor with one element."""
@@ -139,23 +149,38 @@ class Slot:
         self.count, self.weights = 0, []
 
     def final(self) -> object:
-        """The value of the epoch: a tensor on its device or a number."""
+        """The value of the epoch: a tensor on its device, a number, or None where there is none."""
         if self.metric is not None:
-            return self.metric.compute() if self.frozen is None else self.frozen
+            return self._computed() if self.frozen is None else self.frozen
         reduced, weight = self._reduced()
         total: Tensor | float | None = reduced
         if self.host_total is not None:
             total = self.host_total if reduced is None else self._combine(reduced, self.host_total)
         return total / weight if self.reduce == "mean" and total is not None else total
 
+    def _computed(self) -> object:
+        """What the metric computes; None where it was never updated and cannot say anything."""
+        try:
+            return self.metric.compute()
+        except Exception as error:  # whatever a metric makes of having nothing
+            if any(getattr(part, "_update_count", 0) for part in self.metric.modules()):
+                raise
+            warnings.warn(
+                f"self.log({self.name!r}, ...): this {type(self.metric).__name__} was never updated and has no value: "
+                f"{error}",
+                stacklevel=2,
+            )
+            return None
+
     def state_dict(self) -> State:
         """Everything, so that a run resumed in the middle of the epoch has the same mean to the last bit."""
         latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
         rows = None if self.buffer is None else self.buffer[: self.count].clone()
         return {
-            "options": list(self.options), "used": self.used, "latest": latest, "rows": rows,
-            "weights": list(self.weights), "total": self.total, "host_total": self.host_total, "weight": self.weight,
-            "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce, "has_suffix": self.has_suffix,
+            "options": [*self.options[:4], self.reduce, self.options[5]], "used": self.used, "latest": latest,
+            "rows": rows, "weights": list(self.weights), "total": self.total, "host_total": self.host_total,
+            "weight": self.weight, "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce,
+            "has_suffix": self.has_suffix,
         }  # fmt: skip
 
     def load_state_dict(self, state: State, device: torch.device) -> None:
@@ -206,10 +231,36 @@ class Results:
         self.dataloader_idx: int | None = None  # None where no evaluation batch is running
         self.has_step_values = False
         self.read: dict[bool, Taken] = {}  # what was read last, of the step and of the epoch, and is still true
+        self.outer: Results | None = None  # those of the pass that this one interrupts
+        self.elsewhere: list[tuple[object, str, str]] = []  # metrics that passes in between log: hook and name
+        self.parked: dict[int, Parked] = {}  # by the metric's id: what it held when its loader was done
 
     def enter(self, hook: str) -> None:
         """Say which hook is running: it decides the defaults, and names are unique inside it."""
         self.hook, self.current = hook, self.slots[hook]
+
+    def stand_in(self, outer: Results | None) -> None:
+        """A pass begins that logs here; outer: where the pass that it interrupts logs."""
+        self.outer = None if outer is self else outer
+
+    def stand_out(self) -> None:
+        """That pass is over."""
+        outer, self.outer = self.outer, None
+        if outer is not None and outer.is_training:
+            outer.remember(self)
+
+    def remember(self, inner: Results) -> None:
+        """The torchmetrics objects logged there may not be logged here."""
+        known = {(id(metric), hook) for metric, hook, _ in self.elsewhere}
+        for hook, _, slot in inner.each():
+            if slot.metric is not None and (id(slot.metric), hook) not in known:
+                self.elsewhere.append((slot.metric, hook, slot.name))
+
+    def each(self) -> Iterator[tuple[str, int | None, Slot]]:
+        """Every slot with its hook and its loader."""
+        for hook, slots in self.slots.items():
+            for (_, index), slot in slots.items():
+                yield hook, index, slot
 
     def log(self, name: str, value: object, options: Options, batch_size: int | None) -> None:
         """Take one value; see LightModule.log."""
@@ -220,22 +271,22 @@ class Results:
         if slot is None or not (self.is_training or slot.used or slot.suits(value, options)):
             slot = self.current[name, index] = self._new_slot(name, value, options, index)
         elif slot.options != options:
-            raise ConfigError(
-                f"self.log({name!r}, ...) in {self.hook}: called before with {_options(slot.options)}, "
-                f"now with {_options(options)}; a name keeps its arguments"
-            )
+            from lightkit.log_arguments import check_same
+
+            check_same(slot, options, self.hook)
+            slot.say(options)
         if not options[5]:
             slot.loaders.add(self.dataloader_idx)
         if slot.metric is not None:
-            if value is not slot.metric and (slot.used or not _is_metric(value)):
-                raise ConfigError(f"self.log({name!r}, ...) in {self.hook}: another Metric has this name; rename one")
-            slot.see_metric(value)
+            self._see_metric(slot, value)
             return
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise ConfigError(f"self.log({name!r}, ...): expected a tensor with one element, got shape {tuple(value.shape)}; reduce it first, e.g. with .mean()")  # fmt: skip  # noqa: E501
         elif not isinstance(value, (int, float)):
-            value = self._as_number(name, value)
+            from lightkit.log_arguments import number_of
+
+            value = number_of(name, value)
         weight = 1.0
         if slot.on_epoch and slot.reduce == "mean":
             if batch_size is None:
@@ -243,15 +294,14 @@ class Results:
             weight = batch_size
         slot.update(value, weight)
 
-    def _as_number(self, name: str, value: object) -> float:
-        if isinstance(value, (str, SupportsFloat, SupportsIndex)):  # numpy scalars and the like
-            with suppress(TypeError, ValueError):
-                return float(value)
-        hint = "; use self.log_dict for several" if isinstance(value, dict) else ""
-        raise ConfigError(
-            f"self.log({name!r}, ...): expected a number, a tensor with one element or a torchmetrics Metric, "
-            f"got {type(value).__name__}{hint}"
-        )
+    def _see_metric(self, slot: Slot, value: object) -> None:
+        if value is not slot.metric and (slot.used or not is_metric(value)):
+            raise ConfigError(f"self.log({slot.name!r}, ...) in {self.hook}: another Metric has this name; rename one")
+        if not slot.used:
+            from lightkit.logged_metrics import check_unshared
+
+            check_unshared(self, slot, value)
+        slot.see_metric(value)
 
     def _new_slot(self, name: str, value: object, options: Options, index: int | None) -> Slot:
         _, _, on_step, on_epoch, reduce_fx, _ = options
@@ -263,13 +313,12 @@ class Results:
         by_step = self.is_training and self.hook in STEP_HOOKS
         if on_step and not by_step and self.dataloader_idx is None:
             raise ConfigError(f"self.log({name!r}, on_step=True) in {self.hook}: no step is here; leave on_step out")
-        reduce = reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", str(reduce_fx))
-        reduce = {"amin": "min", "amax": "max"}.get(reduce, reduce)
-        if reduce not in REDUCTIONS:
-            raise ConfigError(
-                f"self.log({name!r}, reduce_fx={reduce_fx!r}): expected one of {', '.join(REDUCTIONS)}; "
-                f"for anything else log a torchmetrics Metric{did_you_mean(reduce, REDUCTIONS)}"
-            )
+        if reduce_fx in REDUCTIONS:
+            reduce = str(reduce_fx)
+        else:
+            from lightkit.log_arguments import reduction_of
+
+            reduce = reduction_of(name, reduce_fx)
         on_step = by_step if on_step is None else on_step
         on_epoch = (not by_step) if on_epoch is None else on_epoch
         if not (on_step or on_epoch):
@@ -277,7 +326,7 @@ class Results:
         self.has_step_values = self.has_step_values or bool(on_step)
         suffixed = self.has_several_loaders and index is not None
         slot = Slot(name, options, bool(on_step), bool(on_epoch), reduce, suffixed)
-        slot.metric = value if _is_metric(value) else None
+        slot.metric = value if is_metric(value) else None
         return slot
 
     # ------------------------------------------------------------ reading
@@ -285,93 +334,74 @@ class Results:
     def values(self, *, of_step: bool) -> list[Entry]:
         """Everything logged for the step, or for the epoch; no device read."""
         found = []
-        for slots in self.slots.values():
-            for (_, index), slot in slots.items():
-                wanted = slot.on_step if of_step else slot.on_epoch
-                if not (wanted and slot.used) or (of_step and slot.latest is None):
-                    continue
-                suffix = f"/dataloader_idx_{index}" if slot.has_suffix else ""
-                fork = ("_step" if of_step else "_epoch") if slot.on_step and slot.on_epoch else ""
-                value = slot.latest if of_step else slot.final()
-                if slot.metric is not None:
-                    _check_single(slot, value)
-                found.append(Entry(slot.name + suffix, slot.name + fork + suffix, slot, index, value))
+        for _, index, slot in self.each():
+            wanted = slot.on_step if of_step else slot.on_epoch
+            if not (wanted and slot.used):
+                continue
+            value = slot.latest if of_step else slot.final()
+            if value is None:
+                continue
+            suffix = f"/dataloader_idx_{index}" if slot.has_suffix else ""
+            fork = ("_step" if of_step else "_epoch") if slot.on_step and slot.on_epoch else ""
+            if slot.metric is not None:
+                from lightkit.logged_metrics import check_single
+
+                check_single(slot, value)
+            found.append(Entry(slot.name + suffix, slot.name + fork + suffix, slot, index, value))
         return found
 
     def end_loader(self, index: int) -> None:
-        """A loader is done: what a torchmetrics object holds now is that loader's value."""
-        for slots in self.slots.values():
-            for (_, of_loader), slot in slots.items():
-                if slot.metric is not None and slot.used and of_loader == index:
-                    slot.frozen = slot.final()
+        """A loader is done: a torchmetrics object gave its value, and begins the next one empty."""
+        ended = [slot for _, i, slot in self.each() if i == index and slot.metric is not None and slot.used]
+        if ended:
+            from lightkit.logged_metrics import park
+
+            self.parked.update(park(ended))
+
+    def end_loaders(self) -> None:
+        """All loaders are done: a torchmetrics object holds again what it held after the last that logged it."""
+        used = [(hook, i, slot) for hook, i, slot in self.each() if slot.metric is not None and slot.used]
+        if used:
+            from lightkit.logged_metrics import check_pooled, unpark
+
+            check_pooled(used)
+            unpark(self.parked.values())
 
     def clear(self) -> None:
         """Forget all values, and reset the logged torchmetrics objects."""
         self.read.clear()
-        for slots in self.slots.values():
-            for slot in slots.values():
-                slot.clear()
+        self.parked.clear()
+        for _, _, slot in self.each():
+            slot.clear()
 
-    def state_dict(self, module: nn.Module) -> ResultsState:
-        """Plain state; a logged torchmetrics object is named by its place in the module."""
-        places = {id(part): name for name, part in module.named_modules()}
-        return {
-            hook: [
-                [name, index, slot.state_dict(), None if slot.metric is None else places.get(id(slot.metric))]
-                for (name, index), slot in slots.items()
-            ]
-            for hook, slots in self.slots.items()
-        }
+    def forget(self) -> None:
+        """Forget the names too."""
+        self.slots.clear()
+        self.elsewhere = []
 
-    def load_state_dict(self, state: ResultsState, device: torch.device, module: nn.Module) -> None:
-        """Take back what `state_dict` gave."""
-        parts = dict(module.named_modules())
+    def state_dict(self, places: Mapping[int, str]) -> ResultsState:
+        """Plain state; a logged torchmetrics object is named by its place in the module, which `places` has by id."""
+        state: ResultsState = {hook: [] for hook in self.slots}
+        for hook, index, slot in self.each():
+            place = None if slot.metric is None else places.get(id(slot.metric), "")
+            if place == "" and slot.used:
+                warnings.warn(
+                    f"self.log({slot.name!r}, ...) in {hook}: this {type(slot.metric).__name__} is not in the module, "
+                    "so checkpoints leave out what it holds; assign it to an attribute in __init__",
+                    stacklevel=2,
+                )
+            state[hook].append([slot.name, index, slot.state_dict(), place])
+        return state
+
+    def load_state_dict(self, state: ResultsState, device: torch.device, parts: Mapping[str, object]) -> None:
+        """Take back what `state_dict` gave; parts: the torchmetrics objects of the module by place."""
         for hook, entries in state.items():
             slots = self.slots[hook]
             for name, index, saved, place in entries:
+                if place is not None and place not in parts:
+                    continue  # logged anew, with the metric that is there
                 options: Options = tuple(saved["options"])
                 slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])
                 slot.load_state_dict(saved, device)
-                slot.metric = parts.get(place) if place is not None else None
+                slot.metric = None if place is None else parts[place]
                 slots[name, index] = slot
-
-
-def metric_states(module: nn.Module) -> dict[str, State]:
-    """The running state of every torchmetrics object in the module; their own state_dict leaves it out."""
-    return {
-        name: {"state": dict(part.metric_state), "updates": part._update_count}
-        for name, part in module.named_modules()
-        if _is_metric(part)
-    }
-
-
-def restore_metric_states(module: nn.Module, states: Mapping[str, State], device: torch.device) -> None:
-    """Take back what `metric_states` gave."""
-    parts = dict(module.named_modules())
-    for name, saved in states.items():
-        metric: Any = parts.get(name)
-        if metric is None:
-            continue
-        for key, value in saved["state"].items():
-            moved = [v.to(device) for v in value] if isinstance(value, list) else value.to(device)
-            setattr(metric, key, moved)
-        metric._update_count, metric._computed = saved["updates"], None
-
-
-def _check_single(slot: Slot, value: object) -> None:
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ConfigError(
-            f"self.log({slot.name!r}, ...): {type(slot.metric).__name__} computes {what}, not one number; call its "
-            "compute() and reset() in an *_epoch_end hook and log the numbers wanted"
-        )
-
-
-def _is_metric(value: object) -> bool:
-    # torchmetrics is not imported for this: a Metric is told by what it can do
-    return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
-
-
-def _options(options: Options) -> str:
-    names = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
-    return ", ".join(f"{n}={v!r}" for n, v in zip(names, options, strict=True))

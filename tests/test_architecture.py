@@ -27,7 +27,8 @@ RANKS = {
     "loops": 40,
     "callbacks": 30, "loggers": 30, "profilers": 30,
     "data": 27, "module": 26, "datamodule": 26, "module_hooks": 25,
-    "board": 24, "results": 23, "optimizers": 22, "checkpoint": 21, "devices": 20,
+    "board": 24, "results": 23, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,
+    "optimizers": 22, "checkpoint": 21, "devices": 20,
     "settings": 15, "hooks": 10, "hparams": 10, "seeding": 10,
     "durations": 2, "schema": 2, "contracts": 1, "errors": 0, "lazy": 0, "version": 0,
 }  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightkit as lk
+from lightkit.callbacks import ModelCheckpoint
 from lightkit.errors import ConfigError
 from lightkit.loggers import CSVLogger
 from lightkit.results import WINDOW, Results
@@ -268,7 +271,9 @@ def test_epoch_means_weigh_batches_by_their_size_exactly(tmp_path: Path) -> None
     ("reduce", "expected"),
     [
         ("mean", 1.8), ("sum", 6.0), ("min", 1.0), ("max", 3.0), (torch.mean, 1.8), (torch.sum, 6.0), (sum, 6.0),
-        (min, 1.0), (max, 3.0), (torch.min, 1.0), (torch.amax, 3.0),
+        (min, 1.0), (max, 3.0), (torch.min, 1.0), (torch.max, 3.0), (torch.amin, 1.0), (torch.amax, 3.0),
+        ("avg", 1.8), ("average", 1.8), ("Mean", 1.8), ("maximum", 3.0), ("minimum", 1.0), (torch.maximum, 3.0),
+        (torch.Tensor.max, 3.0), (np.mean, 1.8), (np.sum, 6.0), (np.max, 3.0), (np.amin, 1.0), (math.fsum, 6.0),
     ],
 )  # fmt: skip
 def test_reductions(tmp_path: Path, reduce: Any, expected: float, as_tensor: bool) -> None:
@@ -280,6 +285,86 @@ def test_reductions(tmp_path: Path, reduce: Any, expected: float, as_tensor: boo
 
     t = fit(tmp_path, Reducing(), max_epochs=2)
     assert plain(t.callback_metrics) == pytest.approx({"x": expected}), "the second epoch begins anew"
+
+
+@pytest.mark.parametrize("reduce", [max, torch.max, np.max, "maximum", "MAX"])
+def test_a_reduction_said_by_a_function_is_saved_and_taken_up_as_its_word(tmp_path: Path, reduce: Any) -> None:
+    class Reducing(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("x", float(-batch_idx), on_step=False, on_epoch=True, reduce_fx=reduce)
+            return super().training_step(batch, batch_idx)
+
+    saves = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    fit(tmp_path, Reducing(), callbacks=[saves], enable_checkpointing=True)
+    again = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    t = trainer(tmp_path, callbacks=[again], enable_checkpointing=True)
+    t.fit(Reducing(), data(), ckpt_path=tmp_path / "step=2.ckpt")
+    assert plain(t.callback_metrics) == {"x": 0.0}
+
+
+def trimmed(values: Any) -> Any:
+    return values
+
+
+trimmed.__name__ = "mean"
+
+
+OTHERS = [trimmed, lambda values: values, torch.median, partial(torch.sum, dim=0), len, 3, None]
+
+
+@pytest.mark.parametrize("reduce", OTHERS)
+def test_another_reduction_is_refused_where_it_is_logged(tmp_path: Path, reduce: Any) -> None:
+    module = logging_in("training_step", reduce_fx=reduce, on_epoch=True)()
+    assert message_of(lambda: fit(tmp_path, module)) == (
+        f"self.log('x', reduce_fx={reduce!r}): expected one of mean, sum, min, max; for anything else log a "
+        "torchmetrics Metric"
+    )
+
+
+BIG = 2**24 + 1  # the first whole number that float32 rounds
+
+
+@pytest.mark.parametrize("kind", [int, torch.tensor, np.int64, lambda n: torch.tensor(n, dtype=torch.int32)])
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("sum", 3 * BIG + 3), ("min", BIG), ("max", BIG + 2), ("mean", BIG + 1)]
+)
+def test_whole_numbers_stay_exact(tmp_path: Path, kind: Any, reduce: str, expected: int) -> None:
+    class Counts(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("n", kind(BIG + batch_idx), on_step=True, on_epoch=True, reduce_fx=reduce, batch_size=1)
+            return super().training_step(batch, batch_idx)
+
+    logger = CSVLogger()
+    t = fit(tmp_path, Counts(), logger=logger, log_every_n_steps=1, run_dir=tmp_path / "run")
+    found = {name: value.item() for name, value in t.callback_metrics.items()}
+    assert found == {"n": expected, "n_step": BIG + 2, "n_epoch": expected}
+    rows = csv_rows(tmp_path / "run")
+    assert [row["n_step"] for row in rows if "n_step" in row] == [BIG, BIG + 1, BIG + 2]
+    assert rows[-1]["n_epoch"] == t.logged_metrics["n_epoch"] == expected
+
+
+@pytest.mark.parametrize("reduce", ["sum", "min", "max"])
+def test_whole_numbers_beyond_what_float64_holds_stay_exact(tmp_path: Path, reduce: str) -> None:
+    class Counts(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            value = 2**60 + 1 if batch_idx == 1 else 0 if reduce == "sum" else 2**60 + 1
+            self.log("n", value, on_step=False, on_epoch=True, reduce_fx=reduce)
+            return super().training_step(batch, batch_idx)
+
+    assert fit(tmp_path, Counts()).callback_metrics["n"].item() == 2**60 + 1
+
+
+def test_metrics_that_float32_holds_are_float32(tmp_path: Path) -> None:
+    class Several(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log_dict({"count": 3, "loss": 0.1, "big": BIG, "infinite": math.inf, "huge": 2**70})
+            return super().training_step(batch, batch_idx)
+
+    found = fit(tmp_path, Several()).callback_metrics
+    float32, float64 = torch.float32, torch.float64
+    assert {name: value.dtype for name, value in found.items()} == {
+        "count": float32, "loss": float32, "big": float64, "infinite": float32, "huge": float64,
+    }  # fmt: skip
 
 
 def test_tensors_and_numbers_under_one_name_are_one_mean(tmp_path: Path) -> None:
@@ -528,10 +613,10 @@ def test_a_metric_s_value_is_logged_like_any_tensor(tmp_path: Path) -> None:
     assert module.mean._update_count == STEPS, "the user's own to reset"
 
 
-def test_one_metric_over_two_loaders_has_each_loader_s_end_value_as_in_lightning(tmp_path: Path) -> None:
+def test_one_metric_over_two_loaders_has_each_loader_s_own_value(tmp_path: Path) -> None:
     t = fit(tmp_path, WithMetrics(), [data(6), data(4)], num_sanity_val_steps=0)
     found = plain(t.callback_metrics)
-    assert (found["val_mean/dataloader_idx_0"], found["val_mean/dataloader_idx_1"]) == pytest.approx((0.5, 11 / 3))
+    assert (found["val_mean/dataloader_idx_0"], found["val_mean/dataloader_idx_1"]) == (0.5, 10.0)
 
 
 def test_metrics_updated_without_a_value_have_no_step_value(tmp_path: Path) -> None:

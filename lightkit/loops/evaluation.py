@@ -101,6 +101,7 @@ class EvaluationLoop:
             if where:
                 results.end_loader(loader_idx)
         results.dataloader_idx = results.batch = None
+        results.end_loaders()
         kept, self.outputs = self.outputs, None
         if kept is not None:
             kept.finish()

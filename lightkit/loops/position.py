@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from lightkit.devices.transfer import batch_size_of
-from lightkit.results import Results, metric_states, restore_metric_states
+from lightkit.results import Results
 from lightkit.seeding import RngState
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from lightkit.board import MetricBoard
     from lightkit.contracts import EpochOutputs
     from lightkit.data.order import Source, SourceState
     from lightkit.loops.open_window import WindowState
+    from lightkit.metric_objects import MetricKeeper, States
     from lightkit.module import LightModule
 
 
@@ -101,6 +105,8 @@ class Position:
         self._loaded: dict[str, Any] = {}  # what of a checkpoint waits for the epoch
         self._window: Callable[[], WindowState | None] | None = None
         self._held: SourceState | None = None  # of the data, where it cannot be asked any more
+        self._keeper: MetricKeeper | None = None  # of torchmetrics objects, where there may be any
+        self._before: States | None = None  # what they held before a validation that is not decided yet
 
     def attach(self, module: LightModule, board: MetricBoard, device: torch.device) -> None:
         """What is logged is this module's, and shown on this board."""
@@ -109,7 +115,8 @@ class Position:
     def forget_results(self) -> None:
         """A fit begins, perhaps of another module with other arguments and torchmetrics objects."""
         self.results.clear()
-        self.results.slots.clear()
+        self.results.forget()
+        self._before = None
 
     def ask_window(self, window: Callable[[], WindowState | None]) -> None:
         """This tells of the accumulation window that is open when a checkpoint is taken."""
@@ -125,6 +132,44 @@ class Position:
     def end(self) -> None:
         """The fit ran to its end."""
         self.has_ended = True
+
+    # ------------------------------------------------------------ torchmetrics objects
+
+    def see_metrics(self, module: nn.Module) -> None:
+        """A run begins: what becomes of a metric's attributes from now on is its history, which checkpoints hold."""
+        if (keeper := self._keeper_now()) is not None:
+            keeper.see(module)
+
+    def _keeper_now(self) -> MetricKeeper | None:
+        if self._keeper is None and "torchmetrics" in sys.modules:  # without it there are no metrics
+            from lightkit.metric_objects import MetricKeeper
+
+            self._keeper = MetricKeeper()
+        return self._keeper
+
+    @contextmanager
+    def metrics_left_alone(self) -> Iterator[None]:
+        """What happens inside, the sanity check, leaves nothing in the metrics of the module."""
+        if self._keeper_now() is None:
+            yield
+            return
+        from lightkit.metric_objects import restore, snapshot
+
+        before = snapshot(self._module)
+        yield
+        restore(self._module, before)
+
+    def begin_validation(self) -> None:
+        """What is saved until it is decided holds the metrics as they are now: after a resume it is repeated."""
+        keeper = self._keeper_now()
+        self._before = None if keeper is None else keeper.states(self._module)
+
+    def end_validation(self) -> None:
+        """All that a validation decides is decided: it is not repeated."""
+        self.counters.end_validation()
+        self._before = None
+
+    # ------------------------------------------------------------ an epoch
 
     def open(self, source: Source) -> tuple[Any, RngState] | None:
         """An epoch reads from this source; -> its state and the generators, where it is to be taken up."""
@@ -152,9 +197,12 @@ class Position:
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from between two steps, but for the generators."""
         window = None if self._window is None else self._window()
+        keeper = self._keeper_now()
+        places = {} if keeper is None else keeper.places(self._module)
+        metrics = {} if keeper is None else keeper.states(self._module) if self._before is None else self._before
         return {
-            "progress": self.counters.state_dict(), "results": self.results.state_dict(self._module),
-            "metrics": metric_states(self._module), "board": self._board.state_dict(),
+            "progress": self.counters.state_dict(), "results": self.results.state_dict(places),
+            "metrics": metrics, "board": self._board.state_dict(),
             "data": self._held or (None if self.source is None else self.source.state_dict()),
             "outputs": [[]] if self.outputs is None else self.outputs.outputs,
             **({} if window is None else {"window": window}),
@@ -169,8 +217,13 @@ class Position:
 
         check_loop(state)
         self.counters.load_state_dict(state["progress"])
-        self.results.load_state_dict(state["results"], self._device, self._module)
-        restore_metric_states(self._module, state["metrics"], self._device)
+        parts: Mapping[str, object] = {}
+        if state["metrics"]:
+            from lightkit.metric_objects import found_in, restore
+
+            restore(self._module, state["metrics"], self._device)
+            parts = found_in(self._module)
+        self.results.load_state_dict(state["results"], self._device, parts)
         self._board.load_state_dict(state["board"])
         self._loaded = state
 
@@ -180,4 +233,5 @@ class Position:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy goes on with the next fit: neither a loader, which may hold what cannot be copied, nor what it gave
-        return {**self.__dict__, "source": None, "outputs": None, "_window": None, "_held": None}
+        gone = ("source", "outputs", "_window", "_held", "_keeper", "_before")
+        return {**self.__dict__, **dict.fromkeys(gone)}

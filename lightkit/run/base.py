@@ -163,11 +163,13 @@ class Run:
         before = self.results
         self.results = results
         outer = self.module._collect_into(results)
+        results.stand_in(outer)
         try:
             yield
         finally:
             self.results = before
             self.module._collect_into(outer)
+            results.stand_out()
 
     @contextmanager
     def in_stage(self, stage: Stage) -> Iterator[None]:
@@ -235,6 +237,7 @@ class Run:
         self.strategy.barrier("prepare_data")
         self.call("setup", self.fn, owners="DCSM")
         self.call("configure_model", owners="M")
+        self.position.see_metrics(self.module)
 
     def open_directory(self) -> None:
         """Make the run directory before work begins, where something will be written to it."""

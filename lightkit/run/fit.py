@@ -143,7 +143,9 @@ class FitRun(Run):
         limits = self.loaders.counts["sanity"] = [min(count, n) for n in self.loaders.counts["val"]]
         with self.in_stage("sanity_check"):
             self.call("on_sanity_check_start")
-            self.timing.timed("sanity check", self.data.validation.evaluate)(context, limits)
+            with self.position.metrics_left_alone():
+                self.timing.timed("sanity check", self.data.validation.evaluate)(context, limits)
+            self.position.results.remember(self.data.validation.results)
             self.call("on_sanity_check_end")
             self.board.clear()
 
@@ -154,9 +156,10 @@ class FitRun(Run):
         assert self.data.validation is not None
         p = self.position.counters
         context = Context(
-            "validate", self.loop.show_step, p.end_validation, lambda: max(p.global_step - 1, 0), p.next_logged_step,
-            frees_gradients=True,
+            "validate", self.loop.show_step, self.position.end_validation, lambda: max(p.global_step - 1, 0),
+            p.next_logged_step, frees_gradients=True,
         )  # fmt: skip
+        self.position.begin_validation()
         self.timing.timed("validation", self.data.validation.evaluate)(context)
 
     def _log_hyperparameters(self) -> None:

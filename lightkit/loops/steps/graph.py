@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
-from lightkit.contracts import Step, Stepped
+from lightkit.contracts import Step, Stepped, is_metric
 from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, LightkitError
 from lightkit.hooks import overrides
 from lightkit.loops.outputs import detached
 from lightkit.loops.steps.graph_parts import BatchIndex, LearningRates, Notes, layout_of, options_of
 from lightkit.module import LightModule
-from lightkit.results import metric_states
 
 if TYPE_CHECKING:
     from lightkit.devices.capture import CudaRecorder as Recorder
@@ -269,4 +268,4 @@ def _memory_of(module: nn.Module) -> list[object]:
 
 
 def _metric_updates(module: nn.Module) -> dict[str, int]:
-    return {name: state["updates"] for name, state in metric_states(module).items()}
+    return {name: part._update_count for name, part in module.named_modules() if is_metric(part)}
