@@ -96,11 +96,14 @@ class MetricKeeper:
         """The places of the metrics of a module, by their id."""
         return {id(part): place for place, part in found_in(root).items()}
 
-    def states(self, root: nn.Module) -> States:
+    def states(self, root: nn.Module, *, is_whole: bool = False) -> States:
         """What the metrics of a module hold: running state, and attributes that changed since they were first seen.
 
-        Warns, with the metric's name, of a changed attribute that no checkpoint can hold.
+        Warns, with the metric's name, of a changed attribute that no checkpoint can hold. is_whole: all attributes, to
+        put them back in this process.
         """
+        if is_whole:
+            return snapshot(root)
         states: States = {}
         for place, part in found_in(root).items():
             known, before = self.first.get(place, (None, {}))

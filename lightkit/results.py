@@ -379,12 +379,15 @@ class Results:
         self.slots.clear()
         self.elsewhere = []
 
-    def state_dict(self, places: Mapping[int, str]) -> ResultsState:
-        """Plain state; a logged torchmetrics object is named by its place in the module, which `places` has by id."""
+    def state_dict(self, places: Mapping[int, str], *, warns: bool = True) -> ResultsState:
+        """Plain state; a logged torchmetrics object is named by its place in the module, which `places` has by id.
+
+        warns: where one has no place, so that what it holds is lost.
+        """
         state: ResultsState = {hook: [] for hook in self.slots}
         for hook, index, slot in self.each():
             place = None if slot.metric is None else places.get(id(slot.metric), "")
-            if place == "" and slot.used:
+            if warns and place == "" and slot.used:
                 warnings.warn(
                     f"self.log({slot.name!r}, ...) in {hook}: this {type(slot.metric).__name__} is not in the module, "
                     "so checkpoints leave out what it holds; assign it to an attribute in __init__",

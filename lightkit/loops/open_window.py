@@ -18,7 +18,6 @@ from lightkit.data.generators import States
 from lightkit.data.order import Source, SourceState
 from lightkit.errors import CheckpointError
 from lightkit.loops.position import Counters
-from lightkit.results import metric_states, restore_metric_states
 from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ class _Moment:
     data: SourceState | None
     generators: States
     buffers: list[tuple[Tensor, Tensor]]  # each with a copy
-    results: dict[str, Any]
-    metrics: dict[str, Any]
+    logged: dict[str, Any]  # values, and the state of metrics
     board: dict[str, Any]
     kept: list[int]  # how many outputs of the epoch, by loader
     gradients: Gradients  # of manual optimization, which has no windows
@@ -133,7 +131,7 @@ class Guard:
         self.moment = _Moment(
             counters=replace(position.counters), rng=Snapshot(), data=self.source.moving_state(),
             generators=self.source.own_generators(), buffers=[(b, b.clone()) for b in run.module.buffers()],
-            results=position.results.state_dict(run.module), metrics=_copied(metric_states(run.module)),
+            logged=position.logged_state(is_whole=True),
             board=run.board.state_dict(), kept=[] if outputs is None else [*map(len, outputs.outputs)],
             gradients=[[None if g is None else g.clone() for g in each] for each in gradients],
             versions=self._versions(),
@@ -163,8 +161,7 @@ class Guard:
         for buffer, copy in moment.buffers:
             buffer.data.copy_(copy)
         position.results.slots.clear()
-        position.results.load_state_dict(moment.results, run.device, run.module)
-        restore_metric_states(run.module, moment.metrics, run.device)
+        position.load_logged_state(moment.logged)
         run.board.load_state_dict(moment.board)
         kept = [] if position.outputs is None else position.outputs.outputs
         for outputs, count in zip(kept, moment.kept, strict=True):
@@ -175,12 +172,3 @@ class Guard:
         for index, optimizer in enumerate(run.optimization.optimizers):
             each = moment.gradients[index] if manual is not None else []
             _give(optimizer, each or [None] * len(_parameters(optimizer)))
-
-
-def _copied(states: dict[str, Any]) -> dict[str, Any]:
-    """States of metrics that later updates do not reach."""
-    found = {}
-    for name, saved in states.items():
-        copies = {k: [*map(Tensor.clone, v)] if isinstance(v, list) else v.clone() for k, v in saved["state"].items()}
-        found[name] = {**saved, "state": copies}
-    return found

@@ -159,6 +159,24 @@ class Position:
         yield
         restore(self._module, before)
 
+    def logged_state(self, *, is_whole: bool = False) -> dict[str, Any]:
+        """What was logged, and what the metrics hold. is_whole: to go back in this process."""
+        keeper = self._keeper_now()
+        if keeper is None:
+            return {"results": self.results.state_dict({}), "metrics": {}}
+        metrics = keeper.states(self._module, is_whole=is_whole) if self._before is None else self._before
+        return {"results": self.results.state_dict(keeper.places(self._module), warns=not is_whole), "metrics": metrics}
+
+    def load_logged_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `logged_state` gave."""
+        parts: Mapping[str, object] = {}
+        if state["metrics"]:
+            from lightkit.metric_objects import found_in, restore
+
+            restore(self._module, state["metrics"], self._device)
+            parts = found_in(self._module)
+        self.results.load_state_dict(state["results"], self._device, parts)
+
     def begin_validation(self) -> None:
         """What is saved until it is decided holds the metrics as they are now: after a resume it is repeated."""
         keeper = self._keeper_now()
@@ -197,12 +215,8 @@ class Position:
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from between two steps, but for the generators."""
         window = None if self._window is None else self._window()
-        keeper = self._keeper_now()
-        places = {} if keeper is None else keeper.places(self._module)
-        metrics = {} if keeper is None else keeper.states(self._module) if self._before is None else self._before
         return {
-            "progress": self.counters.state_dict(), "results": self.results.state_dict(places),
-            "metrics": metrics, "board": self._board.state_dict(),
+            "progress": self.counters.state_dict(), **self.logged_state(), "board": self._board.state_dict(),
             "data": self._held or (None if self.source is None else self.source.state_dict()),
             "outputs": [[]] if self.outputs is None else self.outputs.outputs,
             **({} if window is None else {"window": window}),
@@ -217,13 +231,7 @@ class Position:
 
         check_loop(state)
         self.counters.load_state_dict(state["progress"])
-        parts: Mapping[str, object] = {}
-        if state["metrics"]:
-            from lightkit.metric_objects import found_in, restore
-
-            restore(self._module, state["metrics"], self._device)
-            parts = found_in(self._module)
-        self.results.load_state_dict(state["results"], self._device, parts)
+        self.load_logged_state(state)
         self._board.load_state_dict(state["board"])
         self._loaded = state
 
