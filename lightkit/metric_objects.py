@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lightkit.contracts import is_metric
+from lightkit.devices.transfer import move_data_to_device
 
 State = dict[str, Any]  # of one object
 States = dict[str, State]  # by place in the module
@@ -163,7 +164,7 @@ def _state_of(part: Any, attributes: State) -> State:
         state["attributes"] = {name: _frozen(value) for name, value in attributes.items()}
     if is_metric(part):
         # a metric adds to its tensors in place and to its lists, not to the tensors in these
-        held = {name: [*v] if isinstance(v, list) else v.clone() for name, v in part.metric_state.items()}
+        held = {name: _frozen(v) if isinstance(v, Tensor) else [*v] for name, v in part.metric_state.items()}
         state.update(state=held, updates=part._update_count)
     if _is_tracker(part):
         state["steps"] = part.n_steps
@@ -172,15 +173,19 @@ def _state_of(part: Any, attributes: State) -> State:
 
 def _give(part: Any, saved: State, device: torch.device | None) -> None:
     for name, value in saved.get("attributes", {}).items():
+        if name in _OWN or hasattr(type(part), name) or name in vars(part).get("_defaults", {}):
+            continue  # no attribute that a metric of this class has outside of its state
         now = getattr(part, name, None)
         value = _frozen(value)
         setattr(part, name, value.to(now.device) if isinstance(value, Tensor) and isinstance(now, Tensor) else value)
     if not is_metric(part):
         return
     for name, value in saved.get("state", {}).items():
+        if name not in part._defaults:
+            continue
         if isinstance(value, list):
-            on_cpu = getattr(part, "compute_on_cpu", False)
-            setattr(part, name, [v if device is None else v.to("cpu" if on_cpu else device) for v in value])
+            where = "cpu" if getattr(part, "compute_on_cpu", False) else device
+            setattr(part, name, [*value] if where is None else move_data_to_device([*value], where))
         else:
             # its own tensor: metrics of a collection that share one were saved as one, and each adds to it
             now = getattr(part, name, None)

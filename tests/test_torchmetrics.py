@@ -17,7 +17,8 @@ from torchmetrics import MeanMetric, MetricCollection, MetricTracker, aggregatio
 
 import lightkit as lk
 from lightkit.callbacks import ModelCheckpoint
-from lightkit.errors import ConfigError
+from lightkit.checkpoint import files
+from lightkit.errors import CheckpointError, ConfigError
 
 STEPS = 4  # batches of two in an epoch
 
@@ -469,6 +470,38 @@ def test_what_a_resumed_metric_is_told_anew_is_not_overwritten(tmp_path: Path) -
     second = Thresholds(0.9)
     trainer(tmp_path, max_epochs=2).fit(second, data(), ckpt_path=tmp_path / "a.ckpt")
     assert second.accuracy.threshold == 0.9 and second.accuracy._update_count == 2 * STEPS
+
+
+@pytest.mark.parametrize("steps", [-1, 2, 10**12])
+def test_more_steps_of_a_tracker_than_a_checkpoint_holds_are_refused(tmp_path: Path, steps: int) -> None:
+    t, path = trainer(tmp_path), tmp_path / "a.ckpt"
+    t.fit(Holds("tracker"), data())
+    t.save_checkpoint(path)
+    checkpoint = files.load(path)
+    assert checkpoint["loop"]["metrics"]["held"]["steps"] == 1
+    checkpoint["loop"]["metrics"]["held"]["steps"] = steps + 1 if steps > 0 else steps
+    files.save(checkpoint, path)
+    with pytest.raises(CheckpointError) as caught:
+        trainer(tmp_path, max_epochs=2).fit(Holds("tracker"), data(), ckpt_path=path)
+    assert str(caught.value) == (
+        f"{path}: checkpoint['loop']['metrics']['held']: expected as many steps as there are metrics of them, found "
+        f"{steps + 1 if steps > 0 else steps}"
+    )
+
+
+def test_what_a_checkpoint_says_beside_a_metric_s_own_attributes_is_not_taken(tmp_path: Path) -> None:
+    t, path = trainer(tmp_path), tmp_path / "a.ckpt"
+    t.fit(Holds("minmax"), data())
+    t.save_checkpoint(path)
+    checkpoint = files.load(path)
+    saved = checkpoint["loop"]["metrics"]["held"]
+    assert set(saved["attributes"]) == {"min_val", "max_val"}
+    saved["attributes"].update(update=1, _modules={}, __class__=1, forward=None)
+    saved["state"]["other"] = torch.tensor(1.0)
+    files.save(checkpoint, path)
+    module = Holds("minmax")
+    trainer(tmp_path, max_epochs=2).fit(module, data(), ckpt_path=path)
+    assert len(module.seen) == STEPS and not hasattr(module.held, "other")
 
 
 class Unsaved(MeanMetric):

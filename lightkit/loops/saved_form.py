@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+from lightkit.contracts import REDUCTIONS
 from lightkit.loops.position import Counters
-from lightkit.results import REDUCTIONS
 from lightkit.schema import (
     ANYTHING,
     NUMBER,
@@ -33,7 +33,10 @@ _SLOT = Record({
     "reduce": Choice(REDUCTIONS), "has_suffix": TRUTH,
 })  # fmt: skip
 _RESULTS = DictOf(ListOf(ListOf(ANYTHING, (TEXT, optional(WHOLE), _SLOT, optional(TEXT)))))
-_METRICS = DictOf(Record({"state": DictOf(Either((TENSOR, ListOf(TENSOR)))), "updates": WHOLE}))
+_METRICS = DictOf(Record({}, {
+    "state": DictOf(Either((TENSOR, ListOf(ANYTHING)))), "updates": WHOLE, "attributes": DictOf(ANYTHING),
+    "steps": WHOLE,
+}))  # fmt: skip
 _BOARD = Record({"callback": DictOf(TENSOR), "logged": DictOf(NUMBER), "progress_bar": DictOf(NUMBER)})
 _GENERATORS = optional(DictOf(ANYTHING))
 _BEFORE = Record({"rng": DictOf(ANYTHING), "generators": _GENERATORS})
@@ -56,6 +59,9 @@ def check_loop(state: object) -> None:
     """Raise StateError where the state of a Position could not be gone on with."""
     _LOOP.check(state)
     assert isinstance(state, Mapping)
+    for place, metric in state["metrics"].items():
+        if not 0 <= (steps := metric.get("steps", 0)) < max(len(state["metrics"]), 1):
+            raise StateError(f"expected as many steps as there are metrics of them, found {steps}", "metrics", place)
     data, is_inside = state["data"], state["progress"]["is_epoch_started"] and not state["progress"]["is_epoch_done"]
     before = None if data is None else data["before"]
     if before is not None:
