@@ -31,11 +31,12 @@ NOT_SAVED = ("config", "print_config", *(name for own in COMMAND_ARGUMENTS.value
 
 @dataclass(frozen=True)
 class Parsed:
-    """A whole, checked configuration, and what made it."""
+    """A whole, checked configuration, and what made it; options: of the command line."""
 
     parser: ArgumentParser
     kinds: Kinds
     values: Namespace
+    options: list[Option]
 
     def as_yaml(self) -> str:
         """The resolved job as YAML that can be run again."""
@@ -76,7 +77,7 @@ def parse_checked(checker: Checker, options: list[Option]) -> Parsed:
     except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
         files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
         raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
-    return Parsed(parser, checker.kinds, values)
+    return Parsed(parser, checker.kinds, values, options)
 
 
 def make_parser(command: str, kinds: Kinds) -> ArgumentParser:

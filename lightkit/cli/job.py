@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +65,11 @@ class SaveConfig(Callback):
 
 def prepare_job(command: str, arguments: list[str], kinds: Kinds | None = None, save_config: bool = True) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
-    return build(parse(command, arguments, kinds or Kinds()), save_config)
+    return build(parse(command, arguments, kinds or Kinds()), save_config, command)
 
 
-def build(parsed: Parsed, save_config: bool = True) -> Job:
-    """Seed, then build model, data and trainer.
+def build(parsed: Parsed, save_config: bool = True, command: str = "") -> Job:
+    """Seed, then build model, data and trainer; to evaluate a checkpoint, the model that it was trained as.
 
     Random numbers are drawn only by the constructors of the user's classes, model before data before trainer,
     so that a script which does the same gets the same weights.
@@ -79,22 +80,26 @@ def build(parsed: Parsed, save_config: bool = True) -> Job:
         # arguments linked from one object to the other decide the order of building themselves
         _refuse_scheduler_alone(values)
         both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
-        built = parsed.parser.instantiate(both)
+        built = parsed.parser.instantiate(both, instantiators=_builders(parsed, command))
         model, data = _with_optimizers(built.model, values), built.get("data")
     else:
-        model, data = build_part(parsed, "model"), build_part(parsed, "data")
+        model, data = build_part(parsed, "model", command), build_part(parsed, "data")
     trainer = build_trainer(parsed, {}, SaveConfig(parsed.as_yaml()) if save_config else None)
     return Job(model, data, trainer, values)
 
 
-def build_part(parsed: Parsed, name: str) -> Any:
+def build_part(parsed: Parsed, name: str, command: str = "") -> Any:
     """Build the model alone, with the optimizer that the config may give it, or the data module; None without any."""
+    builders = _builders(parsed, command) if name == "model" else None
     if parsed.values.get(name) is None:
         return None
     if name == "model":
         _refuse_scheduler_alone(parsed.values)
-    built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}))[name]
-    part = parsed.kinds.bases[name](**vars(built)) if name in parsed.kinds.fixed else built
+    built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}), builders)[name]
+    part = built
+    if name in parsed.kinds.fixed:
+        cls = parsed.kinds.bases[name]
+        part = builders[0][0](cls, **vars(built)) if builders else cls(**vars(built))
     return _with_optimizers(part, parsed.values) if name == "model" else part
 
 
@@ -118,14 +123,24 @@ def seed(asked: bool | int | None) -> int | bool | None:
     return seed_everything(asked, workers=True)
 
 
-def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
+def _builders(parsed: Parsed, command: str) -> list[tuple[Callable[..., Any], type, bool]] | None:
+    """What builds the model where a checkpoint says how, in jsonargparse's terms; None where the config alone does."""
+    from lightkit.cli import trained
+
+    found = trained.builder(
+        command, parsed.values, trained.given_for_model(parsed.options), parsed.kinds.bases["model"]
+    )  # fmt: skip
+    return None if found is None else [(found[1], found[0], False)]
+
+
+def _instantiate(parser: ArgumentParser, values: Namespace, builders: Any = None) -> Namespace:
     """Build the classes that the values name; what a constructor raises is raised as it was.
 
     jsonargparse builds a class that may be null while it tries which of the two it is, and hides the error of the
     constructor behind a ValueError of its own.
     """
     try:
-        built: Namespace = parser.instantiate(values, instantiate_groups=False)
+        built: Namespace = parser.instantiate(values, instantiate_groups=False, instantiators=builders)
     except ValueError as error:
         cause: BaseException = error
         while str(cause).startswith("Does not validate against any of the Union subtypes") and cause.__cause__:

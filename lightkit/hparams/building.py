@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lightkit.hparams.kinds import FACTORIES, Note, encode, fields_of, name_of, same, same_plain
+from lightkit.hparams.kinds import FACTORIES, Note, encode, fields_of, name_of, parts_of, same, same_plain
 from lightkit.hparams.values import AttributeDict
 
 
@@ -48,7 +48,10 @@ class Builder:
 
         Raises CannotBuild, and what the constructor of a user's class raises.
         """
-        kind, notes, keys = _read(note)
+        try:
+            kind, notes, keys = parts_of(note)
+        except TypeError:
+            raise CannotBuild(f"a note of its kind that is none: {_shown(note)}") from None
         make = (
             self._maker(kind, plain, is_changed=bool(changes)) if kind else None
         )  # its class first: the error names it
@@ -114,16 +117,6 @@ def _is_own(cls: type) -> bool:
 def _shown(plain: Any) -> str:
     text = repr(plain)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _read(note: Note) -> tuple[str, Mapping[Any, Note], Mapping[Any, Note]]:
-    """The kind, the notes of parts and those of keys."""
-    if note is None or isinstance(note, str):
-        return note or "", {}, {}
-    is_right = isinstance(note, list) and 2 <= len(note) <= 3 and isinstance(note[0], str)
-    if not is_right or not all(isinstance(part, dict) for part in note[1:]):
-        raise CannotBuild(f"a note of its kind that is none: {_shown(note)}")
-    return note[0], note[1], note[2] if len(note) == 3 else {}
 
 
 # ------------------------------------------------------------ kinds that need no class of the user's

@@ -82,6 +82,16 @@ def _encode_parts(kind: str, content: Any) -> tuple[Any, Note]:
     return plain, [kind, notes] if notes else kind or None
 
 
+def parts_of(note: Note) -> tuple[str, Mapping[Any, Note], Mapping[Any, Note]]:
+    """The kind in a note, the notes of parts and those of keys. Raises TypeError for what is none."""
+    if note is None or isinstance(note, str):
+        return note or "", {}, {}
+    is_right = isinstance(note, list) and 2 <= len(note) <= 3 and isinstance(note[0], str)
+    if not is_right or not all(isinstance(part, dict) for part in note[1:]):
+        raise TypeError("no note")
+    return note[0], note[1], note[2] if len(note) == 3 else {}
+
+
 def take_apart(value: object) -> tuple[str, Any]:
     """The kind of a value, "" for one that is plain, and what it holds: a plain value, or a container of any values."""
     if type(value) in _AS_THEY_ARE:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightkit.errors import CheckpointError, ConfigError, did_you_mean
 from lightkit.hparams import expected
 from lightkit.hparams.building import Builder, CannotBuild
-from lightkit.hparams.kinds import Note, name_of
+from lightkit.hparams.kinds import Note, encode, name_of, parts_of, same_plain
 from lightkit.hparams.suiting import suit
 from lightkit.hparams.values import AttributeDict
 
@@ -80,7 +81,7 @@ def load_kwargs(
     saved = read(checkpoint, key, hparams_file)
     named, takes_any = parameters_of(cls)
     arguments = Arguments(cls, saved)
-    if saved.name in named and saved.name not in saved.values:
+    if arguments.one is not None:
         kwargs = _with_one_object(arguments, overrides)
     else:
         unknown = [name for name in overrides if name not in named and not takes_any]
@@ -123,56 +124,93 @@ def _no_argument(cls: type, name: str, named: Mapping[str, Any]) -> ConfigError:
 
 def _with_one_object(arguments: Arguments, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments where one object was saved: that one, and what was saved beside it."""
-    saved, (named, takes_any) = arguments.saved, parameters_of(arguments.cls)
-    assert saved.name is not None
-    fields: list[str] | None = [] if saved.name in overrides else arguments.fields_of_one()
+    one, (named, takes_any) = arguments.one, parameters_of(arguments.cls)
+    assert one is not None
+    fields = [] if one in overrides else arguments.fields_of_one()
     known = None if fields is None or takes_any else [*named, *fields]
     unknown = [name for name in overrides if known is not None and name not in known]
     if unknown:
         raise _no_argument(arguments.cls, unknown[0], dict.fromkeys(known or ()))
-    entries = [n for n in saved.values if (saved.entries is None or n in saved.entries) and (not fields or n in fields)]
-    kwargs = arguments.build_each([name for name in saved.values if name not in entries], overrides)
-    if saved.name not in overrides:
+    kwargs = arguments.build_each(arguments.beside, overrides)
+    if one not in overrides:
         changes = {name: value for name, value in overrides.items() if fields is None or name in fields}
-        kwargs[saved.name] = arguments.build_one(entries, changes)
+        kwargs[one] = arguments.build_one(changes)
         kwargs = {name: value for name, value in kwargs.items() if name in named or name not in changes}
     return kwargs
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of one class, built from what was saved."""
+    """The arguments of one class, built from what was saved.
+
+    who, give: how an error begins, and how an argument is given otherwise (`{}` is its name).
+    """
 
     cls: type
     saved: Saved
+    who: str = ""
+    give: str = "load_from_checkpoint(path, {}=...)"
+
+    @cached_property
+    def one(self) -> str | None:
+        """The argument that was saved by its entries, `save_hyperparameters(conf)`."""
+        name = self.saved.name
+        return name if name in parameters_of(self.cls)[0] and name not in self.saved.values else None
+
+    @cached_property
+    def beside(self) -> list[Any]:
+        """The names of those that were saved by themselves; some may be none that the class takes."""
+        entries = self._entries() if self.one is not None else {}
+        return [name for name in self.saved.values if name not in entries]
+
+    def names(self) -> list[str]:
+        """The arguments of the class that are saved."""
+        named, takes_any = parameters_of(self.cls)
+        found = [name for name in self.beside if isinstance(name, str) and (takes_any or name in named)]
+        return found if self.one is None else [self.one, *found]
 
     def build_each(self, names: Iterable[Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Those that were saved by themselves and are taken, and the overrides."""
-        named, takes_any = parameters_of(self.cls)
-        wanted = [name for name in names if isinstance(name, str) and (takes_any or name in named)]
-        return {name: self._build(name) for name in wanted if name not in overrides} | dict(overrides)
+        wanted = [name for name in self.names() if name in names and name not in overrides]
+        return {name: self.build(name) for name in wanted} | dict(overrides)
 
-    def _build(self, name: str) -> Any:
+    def build(self, name: str) -> Any:
+        """One of `names()`."""
+        if name == self.one:
+            return self.build_one({})
         value, note = self.saved.values[name], self.saved.notes.get(name)
         hints = expected.hints_of(self.cls, name)
         if self.saved.has_lost_kinds:
             return self._try(name, lambda: suit(value, hints, is_text=self.saved.is_text))
         return value if note is None else self._try(name, lambda: self._builder(hints).build(value, note))
 
-    def build_one(self, entries: list[Any], changes: Mapping[str, Any]) -> Any:
+    def build_one(self, changes: Mapping[str, Any]) -> Any:
         """The one object that was saved by its entries, some of them changed."""
-        saved = self.saved
-        assert saved.name is not None
-        name, kind = saved.name, saved.kind or name_of(AttributeDict)
-        values: dict[Any, Any] = {entry: saved.values[entry] for entry in entries}
-        notes = {entry: saved.notes[entry] for entry in entries if entry in saved.notes}
+        saved, name = self.saved, self.one
+        assert name is not None
+        values: dict[Any, Any] = self._entries()
+        notes = {entry: saved.notes[entry] for entry in values if entry in saved.notes}
         hints = expected.hints_of(self.cls, name)
         if saved.has_lost_kinds or saved.kind is None:
             values = AttributeDict({**values, **changes})
             made = self._try(name, lambda: suit(values, hints, is_text=saved.is_text))
             if made is not values or saved.kind is None:
                 return made
-        return self._try(name, lambda: self._builder(hints).build(values, [kind, notes], changes))
+        return self._try(name, lambda: self._builder(hints).build(values, [saved.kind, notes], changes))
+
+    def is_stored_as(self, name: str, value: Any) -> bool:
+        """Whether a value would be stored as one of `names()` is: nothing is built to know that it is the same."""
+        try:
+            plain, note = encode(value)
+        except (TypeError, RecursionError):
+            return False
+        saved = self.saved
+        if name != self.one:
+            return note == saved.notes.get(name) and same_plain(plain, saved.values[name])
+        kind, notes, _ = parts_of(note)
+        entries = self._entries()
+        known = {entry: saved.notes[entry] for entry in entries if entry in saved.notes}
+        return (kind or name_of(dict), notes) == (saved.kind, known) and same_plain(plain, entries)
 
     def fields_of_one(self) -> list[str] | None:
         """The names that the one object takes; None where it takes any."""
@@ -181,6 +219,14 @@ class Arguments:
             if hasattr(cls, "__dataclass_fields__") and f".{self.saved.kind}".endswith(f".{cls.__qualname__}"):
                 return [name for name, field in cls.__dataclass_fields__.items() if field.init]
         return None
+
+    def _entries(self) -> dict[Any, Any]:
+        """What came in the one object; of a text file, which may have more in it, what a dataclass has as fields."""
+        saved, fields = self.saved, self.fields_of_one()
+        return {
+            name: value for name, value in saved.values.items()
+            if (saved.entries is None or name in saved.entries) and (not saved.is_text or not fields or name in fields)
+        }  # fmt: skip
 
     def _builder(self, hints: list[object]) -> Builder:
         """With what this argument's hints name; then what the other arguments' do."""
@@ -196,8 +242,9 @@ class Arguments:
         except (TypeError, ValueError, KeyError) as error:  # a note that does not belong to its value
             problem = CannotBuild(f"what it cannot be made of again ({type(error).__name__}: {error})")
             problem.__cause__ = error
-        who, place = f"{self.cls.__name__}.load_from_checkpoint(...)", ".".join(map(str, (name, *problem.place)))
-        advice = f"give it, load_from_checkpoint(path, {name}=...)"
+        who = self.who or f"{self.cls.__name__}.load_from_checkpoint(...)"
+        place = ".".join(map(str, (name, *problem.place)))
+        advice = f"give it, {self.give.format(name)}"
         if problem.needs_class:
             advice = (
                 f"no class is imported because a file names it: annotate the argument {name!r} of "
