@@ -640,9 +640,13 @@ def test_a_file_as_lightning_writes_it_gives_its_one_object_to_its_argument(tmp_
 @pytest.mark.parametrize(
     "entries, message",
     [
-        ({"hyper_parameters": 3}, "the checkpoint's 'hyper_parameters': expected a mapping, found a int"),
-        ({"hparams_kinds": []}, "the checkpoint's 'hparams_kinds': expected a dict, found a list"),
-        ({"hparams_name": {}}, "the checkpoint's 'hparams_name': expected a str, found a dict"),
+        ({"hyper_parameters": 3}, "FILE: checkpoint['hyper_parameters']: expected a dict or None, found 3"),
+        ({"hparams_kinds": []}, "FILE: checkpoint['hparams_kinds']: expected a dict, found a list of 0"),
+        ({"hparams_name": {}}, "FILE: checkpoint['hparams_name']: expected a string or None, found a dict of 0"),
+        (
+            {"datamodule_hparams_entries": 3},
+            "FILE: checkpoint['datamodule_hparams_entries']: expected a list, found 3",
+        ),
         (
             {"hparams_kinds": {"value": ["x", 3]}},
             "Holds.load_from_checkpoint(...): 'value' was saved as a note of its kind that is none: ['x', 3]; give it, "
@@ -663,4 +667,4 @@ def test_a_file_as_lightning_writes_it_gives_its_one_object_to_its_argument(tmp_
 )
 def test_what_no_program_of_ours_wrote_is_an_error_too(entries, message, tmp_path):
     path = changed(saved(taking(None)(1), tmp_path), **entries)
-    assert message_of(lambda: taking(None).load_from_checkpoint(path)) == message
+    assert message_of(lambda: taking(None).load_from_checkpoint(path)) == message.replace("FILE", str(path))

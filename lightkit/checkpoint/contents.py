@@ -22,7 +22,7 @@ from lightkit.checkpoint.torch_states import is_torchs
 from lightkit.checkpoint.weights import plain_name
 from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
-from lightkit.schema import ANYTHING, TEXT, WHOLE, DictOf, ListOf, Record, StateError, optional, place_text
+from lightkit.schema import ANYTHING, TEXT, WHOLE, DictOf, Form, ListOf, Record, StateError, optional, place_text
 
 FORMAT = 2  # 2: hyperparameters say of which kind they are, see `lightkit.hparams.loading`
 S = TypeVar("S", bound=Stateful)
@@ -31,9 +31,14 @@ _GROUPS = ListOf(ListOf(ListOf(TEXT)))
 
 
 # what is at the top of a checkpoint, of Lightning's too; what parts keep is theirs to check
+_HYPERPARAMETERS: dict[str, Form] = {  # their names may be any keys: those of one dict that was saved
+    "hyper_parameters": optional(DictOf(ANYTHING, object)), "hparams_kinds": DictOf(ANYTHING, object),
+    "hparams_name": optional(TEXT), "hparams_entries": ListOf(ANYTHING),
+}  # fmt: skip
 _TOP = Record({"state_dict": DictOf(ANYTHING)}, {
-    "epoch": WHOLE, "global_step": WHOLE, "hyper_parameters": optional(DictOf(ANYTHING)), "callbacks": DictOf(ANYTHING),
-    "optimizer_states": ListOf(ANYTHING), "lr_schedulers": ListOf(ANYTHING), "lightkit_format": WHOLE,
+    "epoch": WHOLE, "global_step": WHOLE, "callbacks": DictOf(ANYTHING), "optimizer_states": ListOf(ANYTHING),
+    "lr_schedulers": ListOf(ANYTHING), "lightkit_format": WHOLE,
+    **_HYPERPARAMETERS, **{f"datamodule_{key}": form for key, form in _HYPERPARAMETERS.items()},
 })  # fmt: skip
 
 

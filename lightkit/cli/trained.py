@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from yaml.nodes import MappingNode
 
 from lightkit.checkpoint import files
+from lightkit.checkpoint.places import place
 from lightkit.cli import classes
 from lightkit.cli.options import Option
 from lightkit.hparams import differ
@@ -40,7 +40,7 @@ def builder(
     Raises CheckpointError for a file that cannot be read.
     """
     path = values.get("ckpt_path")
-    if command not in COMMANDS or given is None or path is None or not Path(path).is_file():
+    if command not in COMMANDS or given is None or path is None or not place(path).is_file():
         return None
     named = values.model.get("class_path") if isinstance(values.get("model"), Namespace) else None
     cls: Any = base if named is None else classes.resolve(named)

@@ -37,32 +37,19 @@ class Saved:
 
 
 def read(checkpoint: Mapping[str, Any], key: str = KEY, hparams_file: str | Path | None = None) -> Saved:
-    """What is saved under `key`, or stands in a file of hyperparameters instead.
-
-    Raises CheckpointError where that is none of what `save_hyperparameters` leaves.
-    """
+    """What is saved under `key`, or stands in a file of hyperparameters instead."""
     prefix = key.removesuffix(KEY)
-
-    def part(name: str, kind: type, default: Any = None) -> Any:
-        found = checkpoint.get(prefix + name)
-        if found is not None and not isinstance(found, kind):
-            wanted = kind.__name__.lower()
-            raise CheckpointError(
-                f"the checkpoint's {prefix + name!r}: expected a {wanted}, found a {type(found).__name__}"
-            )
-        return default if found is None else found
-
-    name, entries = part("hparams_name", str), part("hparams_entries", list)
+    name, entries = checkpoint.get(f"{prefix}hparams_name"), checkpoint.get(f"{prefix}hparams_entries")
     found = checkpoint.get(f"{prefix}hparams_type")
     kind = found if isinstance(found, str) else None  # Lightning's is a class, where it is one of OmegaConf's
     if hparams_file is not None:
         from lightkit.hparams.text import read_file
 
         return Saved(read_file(hparams_file), {}, name, kind, entries, has_lost_kinds=True, is_text=True)
-    values, notes = part(KEY, Mapping, {}), part("hparams_kinds", dict, {})
     made = checkpoint.get("lightkit_format")
-    is_before = isinstance(made, int) and made < RECORDS_KINDS
-    return Saved(values, notes, name, kind, entries, has_lost_kinds=is_before)
+    is_before = made is not None and made < RECORDS_KINDS
+    notes = checkpoint.get(f"{prefix}hparams_kinds", {})
+    return Saved(checkpoint.get(key) or {}, notes, name, kind, entries, has_lost_kinds=is_before)
 
 
 def load_kwargs(
