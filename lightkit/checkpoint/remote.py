@@ -147,13 +147,14 @@ class RemotePath(os.PathLike[str]):
 
     def is_relative_to(self, other: object) -> bool:
         """Whether it is that path or below it."""
-        return self == other or other in self.parents
+        folder = RemotePath(other) if isinstance(other, str) and "://" in other else other
+        return self == folder or folder in self.parents
 
     def relative_to(self, other: object) -> PurePosixPath:
         """What leads from that path to this one; ValueError where it is not below."""
-        if not isinstance(other, RemotePath) or not self.is_relative_to(other):
+        if not self.is_relative_to(other):
             raise ValueError(f"{self} is not below {other}")
-        return PurePosixPath(posixpath.relpath(self._path, other._path))
+        return PurePosixPath(posixpath.relpath(self._path, RemotePath(str(other))._path))
 
     def is_absolute(self) -> bool:
         """A URL always is."""
@@ -248,7 +249,7 @@ class RemotePath(os.PathLike[str]):
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The content as text."""
-        return self.read_bytes().decode(encoding)
+        return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding).read()  # line ends as from a disk
 
     def write_bytes(self, data: bytes) -> int:
         """Make this the content: all of it or nothing."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorBoardLogger"]
 
+_MOST_AT_ONE_STEP = 10_000  # scalars that are kept, to be written again on a resume
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 600.0  # before a file is tried again
 
 
@@ -61,7 +62,7 @@ class TensorBoardLogger(DirectoryLogger):
 
     def _reset(self) -> None:
         self._max_step = -1
-        self._newest: dict[str, float] = {}  # the scalars written at the highest step
+        self._newest: list[tuple[str, float]] = []  # the scalars written at the highest step
         self._has_media_at_newest = False
         self._hparams_step: int | None = None  # of the tab of hyperparameters; None: it is not written
         self._num_unsaved = self._num_lost = 0  # values that may not be in the file yet, that will never be
@@ -120,7 +121,7 @@ class TensorBoardLogger(DirectoryLogger):
                 number = float(value)
                 writer.add_scalar(key, number, step)
                 if step == self._max_step:
-                    self._newest[key] = number
+                    self._note(key, number)
 
         self._write(len(metrics), write)
 
@@ -149,7 +150,8 @@ class TensorBoardLogger(DirectoryLogger):
 
         def write(writer: SummaryWriter) -> None:
             for name, value in metrics.items():
-                if self._key(name) not in self._newest:  # a value that was logged under that name is the newer one
+                # a value that was logged under that name is the newer one
+                if all(key != self._key(name) for key, _ in self._newest):
                     writer.add_scalar(self._key(name), float(value), step or 0)
             for summary in hparams(shown, dict(metrics)):
                 writer._get_file_writer().add_summary(summary, step)
@@ -281,17 +283,23 @@ class TensorBoardLogger(DirectoryLogger):
         """Return the highest step written, and its scalars, after writing to the file what is held."""
         self.save()
         state = {**super().state_dict(), "max_step": self._max_step, "hparams_step": self._hparams_step}
-        return state if self._has_media_at_newest else {**state, "newest": dict(self._newest)}
+        if self._has_media_at_newest:
+            return state
+        keys, values = ([pair[index] for pair in self._newest] for index in (0, 1))
+        return {**state, "newest": dict(self._newest), "newest_keys": keys, "newest_values": values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Have TensorBoard forget what was written after the position of the checkpoint."""
-        from lightkit.schema import NUMBER, WHOLE, DictOf, Record
+        from lightkit.schema import NUMBER, TEXT, WHOLE, DictOf, ListOf, Record, optional
 
-        Record({}, {"max_step": WHOLE, "newest": DictOf(NUMBER)}).check(state_dict)
+        newest = {"newest": DictOf(NUMBER), "newest_keys": ListOf(TEXT), "newest_values": ListOf(NUMBER)}
+        Record({}, {"max_step": WHOLE, "hparams_step": optional(WHOLE), **newest}).check(state_dict)
         self.finalize("interrupted")
         super().load_state_dict(state_dict)
         self._max_step = state_dict.get("max_step", -1)
-        self._newest = dict(state_dict.get("newest", {}))
+        before = state_dict.get("newest", {})  # of files that held one value a name alone
+        keys, values = state_dict.get("newest_keys", before), state_dict.get("newest_values", before.values())
+        self._newest = list(zip(keys, values, strict=False))
         self._has_media_at_newest = "newest" not in state_dict
         # TensorBoard purges whole steps only: the highest step is purged too and its scalars, which may have
         # been added to after the checkpoint, are written again. Images are not kept, so their step stays.
@@ -300,7 +308,7 @@ class TensorBoardLogger(DirectoryLogger):
         hparams_step: int | None = state_dict.get("hparams_step", 0)
         self._hparams_step = hparams_step if hparams_step is not None and hparams_step < self._purge_step else None
         if self.log_dir is not None and self._newest:
-            for key, value in self._newest.items():
+            for key, value in self._newest:
                 self._write(1, partial(_add_scalar, key, value, self._max_step))
 
     def _at(self, step: int | None, is_media: bool = False) -> int:
@@ -308,9 +316,14 @@ class TensorBoardLogger(DirectoryLogger):
         if step is None:
             step = max(self._max_step, 0)
         if step > self._max_step:
-            self._max_step, self._newest, self._has_media_at_newest = step, {}, False
+            self._max_step, self._newest, self._has_media_at_newest = step, [], False
         self._has_media_at_newest |= is_media and step == self._max_step
         return step
+
+    def _note(self, key: str, value: float) -> None:
+        self._newest.append((key, value))
+        if len(self._newest) > _MOST_AT_ONE_STEP:  # somebody logs without steps
+            self._newest = list(dict(self._newest).items())
 
 
 def _names_in(directory: Path) -> set[str]:

@@ -109,7 +109,7 @@ def test_the_state_can_be_read_without_unpickling_code(tmp_path: Path) -> None:
     logger.log_metrics({"loss": 1.0}, step=3)
     torch.save(logger.state_dict(), tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True) == {
-        "max_step": 3, "newest": {"loss": 1.0}, "hparams_step": None,
+        "max_step": 3, "newest": {"loss": 1.0}, "newest_keys": ["loss"], "newest_values": [1.0], "hparams_step": None,
     }  # fmt: skip
 
 
@@ -203,3 +203,21 @@ def test_importing_the_loggers_and_callbacks_imports_nothing_heavy(repository: P
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_name_that_was_logged_twice_at_the_step_of_the_checkpoint_is_there_twice_after_a_resume(
+    tmp_path: Path,
+) -> None:
+    killed = attached(tmp_path)
+    killed.log_metrics({"loss": 1.0, "epoch": 0}, step=3)
+    killed.log_metrics({"val": 2.0, "epoch": 0}, step=3)
+    state = killed.state_dict()
+    killed.log_metrics({"loss": 99.0, "epoch": 1}, step=4)
+    killed.finalize("failed")
+
+    resumed = attached(tmp_path)
+    resumed.load_state_dict(state)
+    resumed.log_metrics({"loss": 3.0, "epoch": 1}, step=4)
+    resumed.finalize("success")
+    assert curve(tmp_path, "epoch") == [(3, 0.0), (3, 0.0), (4, 1.0)]
+    assert curve(tmp_path, "loss") == [(3, 1.0), (4, 3.0)]
