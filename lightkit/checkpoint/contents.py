@@ -186,4 +186,9 @@ class ParameterGroups:
 
 def can_train(checkpoint: Mapping[str, Any]) -> bool:
     """Whether it holds what training needs to go on, beside the weights."""
-    return "loop" in checkpoint and "optimizer_states" in checkpoint
+    return "optimizer_states" in checkpoint and ("loop" in checkpoint or is_lightnings(checkpoint))
+
+
+def is_lightnings(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether Lightning wrote it, with its loops."""
+    return "pytorch-lightning_version" in checkpoint and "loops" in checkpoint and "loop" not in checkpoint

@@ -259,10 +259,12 @@ def outline(path: PathLike) -> Any:
     """
     file = place(path)
     if (there := remote(file)) is None:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with _only_harmless():
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with there.open("rb", block_size=1 << 20) as found, FakeTensorMode():  # in which storages are not read
+    # in the mode storages are not read
+    with there.open("rb", block_size=1 << 20) as found, _only_harmless(), FakeTensorMode():
         return torch.load(found, map_location="cpu", weights_only=True)
 
 

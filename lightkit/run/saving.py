@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lightkit import hparams
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
@@ -153,6 +151,10 @@ def for_fit(run: Run, ckpt_path: str | Path) -> tuple[dict[str, Any] | None, str
     if path is None:
         return None, ""
     checkpoint = files.load(path)
+    if contents.is_lightnings(checkpoint) and contents.can_train(checkpoint):
+        from lightkit.run.lightning_file import converted
+
+        checkpoint = converted(checkpoint, str(path), _by_key(run.callbacks).keys())
     run.directory.adopt(path)
     return checkpoint, str(path)
 
@@ -178,7 +180,7 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
 def _can_train(path: Path) -> bool:
     """Whether a file holds more than weights; only its table of contents is read."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = files.outline(path)
     except Exception:  # torch's readers raise nearly everything for files that are not theirs
         return False
     return isinstance(content, dict) and contents.can_train(content)
