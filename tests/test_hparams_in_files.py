@@ -504,6 +504,50 @@ def test_a_subclass_s_ignore_drops_what_the_base_saved(tmp_path):
     assert torch.load(saved(module, tmp_path), weights_only=True)["hyper_parameters"] == {"body": [1], "width": 3}
 
 
+def tanh(x):
+    return x.tanh()
+
+
+@dataclasses.dataclass
+class WithCode:
+    lr: float = 0.1
+    act: typing.Callable = torch.relu
+
+
+class Coded(Net):
+    def __init__(self, act=torch.relu, width=2):
+        super().__init__()
+        self.save_hyperparameters()
+        self.act = act
+
+
+class WholeCoded(Net):
+    def __init__(self, cfg: WithCode):
+        super().__init__()
+        self.save_hyperparameters(cfg)
+        self.cfg = cfg
+
+
+def test_what_was_left_out_is_asked_for_again_and_no_default_put_in_its_place(tmp_path):
+    def made(call):
+        with pytest.warns(UserWarning, match="left out 'act'"):
+            return call()
+
+    path = saved(made(lambda: Coded(tanh, 3)), tmp_path)
+    assert message_of(lambda: Coded.load_from_checkpoint(path)) == (
+        "Coded.load_from_checkpoint(...): 'act', a builtins.function, has no plain form and was not saved; its default "
+        "would build another one: give it, load_from_checkpoint(path, act=...), or leave it out when saving, "
+        "save_hyperparameters(ignore=['act'])"
+    )
+    assert made(lambda: Coded.load_from_checkpoint(path, act=tanh)).act is tanh
+    path = saved(made(Coded), tmp_path)  # it was the default
+    assert made(lambda: Coded.load_from_checkpoint(path)).act is torch.relu
+    path = saved(made(lambda: WholeCoded(WithCode(act=tanh))), tmp_path)
+    assert "'act', a builtins.function, has no plain form" in message_of(lambda: WholeCoded.load_from_checkpoint(path))
+    assert made(lambda: WholeCoded.load_from_checkpoint(path, act=tanh)).cfg == WithCode(act=tanh)
+    assert made(lambda: WholeCoded.load_from_checkpoint(path, cfg=WithCode(act=tanh))).cfg == WithCode(act=tanh)
+
+
 # ---------------------------------------------------------------------- files of hyperparameters
 
 
@@ -555,7 +599,9 @@ def test_one_object_is_read_from_a_file_of_hyperparameters_too(tmp_path):
 
 def test_lightnings_yaml_and_csv_files_are_read(tmp_path):
     (tmp_path / "h.yml").write_text(
-        "act: relu\npart: 2\ncfg: {}\nwhere: x\nbetas: !!python/tuple\n- 0.9\n- 0.99\nfree: !!python/complex '1j'\n"
+        "act: relu\npart: 2\ncfg: {}\nwhere: !!python/object/apply:pathlib.PosixPath [x]\n"
+        "space: !!python/object:argparse.Namespace {a: 1}\nbetas: !!python/tuple [0.9, 0.99]\n"
+        "free: !!python/complex '1j'\n"
     )
     (tmp_path / "h.csv").write_text('key,value\nact,relu\npart,2\ncfg,{}\nwhere,x\nbetas,"(0.9, 0.99)"\nfree,1j\n')
     path = saved(Written(**GIVEN), tmp_path)
@@ -563,6 +609,7 @@ def test_lightnings_yaml_and_csv_files_are_read(tmp_path):
         got = Written.load_from_checkpoint(path, hparams_file=tmp_path / name).got
         wanted = {"act": Act.RELU, "part": Part.BODY, "cfg": Cfg(), "where": Path("x"), "betas": (0.9, 0.99)}
         assert wanted.items() <= got.items() and got["free"] == 1j
+        assert got["space"] == (argparse.Namespace(a=1) if name == "h.yml" else argparse.Namespace())
     (tmp_path / "data.yaml").write_text("cfg: {lr: 3}\nact: Act.GELU\n", encoding="utf-8")
     data = Data.load_from_checkpoint(saved(Net(), tmp_path, Data(Cfg())), hparams_file=tmp_path / "data.yaml")
     assert (data.cfg, data.act) == (Cfg(3.0), Act.GELU)
@@ -626,10 +673,12 @@ def test_a_file_as_lightning_writes_it_gives_its_one_object_to_its_argument(tmp_
 
     content = {
         "state_dict": Takes(argparse.Namespace()).state_dict(), "pytorch-lightning_version": "2.6.6", "epoch": 0,
-        "global_step": 0, "hparams_name": "cfg", "hyper_parameters": {"lr": 0.1, "betas": (0.9, 0.99)},
+        "global_step": 0, "hparams_name": "cfg",
+        "hyper_parameters": {"lr": 0.1, "betas": (0.9, 0.99), "sub": argparse.Namespace(x=types.SimpleNamespace(y=1))},
     }  # fmt: skip
     torch.save(content, tmp_path / "lightning.ckpt")
-    assert Takes.load_from_checkpoint(tmp_path / "lightning.ckpt").cfg == argparse.Namespace(lr=0.1, betas=(0.9, 0.99))
+    found = Takes.load_from_checkpoint(tmp_path / "lightning.ckpt").cfg
+    assert found == argparse.Namespace(**content["hyper_parameters"])
     torch.save({**content, "hparams_name": "untyped"}, tmp_path / "lightning.ckpt")
     with pytest.raises(CheckpointError, match="neither saved in the checkpoint nor given: 'cfg'"):
         Takes.load_from_checkpoint(tmp_path / "lightning.ckpt")

@@ -2,10 +2,10 @@
 
 Keys are Lightning's where the concept is: `epoch`, `global_step`, `state_dict`, `optimizer_states`, `lr_schedulers`,
 `callbacks`, `hyper_parameters`, `hparams_name`, `hparams_type` (of the data module: `datamodule_...`). lightkit's own:
-`hparams_kinds`, `hparams_entries` (both by `lightkit.hparams.stored`), `loop` (position, running metrics,
-order of the data), `rng`, `precision`, `loggers`, `optimizer_groups` (names of parameters), `lightkit_version`,
-`class_path` (the module's class, as a name: loading never imports it; `lightkit predict --ckpt_path` does where it is
-one of lightkit's recipes).
+`hparams_kinds`, `hparams_entries`, `hparams_left_out` (by `lightkit.hparams.stored`), `loop` (position, running
+metrics, order of the data), `rng`, `precision`, `loggers`, `optimizer_groups` (names of parameters),
+`lightkit_version`, `class_path` (the module's class, as a name: loading never imports it; `lightkit predict
+--ckpt_path` does where it is one of lightkit's recipes).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _GROUPS = ListOf(ListOf(ListOf(TEXT)))
 _HYPERPARAMETERS: dict[str, Form] = {  # their names may be any keys: those of one dict that was saved
     "hyper_parameters": optional(DictOf(ANYTHING, object)), "hparams_kinds": DictOf(ANYTHING, object),
     "hparams_name": optional(TEXT), "hparams_entries": ListOf(ANYTHING),
+    "hparams_left_out": DictOf(TEXT),
 }  # fmt: skip
 _TOP = Record({"state_dict": DictOf(ANYTHING)}, {
     "epoch": WHOLE, "global_step": WHOLE, "callbacks": DictOf(ANYTHING), "optimizer_states": ListOf(ANYTHING),

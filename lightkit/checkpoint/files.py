@@ -11,8 +11,10 @@ import contextlib
 import difflib
 import os
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -183,6 +185,7 @@ def _harmless() -> list[Any]:
         allowed += [(Path, f"{module}.PosixPath"), (Path, f"{module}.WindowsPath")]
     allowed += [list, dict, set, int, float, bytes]  # a defaultdict names what it makes; no bytes are bytes()
     allowed += [(_new_dict, "collections.defaultdict"), (_new_list, "collections.deque")]
+    allowed += [Namespace, SimpleNamespace]  # in hyperparameters of Lightning's files
     for module in ("lightning.fabric", "lightning_fabric", "lightning.pytorch", "pytorch_lightning"):
         file = "data" if "fabric" in module else "parsing"
         allowed += [(dict, f"{module}.utilities.{file}.AttributeDict")]

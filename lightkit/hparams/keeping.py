@@ -40,24 +40,26 @@ def collect(
         return before  # None: nothing to keep
     ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
     given, name = _given(obj, args, frame)
-    kept = _only_plain({key: value for key, value in given.items() if key not in ignored})
+    kept, refused = _only_plain({key: value for key, value in given.items() if key not in ignored})
     earlier = {key: value for key, value in before.values.items() if key not in ignored}
+    left_out = {key: kind for key, kind in before.left_out.items() if key not in ignored and key not in kept}
+    left_out |= {key: kind for key, kind in refused.items() if not _is_default(obj, args, key, given[key])}
     values = AttributeDict({**earlier, **kept})
     kind, entries = "", tuple[str, ...]()
     if len(args) == 1 and not isinstance(args[0], str):
         kind, entries = (name_of(type(args[0])), tuple(kept)) if name else ("", ())
     elif before.kind and before.argument not in values:  # names after an object: it is still needed
         name, kind, entries = before.argument, before.kind, before.entries
-    return Hyperparameters(values, copy.deepcopy(values), name, logger, kind, entries)
+    return Hyperparameters(values, copy.deepcopy(values), name, logger, kind, entries, left_out)
 
 
 def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
     """What a checkpoint gets of them: plain values, and apart from them what those have lost.
 
     `hyper_parameters` and `hparams_name` are Lightning's; `hparams_type` is the kind of the one object that they came
-    in, `hparams_kinds` the notes of their kinds, `hparams_entries` which of them came in it where not all did. What
-    is as it is by default is left out. prefix: of the keys. Where a value put in later has no plain form it is left
-    to the writer, which says so.
+    in, `hparams_kinds` the notes of their kinds, `hparams_entries` which of them came in it where not all did,
+    `hparams_left_out` what has no plain form. What is as it is by default is not written. prefix: of the keys. Where
+    a value put in later has no plain form it is left to the writer, which says so.
     """
     plain: dict[str, Any] = {}
     notes: dict[str, Note] = {}
@@ -76,6 +78,8 @@ def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
         found |= {"hparams_name": kept.argument, "hparams_type": kept.kind}
         if any(name not in kept.entries for name in plain):
             found["hparams_entries"] = list(kept.entries)
+    if kept.left_out:
+        found["hparams_left_out"] = dict(kept.left_out)
     return {prefix + key: value for key, value in found.items()}
 
 
@@ -144,7 +148,17 @@ def _name_of(obj: object, value: object, frame: FrameType | None) -> str | None:
     return found[0] if found else None
 
 
-def _only_plain(given: dict[str, Any]) -> dict[str, Any]:
+def _is_default(obj: object, args: tuple[object, ...], name: str, value: object) -> bool:
+    """Whether an argument, or a field of the one object, is what it is where nobody gives it."""
+    if len(args) == 1 and dataclasses.is_dataclass(args[0]):
+        return any(field.default is value for field in dataclasses.fields(args[0]) if field.name == name)
+    inits = [vars(cls)["__init__"] for cls in type(obj).__mro__[:-1] if "__init__" in vars(cls)]
+    found = [inspect.signature(init).parameters.get(name) for init in inits]
+    return any(parameter is not None and parameter.default is value for parameter in found)
+
+
+def _only_plain(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Copies of what has a plain form, and the kinds of what has none."""
     kept: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for name, value in given.items():
@@ -163,4 +177,4 @@ def _only_plain(given: dict[str, Any]) -> dict[str, Any]:
             f"save_hyperparameters(ignore={list(refused)}) to say that you know",
             stacklevel=4,
         )
-    return kept
+    return kept, refused

@@ -32,6 +32,7 @@ class Saved:
     name: str | None = None
     kind: str | None = None
     entries: list[Any] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     has_lost_kinds: bool = False
     is_text: bool = False
 
@@ -42,14 +43,15 @@ def read(checkpoint: Mapping[str, Any], key: str = KEY, hparams_file: str | Path
     name, entries = checkpoint.get(f"{prefix}hparams_name"), checkpoint.get(f"{prefix}hparams_entries")
     found = checkpoint.get(f"{prefix}hparams_type")
     kind = found if isinstance(found, str) else None  # Lightning's is a class, where it is one of OmegaConf's
+    left_out = checkpoint.get(f"{prefix}hparams_left_out", {})
     if hparams_file is not None:
         from lightkit.hparams.text import read_file
 
-        return Saved(read_file(hparams_file), {}, name, kind, entries, has_lost_kinds=True, is_text=True)
+        return Saved(read_file(hparams_file), {}, name, kind, entries, left_out, has_lost_kinds=True, is_text=True)
     made = checkpoint.get("lightkit_format")
     is_before = made is not None and made < RECORDS_KINDS
     notes = checkpoint.get(f"{prefix}hparams_kinds", {})
-    return Saved(checkpoint.get(key) or {}, notes, name, kind, entries, has_lost_kinds=is_before)
+    return Saved(checkpoint.get(key) or {}, notes, name, kind, entries, left_out, has_lost_kinds=is_before)
 
 
 def load_kwargs(
@@ -84,7 +86,25 @@ def load_kwargs(
             f"load_from_checkpoint(path, {example}), or self.save_hyperparameters() in __init__ before "
             "training"
         )
+    _refuse_defaults(arguments, named, kwargs, overrides)
     return kwargs
+
+
+def _refuse_defaults(
+    arguments: Arguments, named: Mapping[str, Any], kwargs: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Raises CheckpointError where something that was not saved would be its default, and another model be built."""
+    saved, one = arguments.saved, arguments.one
+    is_one_built = one is not None and one not in overrides
+    for name, kind in saved.left_out.items():
+        is_entry = is_one_built and name not in named and name not in overrides
+        if is_entry or (name in named and name not in kwargs):
+            raise CheckpointError(
+                f"{arguments.cls.__name__}.load_from_checkpoint(...): {name!r}, a {kind}, has no plain form and was "
+                "not saved; its default would build another one: give it, "
+                f"load_from_checkpoint(path, {name}=...), or leave it out when saving, "
+                f"save_hyperparameters(ignore=[{name!r}])"
+            )
 
 
 def refuse_code(weights_only: bool | None) -> None:

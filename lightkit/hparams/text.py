@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import csv
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lightkit.errors import ConfigError
+
+_PYTHONS = "tag:yaml.org,2002:python/"
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def _read_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Knows the two of Python's own tags that Lightning's files have for plain values."""
+        """Knows those of Python's own tags that Lightning's files have for values; nothing is imported for another."""
 
     def as_tuple(loader: Loader, node: yaml.SequenceNode) -> tuple[Any, ...]:
         return tuple(loader.construct_sequence(node, deep=True))
@@ -43,8 +46,20 @@ def _read_yaml(text: str) -> Any:
     def as_complex(loader: Loader, node: yaml.ScalarNode) -> complex:
         return complex(str(loader.construct_scalar(node)))
 
-    Loader.add_constructor("tag:yaml.org,2002:python/tuple", as_tuple)
-    Loader.add_constructor("tag:yaml.org,2002:python/complex", as_complex)
+    def as_path(loader: Loader, node: yaml.SequenceNode) -> Path:
+        return Path(*map(str, loader.construct_sequence(node)))
+
+    def as_namespace(loader: Loader, node: yaml.MappingNode) -> Namespace:
+        made = Namespace()
+        vars(made).update((str(name), value) for name, value in loader.construct_mapping(node, deep=True).items())
+        return made
+
+    Loader.add_constructor(f"{_PYTHONS}tuple", as_tuple)
+    Loader.add_constructor(f"{_PYTHONS}complex", as_complex)
+    Loader.add_constructor(f"{_PYTHONS}object:argparse.Namespace", as_namespace)
+    for module in ("pathlib", "pathlib._local"):  # of Python up to 3.12 and 3.13
+        for kind in ("PosixPath", "WindowsPath"):
+            Loader.add_constructor(f"{_PYTHONS}object/apply:{module}.{kind}", as_path)
     try:
         found = yaml.load(text, Loader)
     except yaml.YAMLError as error:

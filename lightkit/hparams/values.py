@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class Hyperparameters:
 
     initial: a copy, as they were when they were saved. argument: the one that they came in where that was one dict,
     Namespace or dataclass, "kwargs" where they were arguments themselves. kind: of that one; entries: their names.
+    left_out: the kinds of those that have no plain form and are not what they are by default.
     """
 
     values: AttributeDict = field(default_factory=AttributeDict)
@@ -48,6 +50,7 @@ class Hyperparameters:
     is_logged: bool = False
     kind: str = ""
     entries: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def of(obj: object) -> Hyperparameters:
