@@ -55,7 +55,19 @@ class RunDirError(LightkitError, OSError):
 
 
 class NonFiniteError(LightkitError, ArithmeticError):
-    """A loss or a metric became NaN or infinite."""
+    """A loss, a weight or a metric became NaN or infinite.
+
+    `epoch` and `batch_idx` say in which batch, as hooks count them, `global_step` how many steps came before; None
+    where it was in no training. is_first: the batches before it were looked at, too, as `Trainer(nan_check="step")`
+    does; otherwise it is the last of those since the look before.
+    """
+
+    def __init__(
+        self, message: str = "", *, epoch: int | None = None, batch_idx: int | None = None,
+        global_step: int | None = None, is_first: bool = False,
+    ):  # fmt: skip
+        super().__init__(message)
+        self.epoch, self.batch_idx, self.global_step, self.is_first = epoch, batch_idx, global_step, is_first
 
 
 MisconfigurationException = ConfigError  # Lightning's name

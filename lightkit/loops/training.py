@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightkit.callbacks.base import Checkpoint
-from lightkit.errors import DataError, NonFiniteError
+from lightkit.errors import DataError
 from lightkit.loops.limits import Limits
 from lightkit.loops.outputs import Window, as_outputs, check_loss, loss_of, weight_of
 from lightkit.loops.parts import StepParts, bind
@@ -381,15 +381,23 @@ class TrainingLoop(Limits):
         p = self.progress
         if self.loss is None or self.run.controls.nan_check == "off":
             return
-        value = float(self.loss.detach())
+        value = float(self.loss.detach().sum())  # manual optimization may have several
         if math.isfinite(value):
             return
-        index = max(p.batches_done - 1, 0) if index is None else index
-        raise NonFiniteError(
-            f"the loss is {value} in epoch {p.epoch}, batch {index} (step {p.global_step}); "
-            "training stopped, checkpoints saved before are untouched. Try a lower learning rate, "
-            "gradient_clip_val=1.0 or detect_anomaly=True; Trainer(nan_check='off') goes on regardless"
-        )
+        from lightkit.loops.finite import loss_error
+
+        looked_at = max(p.batches_done - 1, 0) if index is None else index
+        raise loss_error(value, p, looked_at, is_first=index is not None)
+
+    def check_weights(self) -> None:
+        """As check_finite, and where the weights themselves are NaN or infinite."""
+        if self.run.controls.nan_check == "off":
+            return
+        from lightkit.loops.finite import is_all_finite, weight_error
+
+        if not is_all_finite(self.run, self.loss):
+            self.check_finite()
+            raise weight_error(self.run, self.progress)
 
     def _validate(self) -> None:
         run, p = self.run, self.progress
@@ -412,6 +420,7 @@ class TrainingLoop(Limits):
         run, p, schedules = self.run, self.progress, self.parts.schedules
         board, kept = run.board, self.position.outputs
         run.dispatcher.refresh()
+        self.check_weights()
         if ended_early:
             schedules.move_epoch()
             plan = run.data.plan  # one that counts batches or steps has had its turns inside the epoch

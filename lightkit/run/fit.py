@@ -207,9 +207,9 @@ class FitRun(Run):
         return super()._writes_files() or any(isinstance(c, Checkpoint) for c in self.callbacks)
 
     def save_checkpoint(self, path: str | Path, rng: Snapshot | None, *, weights_only: bool) -> None:
-        """As Run.save_checkpoint; while it trains, nothing is saved after a loss that is NaN or infinite."""
+        """As Run.save_checkpoint; while it trains, nothing is saved where the loss or a weight is NaN or infinite."""
         if self.status == "running" and self.is_open:
-            self.loop.check_finite()
+            self.loop.check_weights()
         super().save_checkpoint(path, rng, weights_only=weights_only)
 
     def go_back(self) -> None:
