@@ -51,7 +51,7 @@ class MissingExtraError(LightkitError, ImportError):
 
 
 class RunDirError(LightkitError, OSError):
-    """The run directory, or a file in it, cannot be written."""
+    """The run directory, or a file in it, cannot be written, or its store not reached."""
 
 
 class NonFiniteError(LightkitError, ArithmeticError):

@@ -72,7 +72,10 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     """
     _await_writers()
     file = place(path)
-    _require_file(file)
+    try:
+        _require_file(file)
+    except OSError as error:  # of a store that cannot be reached, or a folder that may not be read
+        raise CheckpointError(f"the checkpoint {file} cannot be read: {error.strerror or error}") from error
     if (problem := _damage(file)) is not None:
         raise CheckpointError(_damaged(file, problem))
     try:

@@ -1,7 +1,7 @@
 """Files of stores that fsspec reaches (`s3://`, `gs://`, `memory://`, ...), by the names that `pathlib.Path` has.
 
 Nothing is kept of what a store listed: another process may write there. What a store's package raises arrives as an
-OSError, as from a disk.
+OSError, as from a disk: errors of its own, of the network or of who asks, as RunDirError.
 """
 
 from __future__ import annotations
@@ -380,7 +380,7 @@ def _file_system(url: str, scheme: str, root: str) -> fsspec.AbstractFileSystem:
     except OSError:
         raise
     except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise RunDirError(f"{url}: {type(error).__name__}: {error}") from error
     return found
 
 
@@ -392,7 +392,7 @@ def _as_os_errors(path: RemotePath) -> Iterator[None]:
     except (OSError, ImportError):
         raise
     except Exception as error:
-        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+        raise RunDirError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 class Mirror:
@@ -404,7 +404,12 @@ class Mirror:
     def __init__(self, there: RemotePath):
         self.there, self.folder = there, Path(tempfile.mkdtemp(prefix="lightkit-"))
         self._pushed: dict[Path, tuple[int, int]] = {}  # size and time
-        weakref.finalize(self, shutil.rmtree, str(self.folder), ignore_errors=True)
+        self._removal = weakref.finalize(self, shutil.rmtree, str(self.folder), ignore_errors=True)
+
+    def keep(self) -> Path:
+        """Leave the folder when the object goes: what is in it could not be uploaded."""
+        self._removal.detach()
+        return self.folder
 
     def pull(self, name: str) -> None:
         """Download a file, where there is one and it is not here."""

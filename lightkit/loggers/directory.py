@@ -89,7 +89,7 @@ class DirectoryLogger(Logger):
         self._sub_dir = "" if sub_dir is None else os.fspath(sub_dir)
         self._run_dir: Path | None = None
         self._mirror: Mirror | None = None  # where the directory is in a store
-        self._published_at_s = time.monotonic()
+        self._published_at_s, self._is_unpublished = time.monotonic(), False
         self._on_error: OnLogError = "raise"
         self._problem = ""  # the first thing that could not be written, and why
         self._has_unwritten_hparams = False
@@ -202,9 +202,14 @@ class DirectoryLogger(Logger):
 
     def _publish(self) -> None:
         """Upload what was written, where the directory is in a store."""
-        if self._mirror is not None:
-            self._published_at_s = time.monotonic()
+        if self._mirror is None:
+            return
+        self._published_at_s, self._is_unpublished = time.monotonic(), True
+        try:
             self._mirror.push()
+            self._is_unpublished = False
+        except OSError as error:  # what is written here is not lost by that
+            self._report(error)
 
     def _publish_is_due(self) -> bool:
         """Whether the last upload was a minute ago."""
@@ -219,26 +224,32 @@ class DirectoryLogger(Logger):
             yield
         except OSError as error:
             self._take_failure()
-            who = type(self).__name__
-            reason = str(error)
-            if not isinstance(error, RunDirError):  # which says where
-                reason = f"{who}: cannot write to {self._place()}: {error.strerror or error}"
-            if self._on_error == "raise":
-                raise error if isinstance(error, RunDirError) else RunDirError(reason) from error
-            if not self._problem:
-                self._problem = reason
-                warnings.warn(
-                    f"{reason}; the training goes on, what comes later is tried again, and the end says what is "
-                    "missing (Trainer(on_log_error='raise') stops instead)",
-                    stacklevel=4,
-                )
+            self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        reason = str(error)
+        if not isinstance(error, RunDirError):  # which says where
+            reason = f"{type(self).__name__}: cannot write to {self._place()}: {error.strerror or error}"
+        if self._on_error == "raise":
+            raise error if isinstance(error, RunDirError) else RunDirError(reason) from error
+        if not self._problem:
+            self._problem = reason
+            warnings.warn(
+                f"{reason}; the training goes on, what comes later is tried again, and the end says what is missing "
+                "(Trainer(on_log_error='raise') stops instead)",
+                stacklevel=5,
+            )
 
     def _take_failure(self) -> None:
         """Something could not be written: let go of what is broken, count what is lost."""
 
     def _missing(self) -> list[str]:
         """What could not be written since the run began, in words; forgotten after that."""
-        return [self.NAME_HPARAMS_FILE] if self._has_unwritten_hparams else []
+        missing = [self.NAME_HPARAMS_FILE] if self._has_unwritten_hparams else []
+        if self._is_unpublished and self._mirror is not None:
+            missing.append(f"what was logged since the last upload, which is kept in {self._mirror.keep()}")
+        self._is_unpublished = False
+        return missing
 
     def _say_what_is_missing(self) -> None:
         """The end of a run: one warning where something was lost for good."""

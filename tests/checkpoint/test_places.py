@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import pytest
 
-from lightkit.checkpoint import atomic, places
+from lightkit.checkpoint import atomic, files, places
 from lightkit.checkpoint.places import local_copy, local_file, place
-from lightkit.errors import ConfigError, MissingExtraError, RunDirError
+from lightkit.errors import CheckpointError, ConfigError, MissingExtraError, RunDirError
 
 
 def names_in(folder: Path) -> list[str]:
@@ -172,6 +172,22 @@ def test_an_upload_that_fails_leaves_the_old_file_of_a_store(store: str, monkeyp
     )
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
+
+
+def test_a_store_that_cannot_be_reached_is_one_error_with_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    def info(path: str) -> None:
+        raise RuntimeError("no route to host")
+
+    path = place("memory://bucket/x.ckpt")
+    monkeypatch.setattr(path._fs, "info", info)  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError) as caught:
+        files.load(path)
+    assert str(caught.value) == (
+        "the checkpoint memory://bucket/x.ckpt cannot be read: memory://bucket/x.ckpt: RuntimeError: no route to host"
+    )
+    with pytest.raises(RunDirError) as told:
+        path.exists()
+    assert str(told.value) == "memory://bucket/x.ckpt: RuntimeError: no route to host"
 
 
 def test_a_copy_may_go_from_store_to_disk_and_back(store: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import resource
 import shutil
 import threading
@@ -247,3 +248,48 @@ def test_the_policy_is_one_of_two_words() -> None:
     with pytest.raises(ConfigError) as caught:
         Trainer(on_log_error="rase", max_epochs=1)  # type: ignore[arg-type]
     assert str(caught.value) == "Trainer(on_log_error='rase'): expected one of 'warn', 'raise'; did you mean 'raise'?"
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_a_store_that_is_down_does_not_end_the_training_and_what_was_logged_is_kept(
+    tmp_path: Path, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def put_file(self: object, *args: object, **kwargs: object) -> None:
+        raise RuntimeError("the line is down")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_file)
+    with pytest.warns(UserWarning) as caught:
+        trainer = fit(tmp_path / "run", kind("memory://down", version=0))
+    assert trainer.global_step == 8
+    first, last = messages(caught)
+    why = r"memory://down/lightning_logs/version_0/\S+: RuntimeError: the line is down"
+    where = f"{kind.__name__}: missing in memory://down/lightning_logs/version_0: "
+    assert re.fullmatch(f"{why}{re.escape(GOES_ON)}", first)
+    kept = re.fullmatch(
+        rf"{re.escape(where)}what was logged since the last upload, which is kept in (\S+); the reason: {why}", last
+    )
+    assert kept is not None
+    (file,) = Path(kept[1]).iterdir()
+    assert file.stat().st_size > 200
+    shutil.rmtree(kept[1])
+
+
+def test_rows_reach_a_store_that_was_down_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    logger = CSVLogger("memory://back", version=0)
+    logger._attach_policy("warn")
+
+    def put_file(self: object, *args: object, **kwargs: object) -> None:
+        raise RuntimeError("the line is down")
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="the line is down; the training goes on"):
+        patch.setattr(MemoryFileSystem, "put_file", put_file)
+        logger.log_metrics({"loss": 1.0}, step=0)
+        logger.save()
+    logger.log_metrics({"loss": 2.0}, step=1)
+    logger.finalize("success")
+    assert logger.metrics_file is not None
+    assert logger.metrics_file.read_text().splitlines() == ["step,loss", "0,1.0", "1,2.0"]
