@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -225,6 +226,18 @@ class Whole(Net):
 class WholeCfg(Whole):
     def __init__(self, cfg: Cfg, flag: bool = True):
         super().__init__(cfg, flag)
+
+
+class WholeAct(Whole):
+    def __init__(self, cfg: Mapping[str, Act], flag: bool = True):
+        super().__init__(cfg, flag)
+
+
+class ComposedAct(Net):
+    def __init__(self, cfg: Mapping[str, Act], sub=None):
+        super().__init__()
+        self.save_hyperparameters()
+        self.cfg, self.sub = cfg, sub
 
 
 CONTENT = {"lr": 0.1, "sub": {"x": [1, 2]}, "act": Path("a")}
@@ -546,6 +559,31 @@ def test_what_was_left_out_is_asked_for_again_and_no_default_put_in_its_place(tm
     assert "'act', a builtins.function, has no plain form" in message_of(lambda: WholeCoded.load_from_checkpoint(path))
     assert made(lambda: WholeCoded.load_from_checkpoint(path, act=tanh)).cfg == WithCode(act=tanh)
     assert made(lambda: WholeCoded.load_from_checkpoint(path, cfg=WithCode(act=tanh))).cfg == WithCode(act=tanh)
+
+
+def test_one_that_its_fields_do_not_make_again_is_asked_for(tmp_path):
+    class Takes(Net):
+        def __init__(self, cfg: Hidden = Hidden()):  # noqa: B008
+            super().__init__()
+            self.save_hyperparameters(cfg)
+
+    path = saved(Takes(Hidden(3, seed=5)), tmp_path)
+    assert f"'cfg', a {__name__}.Hidden, has no plain form" in message_of(lambda: Takes.load_from_checkpoint(path))
+
+
+def test_configs_of_omegaconf_come_back_as_what_they_were(tmp_path):
+    from omegaconf import DictConfig, OmegaConf
+
+    cfg = OmegaConf.create({"lr": 0.1, "sizes": [1, {"a": 2}], "act": Act.GELU, "where": Path("x"), "late": "???"})
+    cfg.again = "${lr}"
+    OmegaConf.set_struct(cfg, True)
+    wanted = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    loaded = ComposedAct.load_from_checkpoint(saved(ComposedAct(cfg, cfg.sizes), tmp_path))
+    assert loaded.cfg == wanted and OmegaConf.is_struct(loaded.cfg)
+    assert (type(loaded.cfg), type(loaded.sub)) == (DictConfig, type(cfg.sizes)) and loaded.sub == cfg.sizes
+    loaded = WholeAct.load_from_checkpoint(saved(WholeAct(cfg), tmp_path))
+    assert type(loaded.cfg) is DictConfig and loaded.cfg == wanted and OmegaConf.is_missing(loaded.cfg, "late")
+    assert loaded.hparams.sizes[1].a == 2
 
 
 # ---------------------------------------------------------------------- files of hyperparameters

@@ -145,11 +145,24 @@ _LIGHTNINGS = ("lightning.fabric.", "lightning_fabric.", "lightning.pytorch.", "
 def _known(name: str, detail: str) -> Callable[[Any], Any] | None:
     if name == name_of(defaultdict):
         return lambda content: defaultdict(FACTORIES[detail] if detail else None, content)
+    if name in ("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig"):
+        return lambda content: _omegaconf(content, detail)
     if name.startswith(_LIGHTNINGS) and name.endswith(".AttributeDict"):
         return AttributeDict
     if name not in _KNOWN and name.startswith("numpy."):
         return _numpy_number(name.removeprefix("numpy."))
     return _KNOWN.get(name)
+
+
+def _omegaconf(content: Any, flags: str) -> Any:
+    from omegaconf import OmegaConf
+
+    made = OmegaConf.create(content)
+    if "struct" in flags:
+        OmegaConf.set_struct(made, True)
+    if "readonly" in flags:
+        OmegaConf.set_readonly(made, True)
+    return made
 
 
 def _numpy_number(name: str) -> Callable[[Any], Any]:

@@ -16,7 +16,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 from lightkit.errors import ConfigError, did_you_mean
-from lightkit.hparams.kinds import Note, encode, fields_of, name_of, same
+from lightkit.hparams.kinds import Note, encode, fields_of, name_of, same, take_apart
 from lightkit.hparams.values import AttributeDict, Hyperparameters, of
 
 _BY_NAME = "kwargs"  # Lightning's word for arguments that were saved one by one
@@ -47,7 +47,8 @@ def collect(
     values = AttributeDict({**earlier, **kept})
     kind, entries = "", tuple[str, ...]()
     if len(args) == 1 and not isinstance(args[0], str):
-        kind, entries = (name_of(type(args[0])), tuple(kept)) if name else ("", ())
+        kind, entries = (_kind_of_one(args[0]), tuple(kept)) if name else ("", ())
+        left_out |= {name: name_of(type(args[0]))} if name and not kind else {}
     elif before.kind and before.argument not in values:  # names after an object: it is still needed
         name, kind, entries = before.argument, before.kind, before.entries
     return Hyperparameters(values, copy.deepcopy(values), name, logger, kind, entries, left_out)
@@ -83,6 +84,14 @@ def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
     return {prefix + key: value for key, value in found.items()}
 
 
+def _kind_of_one(value: object) -> str:
+    """The kind of the object that the hyperparameters came in; "" where its entries alone do not make it again."""
+    try:
+        return take_apart(value)[0] or name_of(type(value))
+    except TypeError:
+        return ""
+
+
 def _given(obj: object, args: tuple[object, ...], frame: FrameType | None) -> tuple[dict[str, object], str | None]:
     """Return what the call asks to keep, and the name of the argument it came in (`hparams_name`)."""
     if len(args) == 1 and not isinstance(args[0], str):
@@ -108,6 +117,8 @@ def _given(obj: object, args: tuple[object, ...], frame: FrameType | None) -> tu
 
 def _entries(hparams: object) -> dict[str, Any]:
     if isinstance(hparams, Mapping):
+        if type(hparams).__module__.startswith("omegaconf."):  # one that is missing has no value to be read
+            return {key: hparams[key] if key in hparams else "???" for key in hparams}
         return {key: hparams[key] for key in hparams}
     if dataclasses.is_dataclass(hparams) and not isinstance(hparams, type):
         return fields_of(hparams)

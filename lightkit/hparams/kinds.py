@@ -98,6 +98,8 @@ def take_apart(value: object) -> tuple[str, Any]:
         return "", value
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module, enum.Enum)):
         return name_of(type(value)), _fields_that_build(value)
+    if type(value).__module__.startswith("omegaconf."):
+        return _omegaconf(value)
     for base, apart in _FORMS:
         if isinstance(value, base):
             return apart(value)
@@ -158,6 +160,19 @@ def _defaultdict(value: defaultdict[Any, Any]) -> tuple[str, Any]:
     if FACTORIES.get(name) is not made:
         raise TypeError("its default_factory is code")
     return f"{name_of(defaultdict)}:{name}", dict(value)
+
+
+def _omegaconf(value: Any) -> tuple[str, Any]:
+    from omegaconf import OmegaConf  # the value is of it: it is imported already
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        content = OmegaConf.to_container(value, resolve=True)
+    except OmegaConfBaseException as error:
+        raise TypeError(str(error)) from error
+    flags = {"struct": OmegaConf.is_struct(value), "readonly": OmegaConf.is_readonly(value)}
+    set_ones = ",".join(name for name, is_set in flags.items() if is_set)
+    return f"{name_of(type(value))}:{set_ones}".rstrip(":"), content
 
 
 def _mapping(value: Mapping[Any, Any]) -> tuple[str, Any]:
