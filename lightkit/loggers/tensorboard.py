@@ -65,6 +65,8 @@ class TensorBoardLogger(DirectoryLogger):
         self._newest: list[tuple[str, float]] = []  # the scalars written at the highest step
         self._has_media_at_newest = False
         self._hparams_step: int | None = None  # of the tab of hyperparameters; None: it is not written
+        self._curves_end: int | None = None  # the first step that is none of the checkpoint's
+        self._curves_cut: set[str] = set()
         self._num_unsaved = self._num_lost = 0  # values that may not be in the file yet, that will never be
         self._waits_until_s, self._pause_s = -math.inf, _FIRST_PAUSE_S
 
@@ -114,6 +116,7 @@ class TensorBoardLogger(DirectoryLogger):
             for name, value in metrics.items():
                 key = self._key(name)
                 if isinstance(value, dict):
+                    self._forget_curves(writer, key, value)
                     writer.add_scalars(key, value, step)
                     continue
                 if not isinstance(value, float | int) and not hasattr(value, "item"):
@@ -124,6 +127,24 @@ class TensorBoardLogger(DirectoryLogger):
                     self._note(key, number)
 
         self._write(len(metrics), write)
+
+    def _forget_curves(self, writer: SummaryWriter, key: str, curves: Mapping[str, Any]) -> None:
+        """On a resume: each curve of a chart of several has an event file of its own, in which later steps are, too."""
+        if self._curves_end is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from torch.utils.tensorboard.writer import FileWriter
+
+        files: dict[str, FileWriter] = writer.all_writers or {}
+        for name in curves:
+            folder = f"{writer.get_logdir()}/{key.replace('/', '_')}_{name}"  # as add_scalars has it
+            if folder not in self._curves_cut:
+                self._curves_cut.add(folder)
+                if any(f".{int(time.time())}." in before for before in _names_in(Path(folder))):
+                    time.sleep(1 - time.time() % 1)  # files are read by name, which begins with the second
+                file = FileWriter(folder, writer.max_queue, writer.flush_secs, writer.filename_suffix)
+                file.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=self._curves_end)
+                files[folder] = file
 
     def log_hyperparams(
         self, params: Any, metrics: Mapping[str, float] | float | None = None, step: int | None = None
@@ -304,6 +325,7 @@ class TensorBoardLogger(DirectoryLogger):
         # TensorBoard purges whole steps only: the highest step is purged too and its scalars, which may have
         # been added to after the checkpoint, are written again. Images are not kept, so their step stays.
         self._purge_step = self._max_step + 1 if self._has_media_at_newest else max(self._max_step, 0)
+        self._curves_end, self._curves_cut = self._max_step + 1, set()
         # what is purged of the hyperparameters is written again, when they are logged at the begin of the fit
         hparams_step: int | None = state_dict.get("hparams_step", 0)
         self._hparams_step = hparams_step if hparams_step is not None and hparams_step < self._purge_step else None

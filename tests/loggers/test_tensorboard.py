@@ -221,3 +221,22 @@ def test_a_name_that_was_logged_twice_at_the_step_of_the_checkpoint_is_there_twi
     resumed.finalize("success")
     assert curve(tmp_path, "epoch") == [(3, 0.0), (3, 0.0), (4, 1.0)]
     assert curve(tmp_path, "loss") == [(3, 1.0), (4, 3.0)]
+
+
+def test_charts_of_several_curves_forget_what_was_written_after_the_checkpoint(tmp_path: Path) -> None:
+    killed = attached(tmp_path)
+    for step in range(3):
+        killed.log_metrics({"loss": {"train": step, "val": step + 0.5}}, step=step)
+    state = killed.state_dict()
+    for step in range(3, 6):
+        killed.log_metrics({"loss": {"train": 99.0}}, step=step)
+    killed.finalize("failed")
+
+    resumed = attached(tmp_path)
+    resumed.load_state_dict(state)
+    resumed.log_metrics({"loss": {"train": 3.0}}, step=3)
+    resumed.finalize("success")
+    resumed.log_metrics({"loss": {"train": 4.0}}, step=4)
+    resumed.finalize("success")
+    assert curve(tmp_path / "loss_train", "loss") == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    assert curve(tmp_path / "loss_val", "loss") == [(0, 0.5), (1, 1.5), (2, 2.5)]
