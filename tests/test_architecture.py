@@ -30,7 +30,7 @@ RANKS = {
     "board": 24, "results": 23, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,
     "optimizers": 22, "checkpoint": 21, "devices": 20,
     "settings": 15, "hooks": 10, "hparams": 10, "seeding": 10,
-    "durations": 2, "schema": 2, "contracts": 1, "errors": 0, "lazy": 0, "version": 0,
+    "durations": 2, "schema": 2, "contracts": 1, "errors": 0, "plain_yaml": 0, "lazy": 0, "version": 0,
 }  # fmt: skip
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {

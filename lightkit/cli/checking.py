@@ -6,22 +6,36 @@ before anything is built or any data is touched: whether a value will do is json
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
 from lightkit.cli.classes import GIVEN, Arguments, Kinds
-from lightkit.cli.documents import COMMAND_LINE, Problem, children, entries, entry, is_null, is_string, kind_of
+from lightkit.cli.documents import (
+    COMMAND_LINE,
+    Problem,
+    children,
+    entries,
+    entry,
+    is_null,
+    is_string,
+    kind_of,
+    written,
+)
 from lightkit.cli.loading import CLASS_SPEC_KEYS, read_document, value_of
 from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import did_you_mean
+from lightkit.plain_yaml import MERGE
 from lightkit.settings import REMOVED, what_now
+
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]*[0-7]|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 
 
 class Where(NamedTuple):
@@ -52,6 +66,8 @@ class Checker:
     # plain keys that have a value, and the class named last for a key, None where it cannot be told
     given: set[str] = field(default_factory=set)
     named: dict[str, Callable[..., object] | None] = field(default_factory=dict)
+    # what was wrong and is given anew later on: it is not read at all
+    cuts: list[object] = field(default_factory=list)
     source: str = COMMAND_LINE
     option: Option | None = None  # the one that is looked at
 
@@ -60,13 +76,16 @@ class Checker:
         """How much was found to be wrong or missing until now."""
         return len(self.problems) + len(self.needs)
 
-    def problem(self, node: Node, text: str, *, is_value: bool) -> Problem:
+    def problem(self, node: Node, text: str, *, value_of: Where | None) -> Problem:
+        """What is wrong with a node; `value_of` is the key of a value, None of all else."""
+        of_value = (False, "", False) if value_of is None else (True, value_of.plain, "[" in value_of.full)
+        is_value, key, is_in_list = of_value
         if self.option is not None:
-            return Problem(COMMAND_LINE, 0, text, is_value, self.option)
-        return Problem(self.source, node.start_mark.line + 1, text, is_value, node)
+            return Problem(COMMAND_LINE, 0, text, is_value, self.option, key, is_in_list)
+        return Problem(self.source, node.start_mark.line + 1, text, is_value, node, key, is_in_list)
 
-    def add(self, node: Node, text: str, *, is_value: bool = False) -> None:
-        self.problems.append(self.problem(node, text, is_value=is_value))
+    def add(self, node: Node, text: str, *, value_of: Where | None = None) -> None:
+        self.problems.append(self.problem(node, text, value_of=value_of))
 
     def check(self) -> None:
         """Check every config file and option in the order in which they are given."""
@@ -83,11 +102,14 @@ class Checker:
         """Check one config file; the trainer last, as it is built last."""
         self.source, self.option = root.start_mark.name, None
         root.value.sort(key=lambda pair: pair[0].value == "trainer")
+        before = len(self.problems)
         self.check_arguments(root, Where(), self.top)
+        self.forget_overridden(root, before)
 
     def check_option(self, option: Option) -> None:
         """Check one option: that there is a parameter of its name, and that it takes the value."""
         parser, plain, before, value = self.top.parser, ".".join(option.keys), self.noted, option.value
+        problems_before = len(self.problems)
         action = parser._option_string_actions.get(option.name)
         self.option, stood_before = option, plain in self.given
         if is_help(option) or (action is not None and action.nargs == 0):
@@ -106,6 +128,8 @@ class Checker:
         if not option.name.endswith("+"):
             self.forget_needs(plain)
         self.check_arguments(option.node, Where("--"), self.top)
+        if not option.name.endswith("+"):
+            self.forget_overridden(option.node, problems_before)
         if not option.texts and self.noted == before and (action is None or action.nargs is None):
             self.add(value, f"{option.name}: expected one argument")
         if stood_before and isinstance(value, SequenceNode):
@@ -116,6 +140,49 @@ class Checker:
     def forget_needs(self, plain: str) -> None:
         """Forget what the value that stood for a key until now was in need of."""
         self.needs = [need for need in self.needs if not f"{need[0].plain}.".startswith(f"{plain}.")]
+
+    def forget_overridden(self, node: Node, before: int) -> None:
+        """Forget the values that were wrong in what came `before` this node, and are given anew, and right, in it."""
+        older, newer = self.problems[:before], self.problems[before:]
+        wrong = {problem.key for problem in newer}
+        gone = [p for p in older if p.key and p.key not in wrong and self.is_given_anew(p, node)]
+        self.cuts += [problem.cut for problem in gone]
+        self.problems = [*(problem for problem in older if problem not in gone), *newer]
+
+    def is_given_anew(self, problem: Problem, node: Node) -> bool:
+        """Whether a value, or what it stands in, is replaced where `node` is read after it."""
+        keys = problem.key.split(".")
+        for number, key in enumerate(keys):
+            inner = entry(node, key) or entry(entry(node, "init_args"), key)
+            if inner is None:
+                break
+            node = inner
+            if not isinstance(node, MappingNode):
+                is_last = number == len(keys) - 1
+                return is_last or not is_string(node) or self.drops(".".join(keys[: number + 1]), keys[number + 1])
+        else:
+            return not problem.is_in_list
+        return number > 0 and is_spec(node) and self.drops(".".join(keys[:number]), keys[number])
+
+    def drops(self, plain: str, name: str) -> bool:
+        """Whether the class that is named now for a key has no such argument: what was given for it is left out."""
+        thing = self.named.get(plain)
+        names = None if thing is None else classes.parameters_of(thing)
+        return names is not None and name not in names
+
+    def check_inside(self, node: Node, where: Where, hint: object) -> None:
+        """Report what jsonargparse takes without a word, at any depth: keys given twice, and what YAML has changed."""
+        if isinstance(node, ScalarNode):
+            self.check_base(node, where, hint)
+            return
+        if isinstance(node, MappingNode):
+            self.check_names(node, where, None)
+        for key in changed_keys(node, hint):
+            text = f"{where.plain}: the key {key.value}, which YAML reads as {plainly(key)}; quote it: {key.value!r}"
+            self.add(key, text, value_of=where)
+        hints = part_hints(hint, node) or [Any] * len(node.value)
+        for (step, child), inner in zip(children(node), hints, strict=False):
+            self.check_inside(child, where.part(step), inner)
 
     def check_names(self, node: MappingNode, where: Where, allowed: list[str] | None, owner: str = "") -> bool:
         """Report unknown and repeated keys of one mapping; return whether all is right."""
@@ -182,6 +249,7 @@ class Checker:
         is_typed = self.option is not None and node is self.option.value and isinstance(node, ScalarNode)
         value = self.option.texts[0] if self.option is not None and is_typed else value_of(node)
         if not is_right and accepts(hint, value):
+            self.check_inside(node, where, hint)
             if is_string(node) and cls is not None and str not in members(hint):
                 self.named[where.plain] = None
                 with suppress(classes.ClassPathError):
@@ -203,7 +271,19 @@ class Checker:
         else:
             is_right = False
         if not is_right and self.noted == before:
-            self.add(node, f"{where.plain}: expected {name_of(hint)}, got {str(value_of(node))!r}", is_value=True)
+            got = repr(written(node)) if is_typed else as_read(node, hint)
+            self.add(node, f"{where.plain}: expected {name_of(hint)}, got {got}", value_of=where)
+
+    def check_base(self, node: ScalarNode, where: Where, hint: object) -> None:
+        """Report a number that YAML reads in base 8 or 60: `010` is 8, `1:30` is 90."""
+        if node.style or not _OTHER_BASE.fullmatch(node.value):
+            return
+        is_text = self.option is not None and node is self.option.value and str in members(hint)
+        value = value_of(node)
+        if isinstance(value, int | float) and not is_text:
+            quoted = f", or quote it: {node.value!r}" if {str, Any} & set(members(hint)) else ""
+            text = f"{where.plain}: {node.value}, which YAML reads as {value}; write {value}{quoted}"
+            self.add(node, text, value_of=where)
 
     def check_class(self, node: Node, where: Where, base: type | None) -> None:
         """Check one class spec: that the class can be imported and is of the right kind, then its arguments."""
@@ -239,7 +319,7 @@ class Checker:
         missing = [name for name in arguments.required if entry(given, name) is None]
         if missing:
             text = f"{where.plain}: {getattr(thing, '__name__', thing)} needs "
-            self.needs.append((where, missing, self.problem(node, text, is_value=True)))
+            self.needs.append((where, missing, self.problem(node, text, value_of=where)))
 
     def arguments_of(self, thing: Callable[..., object], where: Where) -> Arguments | None:
         return classes.arguments_of(thing, GIVEN.get(where.plain, frozenset()))
@@ -265,6 +345,40 @@ def what_to_write(where: str, name: str, value: Node, allowed: list[str]) -> str
     if where == "trainer" and name in REMOVED:
         return what_now(name, value_of(value) if isinstance(value, ScalarNode) else "...")
     return f"unknown key{did_you_mean(name, allowed)}"
+
+
+def as_read(node: Node, hint: object) -> str:
+    """A value as the file has it, with what YAML makes of it and whether it should be quoted."""
+    if not isinstance(node, ScalarNode):
+        return repr(written(node))
+    value, advice = value_of(node), ""
+    if not node.style and not isinstance(value, str):
+        advice = f"; quote it: {node.value!r}" if accepts(hint, node.value) else ""
+        if advice or str(value) != node.value:
+            return f"{written(node)}, which YAML reads as {plainly(node)}{advice}"
+    return repr(written(node))
+
+
+def plainly(node: Node) -> str:
+    """What YAML makes of a single value, in words: `the float 2.5`, `true`, `null`."""
+    value = value_of(node)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"the {type(value).__name__} {value}"
+
+
+def changed_keys(node: Node, hint: object) -> list[ScalarNode]:
+    """The keys of a mapping that YAML reads as no text, where text is asked for, or where nobody would expect it."""
+    if not isinstance(node, MappingNode):
+        return []
+    plain = [key for key, _ in node.value if not key.style and key.tag != MERGE]
+    is_text = any(get_args(member)[:1] == (str,) for member in members(hint))
+    found = [(key, value_of(key)) for key in plain]
+    return [
+        key for key, value in found
+        if not isinstance(value, str)
+        and (is_text or value is None or isinstance(value, bool) or _OTHER_BASE.fullmatch(key.value))
+    ]  # fmt: skip
 
 
 def is_spec(node: Node) -> bool:

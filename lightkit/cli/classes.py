@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 from torch.optim import Optimizer
@@ -36,6 +36,7 @@ EXTRAS = {
 }
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")
+MAX_PATH = 200
 # What the command line gives these classes itself.
 GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}
 # Where ReduceLROnPlateau may be said to be: ours is torch's with the name of the metric it watches.
@@ -177,6 +178,8 @@ def find(path: str, base: type | None) -> Callable[..., object] | None:
 
     None for a bare name without a base. Raises ClassPathError where there is no such class, or one of another kind.
     """
+    if len(path) > MAX_PATH:
+        raise ClassPathError(f"class_path {path[:37] + '...'!r}: no class has a path of {len(path):,} characters")
     path = plain_class_path(path)
     if "." not in path:
         if base is None:
@@ -189,9 +192,25 @@ def find(path: str, base: type | None) -> Callable[..., object] | None:
             raise ClassPathError(f"class_path {path!r}: no {base.__name__} of that name{did_you_mean(path, known)}")
         return known[path]
     thing = resolve(path)
-    if base is not None and inspect.isclass(thing) and not issubclass(thing, base):
-        raise ClassPathError(f"class_path {path!r}: {thing.__name__} is not a {base.__name__}")
+    if base is None:
+        return thing
+    if inspect.isclass(thing):
+        if not issubclass(thing, base):
+            raise ClassPathError(f"class_path {path!r}: {thing.__name__} is not a {base.__name__}")
+    elif not _returns(thing, base):
+        raise ClassPathError(
+            f"class_path {path!r}: this is a {type(thing).__name__}, and not annotated to return a {base.__name__}"
+        )
     return thing
+
+
+def _returns(function: Callable[..., object], base: type) -> bool:
+    """Whether a function says by its annotation that it makes one of these; jsonargparse calls no other."""
+    try:
+        made = get_type_hints(function).get("return")
+    except (TypeError, NameError, AttributeError):  # it has none that can be read
+        return False
+    return inspect.isclass(made) and issubclass(made, base)
 
 
 class Arguments:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+import yaml
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
 
 from lightkit.cli import classes
 from lightkit.cli.checking import Checker
 from lightkit.cli.classes import GIVEN, Kinds
 from lightkit.cli.commands import COMMANDS
-from lightkit.cli.documents import COMMAND_LINE, raise_problems
+from lightkit.cli.documents import COMMAND_LINE, raise_problems, without
 from lightkit.cli.loading import PARSER_MODE, register_loader
 from lightkit.cli.options import Option, read_options
 from lightkit.errors import ConfigError
@@ -57,7 +58,7 @@ def parse(command: str, arguments: list[str], kinds: Kinds) -> Parsed:
     checker = check_input(command, arguments, kinds)
     if checker.problems:
         raise_problems(checker.problems)
-    return parse_checked(checker, checker.options)
+    return parse_without(checker, checker.cuts)
 
 
 def check_input(command: str, arguments: list[str], kinds: Kinds) -> Checker:
@@ -69,13 +70,22 @@ def check_input(command: str, arguments: list[str], kinds: Kinds) -> Checker:
     return checker
 
 
-def parse_checked(checker: Checker, options: list[Option]) -> Parsed:
-    """Read what was checked; raises ConfigError where jsonargparse refuses it all the same."""
-    parser = checker.top.parser
+def parse_without(checker: Checker, cuts: list[object]) -> Parsed:
+    """Read what was checked, without some of its values and options; see `Problem.cut`.
+
+    Raises ConfigError where jsonargparse refuses it all the same.
+    """
+    parser, options = checker.top.parser, checker.options
+    if cuts:
+        for document in checker.documents:
+            without(document, cuts)
+        texts = (yaml.serialize(document, Dumper=yaml.SafeDumper) for document in checker.documents)
+        options = [Option("--config", [next(texts)]) if o.name == "--config" and o.texts else o for o in options]
+        options = [option for option in options if option not in cuts]
     try:
         values = parser.parse_args([argument for option in options for argument in option.arguments])
     except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
-        files = [option.texts[0] for option in options if option.name == "--config" and option.texts]
+        files = [option.texts[0] for option in checker.options if option.name == "--config" and option.texts]
         raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
     return Parsed(parser, checker.kinds, values, options)
 

@@ -8,8 +8,7 @@ from importlib.util import resolve_name
 from io import StringIO
 from pathlib import Path
 
-import yaml
-
+from lightkit.cli.documents import composed, scalars
 from lightkit.cli.shipped import PACKAGE, find_config, shipped_configs
 from lightkit.errors import ConfigError, RunDirError
 
@@ -23,10 +22,10 @@ def copy_config(name: str, folder: Path) -> list[str]:
     Raises ConfigError where there is no such config, or a file would be overwritten; then none is written.
     """
     path = find_config(name)
+    named = [scalar.value for scalar in scalars(composed(path))]
     text = path.read_text(encoding="utf-8-sig")
     shipped = {file.resolve(): known for known, file in shipped_configs().items()}
     known = shipped.get(path.resolve(), path.stem + "_recipe")
-    named = [token.value for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
     modules = _closure([value for value in named if _NAME.fullmatch(value)])
     if not modules:
         raise ConfigError(f"config {name!r}: names no class of the recipes; there is nothing but the file to copy")

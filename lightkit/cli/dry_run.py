@@ -18,14 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import yaml
-
 from lightkit.cli.checking import Checker
 from lightkit.cli.classes import Kinds
-from lightkit.cli.config import Parsed, check_input, parse_checked
-from lightkit.cli.documents import listed, raise_problems, without
+from lightkit.cli.config import Parsed, check_input, parse_without
+from lightkit.cli.documents import listed, raise_problems
 from lightkit.cli.job import Job, build_part, build_trainer, seed
-from lightkit.cli.options import Option
 from lightkit.errors import ConfigError, LightkitError, MissingDataError, did_you_mean
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
@@ -84,17 +81,12 @@ def check(arguments: list[str]) -> list[str]:
 
 def _parse_the_rest(given: Checker) -> Parsed | None:
     """Parse without the values that are wrong; None where nothing can be built then, as without a model."""
-    if not given.problems:
-        return parse_checked(given, given.options)
-    cuts = [problem.cut for problem in given.problems]
-    for document in given.documents:
-        without(document, cuts)
-    texts = (yaml.serialize(document, Dumper=yaml.SafeDumper) for document in given.documents)
-    options = [Option("--config", [next(texts)]) if o.name == "--config" and o.texts else o for o in given.options]
     try:
-        return parse_checked(given, [option for option in options if option not in cuts])
-    except ConfigError:  # due to what was left out
-        return None
+        return parse_without(given, [*given.cuts, *(problem.cut for problem in given.problems)])
+    except ConfigError:
+        if not given.problems:
+            raise
+        return None  # due to what was left out
 
 
 @contextmanager

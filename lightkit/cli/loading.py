@@ -10,8 +10,9 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.documents import MAPPING, STRING, compose_text, is_null, is_string, kind_of
+from lightkit.cli.documents import compose_text, composed, is_null, is_string, kind_of
 from lightkit.errors import ConfigError
+from lightkit.plain_yaml import MAPPING, STRING, compose
 
 PARSER_MODE = "lightkit"
 # Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
@@ -28,8 +29,9 @@ def register_loader() -> None:
 
 def load_value(text: str) -> Any:
     """jsonargparse's YAML (`1e-3` is a float), with class specs in the form and of the paths that it knows."""
+    node = compose(text)  # raises YAMLError before anything is made of what is not taken here
     value = get_loader("yaml")(text)
-    return value_of(in_full(compose_text(text))) if isinstance(value, dict | list) else value
+    return value_of(in_full(node)) if node is not None and isinstance(value, dict | list) else value
 
 
 def value_of(node: Node) -> Any:
@@ -39,15 +41,7 @@ def value_of(node: Node) -> Any:
 
 def read_document(path: Path) -> MappingNode:
     """Compose the YAML in `path`, class specs in full; raises ConfigError where it is no YAML, empty, or no mapping."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            root = yaml.compose(file, Loader=yaml.SafeLoader)  # the marks of its nodes name the file
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    root = composed(path)
     if root is None:
         raise ConfigError(f"{path}: empty; it should hold keys such as model: and trainer:")
     if not isinstance(root, MappingNode):

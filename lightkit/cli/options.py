@@ -9,9 +9,10 @@ from functools import cached_property
 from jsonargparse import ArgumentParser
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lightkit.cli.documents import MAPPING, NULL, SEQUENCE, STRING, compose_text
+from lightkit.cli.documents import compose_text
 from lightkit.cli.loading import option_in_full
 from lightkit.cli.shipped import find_config
+from lightkit.plain_yaml import MAPPING, NULL, SEQUENCE, STRING
 
 
 class OptionNode(MappingNode):

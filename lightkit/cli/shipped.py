@@ -57,9 +57,11 @@ def describe(path: Path) -> str:
     """Return the one line that says what a config does: its `description:`, else its first comment."""
     import yaml
 
+    from lightkit.plain_yaml import compose
+
     text = path.read_text(encoding="utf-8-sig")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = compose(text)
     except yaml.YAMLError:
         return "(not valid YAML)"
     for key, value in getattr(root, "value", None) or []:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+from collections.abc import Iterator
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from lightkit.cli.loading import PARSER_MODE
+from lightkit.plain_yaml import RefusedError, compose
 
 _LISTS = (list, tuple, set, frozenset, collections.abc.Iterable, collections.abc.Sequence, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -32,6 +35,8 @@ def _parser_of(hint: object) -> ArgumentParser | None:
 
 def accepts(hint: object, value: object) -> bool:
     """Whether jsonargparse takes the value for a parameter with this annotation."""
+    if not all(map(is_harmless, _texts_in(value))):
+        return members(hint) == [str]
     parser = _parser_of(hint)
     if parser is None:
         return True
@@ -40,6 +45,27 @@ def accepts(hint: object, value: object) -> bool:
     except Exception:  # whatever the value leads to, such as an import that fails, it is refused
         return False
     return True
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a text may be read as YAML, as jsonargparse does where a number is asked for, by a reader of its own."""
+    try:
+        compose(text)
+    except RefusedError:
+        return False
+    except yaml.YAMLError:
+        pass
+    return True
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts_in(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
 
 
 def members(hint: object) -> list[object]:
