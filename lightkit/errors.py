@@ -9,6 +9,7 @@
     ├── MissingExtraError(ImportError)    an optional package is not installed
     ├── RunDirError(OSError)              the run directory cannot be written
     └── NonFiniteError(ArithmeticError)   a loss or a metric became NaN or infinite
+    StoppedBySignal(SystemExit)           not an error: a signal asked the run to end
 
 Each also derives from the builtin error that plain Python code would raise at that place, so that
 `except ValueError` in a user's script goes on working. A message says where, what arrived, and what to do.
@@ -71,6 +72,20 @@ class NonFiniteError(LightkitError, ArithmeticError):
 
 
 MisconfigurationException = ConfigError  # Lightning's name
+
+
+class StoppedBySignal(SystemExit):
+    """A signal asked the run to end; nobody's error. Uncaught, the process ends with 128 + its number: SIGTERM 143."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"signal {self.number}"
+
+
+SIGTERMException = StoppedBySignal  # Lightning's name
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -57,7 +57,7 @@ REMOVED = {
     "prepare_data_per_node": "nothing: prepare_data runs once", "multiple_trainloader_mode": "one training loader",
 }  # fmt: skip
 
-PLANNED = ("plugins", "model_registry", "resume")
+PLANNED = ("plugins", "model_registry")
 
 
 def what_now(name: str, value: object) -> str:
@@ -208,6 +208,7 @@ class Settings:
     compile: bool | str | dict[str, Any] | None = None
     cuda_graph: bool = False
     overlap_transfer: bool = False
+    resume: Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -254,6 +255,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "async_checkpoint": (True, False),
     "nan_check": ("read", "step", "off"),
     "on_log_error": ("warn", "raise"),
+    "resume": ("auto", None),
 }
 
 
@@ -292,6 +294,8 @@ class Controls:
     """
 
     def __init__(self, asked: Settings):
+        self.stop_signal = 0  # the signal that asked for the end; 0: none did
+        self.may_end = False  # it did, or `should_stop` is set: the loop looks closer
         # at any time
         self.should_stop = False  # the fit ends as soon as min_epochs and min_steps are reached
         self.min_epochs, self.min_steps = asked.min_epochs, asked.min_steps
@@ -338,6 +342,16 @@ class Controls:
                 )
             check(name, value)
         super().__setattr__(name, _settled(name, value))
+        if name == "should_stop":
+            super().__setattr__("may_end", bool(value) or self.stop_signal != 0)
+
+    def stop_by(self, number: int) -> None:
+        """A signal asks for the end: of a fit before its next step, of an evaluation before its next batch."""
+        self.stop_signal, self.may_end = number, True
+
+    def forget_signal(self) -> None:
+        """Another run begins."""
+        self.stop_signal, self.may_end = 0, self.should_stop
 
     @property
     def log_interval(self) -> float:

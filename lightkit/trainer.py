@@ -65,7 +65,9 @@ class Trainer(Controls):
     `on_log_error` ("warn": where a logger cannot write, the training goes on and the end says what is missing; "raise":
     it stops). Directories may be URLs, such as `s3://bucket/runs`.
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
-    the training goes on (docs/guide/checkpoints.md). `profiler`: "simple", "advanced", "pytorch" or a Profiler.
+    the training goes on (docs/guide/checkpoints.md). `resume="auto"`: the first fit goes on from the newest whole
+    checkpoint of this run, where there is one (docs/guide/resume.md). `profiler`: "simple", "advanced", "pytorch" or a
+    Profiler.
     For speed, see docs/guide/compute.md: `channels_last`, `optimizer_kernel` ("fused", "foreach"), `tf32`, `compile`
     (True, a mode, or torch.compile's arguments), `cuda_graph`, `overlap_transfer`.
 
@@ -95,7 +97,7 @@ class Trainer(Controls):
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
-        **unknown: Never,
+        resume: Literal["auto"] | None = None, **unknown: Never,
     ) -> None:  # fmt: skip
         refuse_unknown(unknown, Settings.names())
         asked = Settings(
@@ -116,7 +118,7 @@ class Trainer(Controls):
             seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check,
             on_log_error=on_log_error, profiler=profiler, async_checkpoint=async_checkpoint,
             channels_last=channels_last, optimizer_kernel=optimizer_kernel, tf32=tf32, compile=compile,
-            cuda_graph=cuda_graph, overlap_transfer=overlap_transfer,
+            cuda_graph=cuda_graph, overlap_transfer=overlap_transfer, resume=resume,
         )  # fmt: skip
         settings = asked.in_effect()
         if seed is not None:

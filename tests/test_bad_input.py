@@ -222,7 +222,6 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
             "Trainer(weights_summary=None): this argument is gone; write enable_model_summary=True, or "
             "callbacks=[ModelSummary(max_depth=...)]",
         ),
-        ({"resume": "auto"}, "Trainer(resume='auto'): not in this version of lightkit; leave it out"),
         (
             {"plugins": "AsyncCheckpointIO"},
             "Trainer(plugins='AsyncCheckpointIO'): not in this version of lightkit; for AsyncCheckpointIO write "

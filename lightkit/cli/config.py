@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
@@ -15,16 +16,25 @@ from lightkit.cli.commands import COMMANDS
 from lightkit.cli.documents import COMMAND_LINE, raise_problems, without
 from lightkit.cli.loading import PARSER_MODE, register_loader
 from lightkit.cli.options import Option, read_options
+from lightkit.cli.resuming import AUTO
 from lightkit.errors import ConfigError
 from lightkit.trainer import Trainer
 
 # What is of one command only; left out of printed configs, so that the others can read those too.
 _VERBOSE = {"verbose": "Print the metrics (default: true)."}
 COMMAND_ARGUMENTS = {
-    "fit": {"test": "After training, test the best checkpoint in the same process."},
+    "fit": {
+        "test": "After training, test the best checkpoint in the same process.",
+        "resume": "Go on from the newest whole checkpoint of this run, where there is one; with a run directory: of "
+        "that run, with its config.yaml where no CONFIG is given.",
+    },
     "validate": _VERBOSE,
     "test": _VERBOSE,
     "predict": {"return_predictions": "Save the outputs in the run directory (default: true)."},
+}
+_KINDS: dict[str, dict[str, Any]] = {
+    "test": {"action": "store_true"},
+    "resume": {"nargs": "?", "const": AUTO, "type": str},
 }
 # Written by the command line, not part of the job: left out of the config that is saved.
 NOT_SAVED = ("config", "print_config", *(name for own in COMMAND_ARGUMENTS.values() for name in own))
@@ -119,7 +129,6 @@ def make_parser(command: str, kinds: Kinds) -> ArgumentParser:
     help_text = "Checkpoint to go on from or to use: a path, 'last' or 'best'."
     parser.add_argument("--ckpt_path", type=str | None, help=help_text)
     for name, help_text in COMMAND_ARGUMENTS.get(command, {}).items():
-        kind = {"action": "store_true"} if name == "test" else {"type": bool}
-        parser.add_argument(f"--{name}", default=SUPPRESS, help=help_text, **kind)
+        parser.add_argument(f"--{name}", default=SUPPRESS, help=help_text, **_KINDS.get(name, {"type": bool}))
     kinds.extend(parser)
     return parser

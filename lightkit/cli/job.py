@@ -14,6 +14,7 @@ from lightkit.callbacks.base import Callback
 from lightkit.cli import classes
 from lightkit.cli.classes import Kinds
 from lightkit.cli.config import Parsed, parse
+from lightkit.cli.resuming import changes, with_config_of_run
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.module import LightModule
@@ -65,6 +66,8 @@ class SaveConfig(Callback):
 
 def prepare_job(command: str, arguments: list[str], kinds: Kinds | None = None, save_config: bool = True) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
+    if command == "fit":
+        arguments = with_config_of_run(arguments)
     return build(parse(command, arguments, kinds or Kinds()), save_config, command)
 
 
@@ -84,7 +87,8 @@ def build(parsed: Parsed, save_config: bool = True, command: str = "") -> Job:
         model, data = _with_optimizers(built.model, values), built.get("data")
     else:
         model, data = build_part(parsed, "model", command), build_part(parsed, "data")
-    trainer = build_trainer(parsed, {}, SaveConfig(parsed.as_yaml()) if save_config else None)
+    resumed = changes(values.get("resume"))
+    trainer = build_trainer(parsed, resumed, SaveConfig(parsed.as_yaml()) if save_config else None)
     return Job(model, data, trainer, values)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Collection
 
 from lightkit.cli.commands import COMMANDS
 from lightkit.cli.shipped import find_config
-from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
+from lightkit.errors import ConfigError, LightkitError, MissingExtraError, StoppedBySignal, did_you_mean
 from lightkit.version import __version__
 
-EXIT_RUN_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_RUN_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_SIGNAL = 1, 2, 130, 128
 
 USAGE = """\
 usage: lightkit COMMAND [CONFIG] [--key value ...]
 
   lightkit list                      the shipped configs, one line each
   lightkit fit CONFIG                train; --test: then test the best checkpoint
+  lightkit fit CONFIG --resume       go on from the newest whole checkpoint, or begin; also --resume RUN_DIR alone
   lightkit validate CONFIG           run the validation loop once
   lightkit test CONFIG               run the test loop once
   lightkit predict CONFIG            predict, and keep the outputs
@@ -47,7 +48,9 @@ To look closer:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit code: 0 done, 1 the run failed, 2 wrong input, 130 interrupted.
+    """Run one command; return the exit code.
+
+    0 done, 1 the run failed, 2 wrong input, 130 interrupted, 143 ended by SIGTERM (128 + the number of the signal).
 
     Errors meant for users are one message on stderr; anything else is a defect, and its traceback is shown.
     """
@@ -73,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lightkit: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except StoppedBySignal as end:
+        return EXIT_SIGNAL + end.number
     return 0
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate, get_worker_info
 
 from lightkit.data.rows import read_rows
+from lightkit.data.workers import handled, outlive
 from lightkit.seeding import key_rng, mix
 
 
@@ -83,12 +84,13 @@ def _seed_info(seed: int) -> None:
 
 
 class WorkerInit:
-    """The user's worker_init_fn, which sees the user's data set in get_worker_info()."""
+    """The user's worker_init_fn, which sees the user's data set in get_worker_info(); signals pass the worker by."""
 
     def __init__(self, init: Callable[[int], None] | None):
-        self.init = init
+        self.init, self.outlived = init, handled()
 
     def __call__(self, worker_id: int) -> None:
+        outlive(self.outlived)
         info: Any = get_worker_info()
         vars(info)["dataset"] = info.dataset.fetch.dataset  # WorkerInfo refuses plain assignment
         if self.init is not None:

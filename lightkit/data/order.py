@@ -23,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from lightkit.data import generators
 from lightkit.data.fetch import Fetch, KeyedDataset, WorkerInit
 from lightkit.data.rows import row_order
+from lightkit.data.workers import end_left, remember
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
@@ -98,6 +99,7 @@ class Source:
                 batches.close()
         elif (end := getattr(batches, "_shutdown_workers", None)) is not None:
             end()
+            end_left(batches)
             if is_kept:
                 self.loader._iterator = None  # else it would wait for batches of workers that have ended
         self.running = None
@@ -352,7 +354,9 @@ class IndexedSource(Source):
         # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
         key = seed if self.loader.num_workers > 0 else None
         self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
-        return self._follow(iter(inner))
+        batches = iter(inner)
+        remember(batches)
+        return self._follow(batches)
 
     def _keyed(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         for index, indices in enumerate(order, skip):

@@ -19,7 +19,7 @@ from torch import nn
 from lightkit.contracts import HookFn, Stage
 from lightkit.data.order import Source
 from lightkit.devices.transfer import batch_size_of, to_cpu
-from lightkit.errors import HookError
+from lightkit.errors import HookError, StoppedBySignal
 from lightkit.hooks import accepts_positional, overrides, parameter_names
 from lightkit.module import LightModule
 from lightkit.results import Results
@@ -125,8 +125,10 @@ class EvaluationLoop:
     ) -> None:  # fmt: skip
         results, name = self.results, self.name
         on_start, on_step, on_end = f"on_{name}_batch_start", f"{name}_step", f"on_{name}_batch_end"
-        index = 0
+        index, controls = 0, self.run.controls
         while index < limit and (batch := next(batches, _END)) is not _END:
+            if controls.stop_signal and not self.run.is_nested:
+                raise StoppedBySignal(controls.stop_signal)
             self.batch_idx = index
             if prepare is not None:
                 results.enter("on_after_batch_transfer")

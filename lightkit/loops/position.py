@@ -39,12 +39,22 @@ class Counters:
     epochs_scheduled: int = 0  # epochs at whose end the schedulers have moved
     schedulers_wait: bool = False  # those with interval "step" that watch a metric wait for the validation that is due
     steps_logged: int = 0  # validation steps whose metrics were written
+    ended_at: int = -1  # total_batches at the last end of an epoch, which may have come before its last batch
 
     def next_epoch(self) -> None:
         """Go on to the epoch that comes next."""
         self.epoch += 1
         self.batches_done = 0
         self.is_epoch_started = self.is_epoch_done = False
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether an epoch is going on whose end was not called at this batch."""
+        return self.is_epoch_started and self.ended_at != self.total_batches
+
+    def end_epoch(self) -> None:
+        """The hooks of the epoch's end have had their turn, but for those that save."""
+        self.ended_at = self.total_batches
 
     def next_log(self, interval: float) -> float:
         """The step at which metrics are written next: a multiple of the interval, or the first step that passes it."""
@@ -67,11 +77,6 @@ class Counters:
         self.total_batches -= self.batches_done - batch
         self.batches_done = batch
 
-    def go_back_to(self, before: Counters) -> None:
-        """Count from where these stood."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(before, field.name))
-
     def end_validation(self) -> None:
         """All that a validation decides is decided: it is not repeated."""
         self.validated_at = self.total_batches
@@ -81,14 +86,21 @@ class Counters:
         self.steps_logged += 1
         return self.steps_logged - 1
 
+    def rewind_logged(self, steps_logged: int) -> None:
+        """A validation was broken off, and is to be repeated from its first step."""
+        self.steps_logged = steps_logged
+
     def state_dict(self) -> dict[str, int | bool]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; `ended_at` only where an epoch was ended before its last batch."""
+        state = asdict(self)
+        if not self.is_epoch_started or self.is_epoch_done or self.is_inside:
+            del state["ended_at"]
+        return state
 
     def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
         """Take back what `state_dict` gave; an epoch that was done is followed by the next."""
         for field in fields(self):
-            setattr(self, field.name, state[field.name])
+            setattr(self, field.name, state.get(field.name, field.default))  # all but `ended_at` are there
         if self.is_epoch_done:
             self.next_epoch()
 
@@ -133,6 +145,11 @@ class Position:
             self.counters.leave_epoch(was_stopped=self.has_ended)
             self._resumed, self._loaded = None, {}
         self.has_ended = False
+
+    @property
+    def is_as_loaded(self) -> bool:
+        """Whether nothing has been trained yet, or nothing since the checkpoint that was loaded."""
+        return self._resumed is not None or self.counters.total_batches == 0
 
     def end(self) -> None:
         """The fit ran to its end."""

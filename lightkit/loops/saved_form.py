@@ -17,6 +17,7 @@ from lightkit.schema import (
     Choice,
     DictOf,
     Either,
+    Form,
     ListOf,
     Record,
     StateError,
@@ -25,7 +26,11 @@ from lightkit.schema import (
 from lightkit.seeding import isolate_rng, restore_rng
 
 _VALUE = Either((NUMBER, TENSOR))
-_COUNTERS = Record({field.name: TRUTH if isinstance(field.default, bool) else WHOLE for field in fields(Counters)})
+_COUNTS: dict[str, Form] = {
+    field.name: TRUTH if isinstance(field.default, bool) else WHOLE for field in fields(Counters)
+}
+_ENDED_AT = {"ended_at": _COUNTS.pop("ended_at")}  # where an epoch was ended before its last batch
+_COUNTERS = Record(_COUNTS, _ENDED_AT)
 _SLOT = Record({
     "options": ListOf(ANYTHING, (TRUTH, *(optional(TRUTH),) * 3, TEXT, TRUTH)), "used": TRUTH,
     "latest": optional(_VALUE), "rows": optional(TENSOR), "weights": ListOf(NUMBER), "total": optional(_VALUE),
@@ -45,8 +50,8 @@ _DATA = Record(
     {"first_seed": optional(WHOLE), "epochs_opened": WHOLE},
 )
 _WINDOW = Record({
-    "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(_VALUE),
-    "weights": ListOf(_VALUE), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
+    "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(NUMBER),
+    "weights": ListOf(NUMBER), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
 })  # fmt: skip
 _LOOP = Record(
     {"progress": _COUNTERS, "results": _RESULTS, "metrics": _METRICS, "board": _BOARD, "data": optional(_DATA),

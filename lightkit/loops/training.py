@@ -83,9 +83,9 @@ class TrainingLoop(Limits):
             if (reason := self._why_done()) and self.run.data.num_batches > 0:
                 self.run.say_nothing_to_do(reason)
             while not self._why_done():
-                done, is_part = self.progress.global_step, self.progress.batches_done > 0
+                done = self.progress.global_step
                 self._epoch(before)
-                resting = 0 if is_part or self.progress.global_step > done else resting + 1
+                resting = 0 if self.progress.global_step > done else resting + 1
                 if resting:
                     self.run.check_progress(resting)
                 before = self.parts
@@ -96,10 +96,21 @@ class TrainingLoop(Limits):
         controls, p = self.run.controls, self.progress
         if self.run.data.num_batches == 0:
             return "there are no batches"
-        for name, count in (("max_epochs", p.epoch), ("max_steps", p.global_step)):
-            if _reached(count, getattr(controls, name)):
-                return f"{name}={getattr(controls, name)} is reached"
-        return "should_stop is set" if self._should_stop() else ""
+        if self.run.is_finished:
+            return "the run is finished"
+        if _reached(p.epoch, controls.max_epochs):
+            return f"max_epochs={controls.max_epochs} is reached"
+        if p.is_inside:
+            return ""  # what ends it there has its turn, and the epoch's end is called
+        if _reached(p.global_step, controls.max_steps):
+            return f"max_steps={controls.max_steps} is reached"
+        return "should_stop is set" if controls.may_end and self._ends_here() else ""
+
+    def _ends_here(self) -> bool:
+        """Whether no further step is to be taken; a signal ends the fit as a whole, where no window is open."""
+        if self.run.controls.stop_signal and (self.micro == 0 or self._at_end()):
+            self.run.stop_by_signal()
+        return self._should_stop()
 
     def _should_stop(self) -> bool:
         controls, p = self.run.controls, self.progress
@@ -162,7 +173,7 @@ class TrainingLoop(Limits):
         last_step = math.inf if controls.max_steps in (None, -1) else controls.max_steps
         num_batches, kept = self.run.data.num_batches, self.position.outputs
         while p.batches_done < num_batches and p.global_step < last_step:
-            if controls.should_stop and self._should_stop():
+            if controls.may_end and self._ends_here():
                 break
             batch = next(batches, _END)
             if batch is _END:
@@ -442,6 +453,7 @@ class TrainingLoop(Limits):
             self.results.clear()
             run.data.source.close()
             self.position.collect(None, is_taken_up=False)
+        p.end_epoch()
         run.call("on_train_epoch_end", owners="S")
         if is_complete:
             p.next_epoch()

@@ -23,13 +23,14 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
-from lightkit.errors import ConfigError
+from lightkit.errors import ConfigError, StoppedBySignal
 from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
 from lightkit.loggers.base import Logger
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
 from lightkit.run.directory import RunDirectory
+from lightkit.run.signals import Listener
 from lightkit.seeding import Snapshot
 from lightkit.settings import Controls
 
@@ -77,6 +78,7 @@ class Run:
         self.controls: Controls = trainer  # all of it that loops know
         self.module, self.datamodule, self.callbacks = module, datamodule, trainer.callbacks
         self.given, self.is_nested = given, is_nested  # loaders
+        self.listener = Listener(self.controls)
         self.is_trained = is_nested and before is not None and before.module is module  # by the fit around
         # handed on from the run before, to be read until this one has its own
         shown = Loaders() if before is None else before.loaders
@@ -280,13 +282,14 @@ class Run:
             self.directory.forget_plan()
             self.controls.should_stop = False
             self.profiler._begin(self.trainer, self.fn)
+            self.listener.begin()
         status: Status = "failed"
         try:
             yield
             self.writer.settle()  # hooks at the end may have saved
             status = "finished"
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt | StoppedBySignal):
                 status = "interrupted"
             _explain(error)
             self.go_back()
@@ -295,8 +298,14 @@ class Run:
             raise
         finally:
             self.status = status
-            self.writer.finish()
-            self._tear_down("success" if status == "finished" else status)
+            try:
+                self.writer.finish()
+                self._tear_down("success" if status == "finished" else status)
+            finally:
+                self.listener.end()
+        self.ended()
+        if self.controls.stop_signal and not self.is_nested:  # it came when everything was done
+            raise StoppedBySignal(self.controls.stop_signal)
 
     def go_back(self) -> None:
         """An error ended the run: leave what can be saved and resumed."""
@@ -329,6 +338,9 @@ class Run:
                     warnings.warn(f"{type(logger).__name__}.finalize: {error}", stacklevel=2)
         return found
 
+    def ended(self) -> None:
+        """The run came to its end, and everything is taken down."""
+
     def release(self, *, has_failed: bool) -> None:
         """The run is over: give the module back as it was; let go of processes."""
         release(self._compiled)
@@ -356,7 +368,7 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle is what is left to read of the run: neither loaders, which may hold what cannot be copied,
         # nor what was bound to work in it
-        bound = "dispatcher timing evaluation_timing write loop data manual results rng_before".split()
+        bound = "dispatcher timing evaluation_timing write loop data manual results rng_before listener".split()
         state = {name: value for name, value in vars(self).items() if name not in bound}
         state.update(is_copy=True, is_open=False, given=(), _stage=None, _compiled=[])
         state["optimization"] = Optimization([], [])  # a scheduler cannot be pickled

@@ -10,6 +10,7 @@ import json
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from lightkit.checkpoint.places import place, remote
 from lightkit.errors import ConfigError, RunDirError
@@ -79,6 +80,22 @@ class RunDirectory:
         self._made = made.resolve()
         return self._made
 
+    def end_of_fit(self) -> dict[str, Any]:
+        """What `note_end` was given last; nothing where no fit came to its end here since one began."""
+        where = self._made or self.explicit
+        found = {} if where is None else _read_marker(where).get("finished")
+        return found if isinstance(found, dict) else {}
+
+    def note_end(self, end: dict[str, Any] | None) -> None:
+        """A fit has come to its end here; None: one begins."""
+        if self._made is None or not (content := _read_marker(self._made)):
+            return
+        noted = {**content, "fit": True, "finished": end}
+        if noted != content:
+            from lightkit.checkpoint import atomic
+
+            atomic.replace(self._made / MARKER, lambda file: file.write(json.dumps(noted).encode() + b"\n"))
+
     def forget_plan(self) -> None:
         """Another run begins, which may be called otherwise."""
         self._planned = None
@@ -116,6 +133,20 @@ class RunDirectory:
 
 def _next_number(parent: Path) -> int:
     return next((int(p.name[8:]) + 1 for p in versions(parent)), 0)
+
+
+def is_of_fit(path: Path) -> bool:
+    """Whether a fit ran in a run directory, not a validation, a test or a prediction alone."""
+    return (path / "checkpoints").is_dir() or "fit" in _read_marker(path)
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    """What the marker of a run directory says; nothing where it says nothing that can be read."""
+    try:
+        content = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def versions(parent: Path) -> list[Path]:

@@ -40,7 +40,7 @@ class EvaluationRun(Run):
     def _pass(
         self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool = False
     ) -> list[dict[str, float]]:
-        with self.profiler.profile("set-up"):
+        with self.profiler.profile("set-up"), self.listener.at_once():
             self.loop = EvaluationLoop(self, self.hooks, *self._prepare(ckpt_path, fit, takes_best), keeps=keeps)
         p, writes = self.position.counters, self.fn != "predict"
         context = Context(

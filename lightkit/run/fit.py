@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 import torch
 from torch.optim import Optimizer
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
 from lightkit.contracts import UNTIMED, Fn, Stage
-from lightkit.errors import ConfigError, HookError
+from lightkit.errors import ConfigError, HookError, StoppedBySignal
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
 from lightkit.module import LightModule
@@ -24,6 +24,7 @@ from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
     from lightkit.loops.steps.manual import ManualOptimization
+    from lightkit.run.stopping import BrokenOff, Leftovers
 
 
 class FitRun(Run):
@@ -35,6 +36,8 @@ class FitRun(Run):
     loop: TrainingLoop
     manual: ManualOptimization | None = None  # where the module optimizes by itself
     _has_warned = False  # of epochs without a step
+    is_finished = False  # it came to its end before, and is started again
+    leftovers: Leftovers | None = None  # of a stop before, after a resume
 
     def attach(self) -> None:
         """As Run.attach; loop and data are there from now on."""
@@ -51,7 +54,7 @@ class FitRun(Run):
         with self.running():
             position.attach(self.module, self.board, self.device)
             position.forget_results()
-            with self.profiler.profile("set-up"):
+            with self.profiler.profile("set-up"), self.listener.at_once():
                 is_resumed = self._prepare(ckpt_path)
             position.start(is_resumed=is_resumed)
             if not is_resumed:
@@ -61,10 +64,16 @@ class FitRun(Run):
             self.writer.settle()
             position.end()
             self.call("on_fit_end")
+            if self.leftovers is not None:
+                self.leftovers.leave(self.writer)
 
     def _prepare(self, ckpt_path: str | Path | None) -> bool:
         """Set everything up; whether the run goes on from a checkpoint."""
         checkpoint: dict[str, Any] | None = None
+        if is_auto := ckpt_path is None and self._resumes_by_itself():
+            from lightkit.run import resume
+
+            ckpt_path = resume.newest(self)
         if ckpt_path is not None:
             from lightkit.run import saving
 
@@ -72,7 +81,7 @@ class FitRun(Run):
             self.ckpt_path = path or None
         self._check()
         self.open_directory()
-        if ckpt_path is not None and checkpoint is None:  # "last", and nothing was saved
+        if (is_auto or ckpt_path is not None) and checkpoint is None:  # "last", and nothing was saved
             self._set_aside()
         self.set_up()
         self.precision.convert_module(self.module)  # before weights, which may be of float64
@@ -83,7 +92,8 @@ class FitRun(Run):
         self._configure_optimizers()
         if checkpoint is not None:
             self.data.find_validation()
-            saving.give_training(self, checkpoint, path)
+            self._give_training(checkpoint, path, is_auto=is_auto)
+        self._note(is_end=False)
         self.call("on_fit_start")
         self._log_hyperparameters()
         self.data.load()
@@ -94,6 +104,32 @@ class FitRun(Run):
         if self.strategy.is_global_zero and not self.settings.fast_dev_run:
             for logger in self.loggers:
                 logger.set_aside()
+
+    def _resumes_by_itself(self) -> bool:
+        """Whether Trainer(resume="auto") is asked for; a second fit goes on from what is in memory."""
+        return self.settings.resume == "auto" and not self.settings.fast_dev_run and not self.position.has_ended
+
+    def _give_training(self, checkpoint: dict[str, Any], path: str, *, is_auto: bool) -> None:
+        """Give back what a fit goes on with; see what a stop before has left, and whether there is anything to do."""
+        from lightkit.run import resume, saving, stopping
+
+        self.is_finished = is_auto and resume.has_ended(self)
+        if self.is_finished:
+            checkpoint["loggers"] = []  # what they have may be of later than the checkpoint, and is to stay
+        saving.give_training(self, checkpoint, path)
+        self.leftovers = stopping.Leftovers(self)
+
+    def _note(self, *, is_end: bool) -> None:
+        """Keep in the run directory that the fit has come to its end, or that one begins."""
+        is_writer = self.strategy.is_global_zero and self._writes_files() and not self.settings.fast_dev_run
+        if is_writer and not self.is_finished:
+            from lightkit.run import resume
+
+            self.directory.note_end(resume.end_of(self) if is_end else None)
+
+    def ended(self) -> None:
+        """As Run.ended; a start with resume="auto" is told so."""
+        self._note(is_end=True)
 
     def _check(self) -> None:
         module = self.module
@@ -154,13 +190,31 @@ class FitRun(Run):
         from lightkit.loops.evaluation import Context
 
         assert self.data.validation is not None
-        p = self.position.counters
+        p, broken_off = self.position.counters, None
+        next_step = p.next_logged_step
+        if self.listener.hears:
+            from lightkit.run.stopping import BrokenOff
+
+            broken_off = BrokenOff(self)
+            next_step = broken_off.next_step()
         context = Context(
             "validate", self.loop.show_step, self.position.end_validation, lambda: max(p.global_step - 1, 0),
-            p.next_logged_step, frees_gradients=True,
+            next_step, frees_gradients=True,
         )  # fmt: skip
         self.position.begin_validation()
-        self.timing.timed("validation", self.data.validation.evaluate)(context)
+        try:
+            self.timing.timed("validation", self.data.validation.evaluate)(context)
+        except StoppedBySignal:
+            if broken_off is not None:
+                self.stop_by_signal(broken_off)
+            raise
+
+    def stop_by_signal(self, broken_off: BrokenOff | None = None) -> Never:
+        """Save the fit as it is between two steps, and end it. broken_off: the validation that the signal came in."""
+        from lightkit.run import stopping
+
+        stopping.save(self, broken_off)
+        raise StoppedBySignal(self.controls.stop_signal)
 
     def _log_hyperparameters(self) -> None:
         module, datamodule = self.module, self.datamodule
@@ -211,6 +265,8 @@ class FitRun(Run):
         if self.status == "running" and self.is_open:
             self.loop.check_weights()
         super().save_checkpoint(path, rng, weights_only=weights_only)
+        if self.leftovers is not None and not weights_only:
+            self.leftovers.leave(self.writer, Path(path))
 
     def go_back(self) -> None:
         """As Run.go_back; to the beginning of the accumulation window, where somebody saves now."""

@@ -145,7 +145,7 @@ def best_of(callbacks: Sequence[Callback]) -> tuple[str, str | None]:
     return "", None
 
 
-def for_fit(run: Run, ckpt_path: str | Path) -> tuple[dict[str, Any] | None, str]:
+def for_fit(run: Run, ckpt_path: str | Path | None) -> tuple[dict[str, Any] | None, str]:
     """The checkpoint to go on from and its path, None where training begins; its run goes on in its own directory."""
     path = resolve(run, ckpt_path, run.callbacks)
     if path is None:
@@ -164,7 +164,7 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
 
     must_train: one that training can go on from; files of weights alone are passed over.
     """
-    is_wanted = _can_train if must_train else None
+    is_wanted = can_train if must_train else None
     callbacks = [c for c in run.callbacks if isinstance(c, Checkpoint)]
     own = [Path(folder) for c in callbacks if (folder := c.dirpath)]
     runs: list[Path] = []
@@ -177,7 +177,7 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     return files.newest_whole([*own, *([of_newest_run.parent] if of_newest_run else [])], is_wanted=is_wanted)
 
 
-def _can_train(path: Path) -> bool:
+def can_train(path: Path) -> bool:
     """Whether a file holds more than weights; only its table of contents is read."""
     try:
         content = files.outline(path)
