@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from lightkit.checkpoint import atomic, files
-from lightkit.checkpoint.plain import to_plain
 from lightkit.checkpoint.writer import Writer
 
 __all__ = ["AsyncWriter", "snapshot"]
@@ -52,7 +51,7 @@ class AsyncWriter(Writer):
 
         Raises CheckpointError for what cannot be saved, RunDirError where the write before this one failed.
         """
-        plain = to_plain(checkpoint)
+        plain = files.plain_for(checkpoint, path)
         self.settle()
         copied, ready = snapshot(plain, self._buffers)
         self._start(*(event.synchronize for event in ready), partial(files.write, copied, os.fspath(path)))

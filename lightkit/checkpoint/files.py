@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import os
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,7 +26,8 @@ from lightkit.checkpoint.atomic import replace
 from lightkit.checkpoint.places import local_copy, place, remote
 from lightkit.checkpoint.plain import to_plain
 from lightkit.checkpoint.writer import Writer
-from lightkit.errors import CheckpointError
+from lightkit.errors import CheckpointError, ConfigError
+from lightkit.schema import StateError
 
 SUFFIXES = (".ckpt", ".pt", ".pth")
 MAX_LISTED = 10
@@ -40,14 +42,48 @@ def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
     """Write a checkpoint: the file at `path` is the whole new one, or, after any failure, the old one.
 
     The content is made plain first (see `to_plain`), missing folders are made.
+    To a path that ends in .safetensors weights are written, and what a checkpoint of weights alone holds beside them.
     Raises CheckpointError for what cannot be saved, RunDirError where the disk is full or not writable.
     """
-    write(to_plain(checkpoint), path)
+    write(plain_for(checkpoint, path), path)
 
 
-def write(plain: object, path: PathLike) -> None:
+def plain_for(checkpoint: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
+    """The content of the file at `path`, made plain; CheckpointError where such a file cannot hold it."""
+    plain: dict[str, Any] = to_plain(checkpoint)
+    if (format_ := _safetensors(place(path))) is not None:
+        format_.check(plain)
+    return plain
+
+
+def write(plain: Mapping[str, Any], path: PathLike) -> None:
     """As `save`, for content that is plain already."""
-    replace(place(path), lambda file: _write(plain, file))
+    format_ = _safetensors(place(path))
+    replace(place(path), lambda file: _write(plain, file) if format_ is None else format_.write(plain, file))
+
+
+def _safetensors(path: Path) -> ModuleType | None:
+    """What reads and writes a file of that name, where it is a .safetensors."""
+    if path.suffix != ".safetensors":
+        return None
+    from lightkit.checkpoint import safetensors_file
+
+    return safetensors_file
+
+
+def pack(plain: object) -> bytes:
+    """The bytes of a file that holds this."""
+    buffer = io.BytesIO()
+    _write(plain, buffer)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> Any:
+    """What `pack` was given; CheckpointError where the bytes are not whole."""
+    if (problem := archive.damage(io.BytesIO(data), len(data))) is not None:
+        raise CheckpointError(problem)
+    with _only_harmless():
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _write(plain: object, file: BinaryIO) -> None:
@@ -76,13 +112,10 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
         _require_file(file)
     except OSError as error:  # of a store that cannot be reached, or a folder that may not be read
         raise CheckpointError(f"the checkpoint {file} cannot be read: {error.strerror or error}") from error
-    if (problem := _damage(file)) is not None:
-        raise CheckpointError(_damaged(file, problem))
-    try:
-        with _only_harmless(), local_copy(file) as local:
-            content = torch.load(local, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
-        raise CheckpointError(_unreadable(file, error)) from error
+    if _safetensors(file) is not None:
+        content = _load_safetensors(file, map_location)
+    else:
+        content = _load_torchs(file, map_location)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{file}: expected a checkpoint or a state_dict, found a {type(content).__name__}; "
@@ -93,6 +126,31 @@ def load(path: PathLike, map_location: Any = "cpu") -> dict[str, Any]:
 
         contents.check(content, str(file))
     return content
+
+
+def _load_torchs(file: Path, map_location: Any) -> Any:
+    if (problem := _damage(file)) is not None:
+        raise CheckpointError(_damaged(file, problem))
+    try:
+        with _only_harmless(), local_copy(file) as local:
+            return torch.load(local, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch's readers raise nearly everything for bytes they cannot make sense of
+        raise CheckpointError(_unreadable(file, error)) from error
+
+
+def _load_safetensors(file: Path, map_location: Any) -> Any:
+    from lightkit.checkpoint import safetensors_file
+
+    if not isinstance(map_location, (str, torch.device)):
+        raise ConfigError(f"{file}: map_location={map_location!r}: expected a device, such as 'cuda:0'")
+    safetensors_file.library()
+    try:
+        with local_copy(file) as local:
+            return safetensors_file.read(local, map_location)
+    except Exception as error:  # the library, base64 and torch each have their own
+        what = f"it cannot be read ({type(error).__name__}: {error})"
+        problem = error.problem if isinstance(error, StateError) else what
+        raise CheckpointError(_damaged(file, problem)) from error
 
 
 def _require_file(path: Path) -> None:
@@ -246,7 +304,13 @@ def is_whole(path: PathLike) -> bool:
     """Say whether the file is there and every part of it is as it was written."""
     _await_writers()
     file = place(path)
-    if not file.is_file() or _damage(file) is not None:
+    if not file.is_file():
+        return False
+    if _safetensors(file) is not None:
+        with contextlib.suppress(CheckpointError):
+            return bool(_load_safetensors(file, "cpu"))
+        return False
+    if _damage(file) is not None:
         return False
     if _is_archive(file):
         return True

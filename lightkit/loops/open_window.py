@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -154,8 +154,7 @@ class Guard:
                 stacklevel=2,
             )
             return
-        for field in fields(counters):
-            setattr(counters, field.name, getattr(moment.counters, field.name))
+        counters.go_back_to(moment.counters)
         moment.rng.restore()
         self.source.restore_own_generators(moment.generators)
         for buffer, copy in moment.buffers:

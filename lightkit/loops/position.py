@@ -77,6 +77,11 @@ class Counters:
         self.total_batches -= self.batches_done - batch
         self.batches_done = batch
 
+    def go_back_to(self, before: Counters) -> None:
+        """Count from where these stood."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(before, field.name))
+
     def end_validation(self) -> None:
         """All that a validation decides is decided: it is not repeated."""
         self.validated_at = self.total_batches

@@ -50,8 +50,8 @@ _DATA = Record(
     {"first_seed": optional(WHOLE), "epochs_opened": WHOLE},
 )
 _WINDOW = Record({
-    "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(NUMBER),
-    "weights": ListOf(NUMBER), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
+    "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(_VALUE),
+    "weights": ListOf(_VALUE), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
 })  # fmt: skip
 _LOOP = Record(
     {"progress": _COUNTERS, "results": _RESULTS, "metrics": _METRICS, "board": _BOARD, "data": optional(_DATA),

@@ -83,9 +83,9 @@ class TrainingLoop(Limits):
             if (reason := self._why_done()) and self.run.data.num_batches > 0:
                 self.run.say_nothing_to_do(reason)
             while not self._why_done():
-                done = self.progress.global_step
+                done, is_part = self.progress.global_step, self.progress.batches_done > 0
                 self._epoch(before)
-                resting = 0 if self.progress.global_step > done else resting + 1
+                resting = 0 if is_part or self.progress.global_step > done else resting + 1
                 if resting:
                     self.run.check_progress(resting)
                 before = self.parts
