@@ -34,8 +34,8 @@ RANKS = {
 }  # fmt: skip
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {
-    # `progress` is what all bars share; `checkpoint_rules` holds no callback, `default_bar` picks one
-    "lightkit.callbacks": ("base", "progress", "checkpoint_rules", "default_bar"),
+    # `progress` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks one
+    "lightkit.callbacks": ("base", "progress", "checkpoint_rules", "checkpoint_folder", "default_bar"),
     "lightkit.loggers": ("base", "directory"),  # `directory` is the base of loggers that write files
     "lightkit.profilers": ("base", "timing"),  # `timing` makes sections of what a run hands to it, for all of them
     "lightkit.devices.strategies": ("base",),
@@ -200,7 +200,7 @@ def test_recipes_import_only_public_names() -> None:
     ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
      "lightkit.callbacks.base or lightkit.callbacks.progress or lightkit.callbacks.checkpoint_rules or "
-     "lightkit.callbacks.default_bar"),
+     "lightkit.callbacks.checkpoint_folder or lightkit.callbacks.default_bar"),
     ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named "
      "in trainer.py alone"),

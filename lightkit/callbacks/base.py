@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -187,3 +188,17 @@ class Checkpoint(Callback):
     save_on_exception = False  # then the fit keeps what it can go back to where an error breaks a batch off
     best_model_path = ""  # "" where nothing was saved
     best_model_score: Tensor | None = None
+
+    def take_up(self, path: Path, said: Mapping[str, Any] | None, *, is_named: bool) -> None:
+        """A fit goes on from this file. said: what `claim` returned when it was saved, None where nothing stands there.
+
+        is_named: the user said which file, so it is not this callback's to delete. Comes before `load_state_dict`.
+        """
+
+    def folders_in(self, root: Path) -> list[Path]:
+        """The folders that this callback's files may be in where it saves in `root`."""
+        return [root]
+
+    def claim(self, global_step: int) -> dict[str, Any] | None:
+        """What a file that is being saved says of this callback: values that JSON knows; None: nothing."""
+        return None

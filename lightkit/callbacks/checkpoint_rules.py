@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import shutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from lightkit.checkpoint import atomic
+from lightkit.checkpoint.places import is_inside
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lightkit.callbacks.model_checkpoint import ModelCheckpoint
     from lightkit.trainer import Trainer
 
-__all__ = ["candidates", "check_arguments", "comes_validation", "fill_pattern", "find_file", "replace_link"]
+__all__ = [
+    "Note", "candidates", "check_arguments", "check_name", "fill_pattern", "find_file", "name_in", "replace_link",
+    "Save", "warn_gone", "warn_no_score",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Save:
+    """What one callback writes and removes at one moment."""
+
+    by: ModelCheckpoint
+    path: str  # among the best, or on its own; "": none
+    last: str  # "": none
+    is_link: bool  # `last` is a link to `path`
+    leaving: tuple[str, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """What is written, the link included."""
+        return [path for path in (self.path, self.last) if path]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a file says of a callback beside its state: the stand-in for a ranked file; what a save waits for."""
+
+    unranked: str = ""
+    waits_for: Literal["", "validation", "epoch"] = ""
+    scored_at: int = -1
+    score: float = math.nan
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any] | None, waits: str) -> Note:
+        """As a file has it, where what is not of its form is left out. waits: what it is without a note."""
+        found = {"waits_for": waits} if said is None else said
+        unranked, waits_for, scored_at = found.get("unranked"), found.get("waits_for"), found.get("scored_at")
+        return cls(
+            unranked if isinstance(unranked, str) else "",
+            "validation" if waits_for == "validation" else "epoch" if waits_for == "epoch" else "",
+            scored_at if isinstance(scored_at, int) else -1,
+            score if isinstance(score := found.get("score"), float) else math.nan,
+        )
 
 
 def check_arguments(
-    mode: str, monitor: str | None, save_top_k: int, save_last: Any, triggers: Mapping[str, Any]
-) -> None:
-    """Raise ConfigError for arguments of ModelCheckpoint that cannot work."""
+    mode: str, monitor: str | None, filename: str | None, save_top_k: int, save_last: Any, save_on_exception: bool,
+    triggers: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Raise ConfigError for arguments of ModelCheckpoint that cannot work.
+
+    triggers: those that were given; the default, every epoch, is none of them.
+    """
 
     def require(is_right: bool, argument: str, value: Any, expected: str) -> None:
         if not is_right:
@@ -34,12 +84,32 @@ def check_arguments(
     require(save_last in (None, False, True, "link"), "save_last", save_last, "True, False or 'link'")
     is_ranked = monitor is not None or save_top_k <= 1
     require(is_ranked, "save_top_k", save_top_k, "-1, 0 or 1 without a monitor, which says what is best")
+    given = {name: value for name, value in triggers.items() if value is not None}
     for name in ("every_n_train_steps", "every_n_epochs"):
-        require(triggers[name] >= 0, name, triggers[name], "0 (not by these) or a positive number")
+        require(given.get(name, 0) >= 0, name, given.get(name), "0 (not by these) or a positive number")
     # A time interval of zero is a trigger too: at every step.
-    given = [f"{name}={value!r}" for name, value in triggers.items() if value != 0 and value is not None]
-    if len(given) > 1:
-        raise ConfigError(f"ModelCheckpoint({', '.join(given)}): give only one of them.")
+    active = [f"{name}={value!r}" for name, value in given.items() if value != 0]
+    if len(active) > 1:
+        raise ConfigError(f"ModelCheckpoint({', '.join(active)}): give only one of them.")
+    if given and not active and not save_last and not save_on_exception:
+        off = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise ConfigError(
+            f"ModelCheckpoint({off}): would never save; give a positive number, another trigger, save_last=True "
+            "(at the end of the training) or save_on_exception=True."
+        )
+    if filename is not None:
+        check_name(filename, f"ModelCheckpoint(filename={filename!r})")
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise ConfigError where a name of a file, or its pattern, would lead out of the folder or cannot be one."""
+    problem = None
+    if "\0" in name:
+        problem = "a name of a file cannot hold a NUL character"
+    elif os.path.isabs(name) or ".." in re.split(r"[/\\]", name):
+        problem = "names stay inside the folder of the checkpoints; give another folder as dirpath"
+    if problem is not None:
+        raise ConfigError(f"{where}: {problem}.")
 
 
 def candidates(trainer: Trainer) -> dict[str, Tensor]:
@@ -49,14 +119,6 @@ def candidates(trainer: Trainer) -> dict[str, Tensor]:
         logged = metrics.get(name)
         metrics[name] = logged.int() if isinstance(logged, Tensor) else torch.tensor(count)
     return metrics
-
-
-def comes_validation(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether this is the last batch of an epoch that a validation ends, which renews the metrics."""
-    if batch_idx + 1 < trainer.num_training_batches or not trainer.enable_validation:
-        return False
-    every = trainer.check_val_every_n_epoch
-    return sum(trainer.num_val_batches) > 0 and (every is None or (trainer.current_epoch + 1) % every == 0)
 
 
 def fill_pattern(pattern: str, metrics: Mapping[str, Any], equals: str | None) -> str:
@@ -73,20 +135,46 @@ def fill_pattern(pattern: str, metrics: Mapping[str, Any], equals: str | None) -
     return re.sub(r"\{([^{}:]*)(:[^{}]*)?\}", fill, pattern)
 
 
-def find_file(path: str, then: str | None, now: str | None) -> str:
-    """Return where a file of the directory `then` is in `now`, else `path` itself; "" where it is gone."""
-    places = [path]
-    if then and now and then != now and Path(then) in Path(path).parents:
-        places.insert(0, str(Path(now, Path(path).relative_to(then))))
-    return next((place for place in places if place and os.path.exists(place)), "")
+def name_in(root: str | Path, path: str) -> str:
+    """Return a path relative to the folder `root`, with `/`, by its text alone; "" where it does not lie in there."""
+    if "\0" in path:
+        return ""
+    try:
+        name = Path(path).relative_to(root).as_posix()
+    except ValueError:
+        return ""
+    return "" if name == "." or ".." in name.split("/") else name
+
+
+def find_file(path: str, then: str, now: str) -> str:
+    """Return where a file that was in the folder `then` is in the folder `now`; "" where it was or would be elsewhere.
+
+    Whether it is there is another question.
+    """
+    name = name_in(then, path)
+    place = os.path.join(now, name)
+    return place if name and is_inside(now, place) else ""
+
+
+def warn_gone(paths: list[str]) -> None:
+    """Say which files that were kept are not there any more."""
+    if paths:
+        those = f"ModelCheckpoint: {len(paths)} checkpoint(s) kept before the resume"
+        warnings.warn(f"{those} no longer exist and are forgotten: {', '.join(paths)}", stacklevel=4)
+
+
+def warn_no_score(monitor: str | None, what: str) -> None:
+    """Say why nothing is ranked, and what is done instead."""
+    problem = f"no validation has run yet and no metric {monitor!r} was logged, so checkpoints have no score"
+    warnings.warn(f"ModelCheckpoint(monitor={monitor!r}): {problem}; {what} until there is one", stacklevel=4)
 
 
 def replace_link(path: str, link: str) -> None:
     """Make `link` a symbolic link to `path`, in one move; a copy where the system allows no links."""
-    partial = f"{link}.tmp"
-    Path(partial).unlink(missing_ok=True)
+    partial = atomic.temporary_name(Path(link))
     try:
         os.symlink(os.path.relpath(path, os.path.dirname(link)), partial)
     except OSError:
-        shutil.copyfile(path, partial)
-    os.replace(partial, link)
+        atomic.copy(path, link)
+    else:
+        os.replace(partial, link)

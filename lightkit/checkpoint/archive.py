@@ -18,6 +18,7 @@ from typing import BinaryIO
 from lightkit.checkpoint.atomic import size_text
 
 MAGIC = b"PK\x03\x04"
+NOTE = b"archive/extra/lightkit.json"  # beside torch's records, which passes over it
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _TABLE = struct.Struct("<4s6H3I5H2I")
@@ -38,6 +39,18 @@ def damage(file: BinaryIO, size: int) -> str | None:
     except (_Different, struct.error, UnicodeDecodeError):  # the last two: a table that promises more than there is
         problem = "its table of contents is not as torch.save writes it: it was changed afterwards, or another program"
         return f"{problem} wrote it ({size_text(size)})"
+
+
+def append(file: BinaryIO, name: bytes, content: bytes) -> None:
+    """Add a record, in torch's form, to an archive that torch.save has just written; open for reading, too."""
+    end = _read(file, file.seek(0, 2) - _END.size, _END.size)
+    count, table_size, place = _END.unpack(end)[7:10]
+    table = _read(file, place, table_size)
+    crc, padding = zlib.crc32(content), 4 + -(_LOCAL.size + len(name) + 4) % 64  # contents begin at multiples of 64
+    record = _head(name, len(content), place, padding) + content + _tail(crc, len(content), place)
+    table += _entry(name, crc, len(content), place)
+    file.seek(place)
+    file.write(record + table + _end(count + 1, len(table), place + len(record)))
 
 
 class _Different(Exception):

@@ -46,7 +46,9 @@ class AsyncWriter(Writer):
     def __reduce__(self) -> tuple[type[AsyncWriter], tuple[()]]:
         return type(self), ()  # a copy writes for another run: of what is under way here it knows nothing
 
-    def save(self, checkpoint: Mapping[str, Any], path: files.PathLike) -> None:
+    def save(
+        self, checkpoint: Mapping[str, Any], path: files.PathLike, note: Mapping[str, object] | None = None
+    ) -> None:
         """Copy the state, and begin to write it.
 
         Raises CheckpointError for what cannot be saved, RunDirError where the write before this one failed.
@@ -54,7 +56,7 @@ class AsyncWriter(Writer):
         plain = files.plain_for(checkpoint, path)
         self.settle()
         copied, ready = snapshot(plain, self._buffers)
-        self._start(*(event.synchronize for event in ready), partial(files.write, copied, os.fspath(path)))
+        self._start(*(event.synchronize for event in ready), partial(files.write, copied, os.fspath(path), note))
 
     def then(self, action: Callable[[], None]) -> None:
         """Do something after the write that is under way, unless it fails; at once where none is."""

@@ -51,11 +51,11 @@ def replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = temporary_name(target)
+    _under_way.add(temporary)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
+        with open(temporary, "x+b") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
@@ -66,6 +66,22 @@ def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        _under_way.discard(temporary)
+
+
+def temporary_name(target: Path) -> Path:
+    """A name for what will be moved to `target`; `sweep` knows it as left behind where its process has ended."""
+    # in the same folder: a rename is atomic only within one file system. os.urandom: no generator moves.
+    return target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a file in this folder have left of it."""
+    _leftovers.pop(folder, None)
+    with contextlib.suppress(OSError):
+        for match in filter(None, map(_TEMPORARY.fullmatch, os.listdir(folder))):
+            _remove_leftover(folder / match[0], int(match[2]))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -78,6 +94,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+_under_way: set[Path] = set()  # temporary files of this process
 # by folder and by the name of the file that was to be written: file, process
 _leftovers: dict[Path, dict[str, list[tuple[Path, int]]]] = {}
 
@@ -94,9 +111,14 @@ def _sweep(target: Path) -> None:
             found.setdefault(match[1], []).append((folder / match[0], int(match[2])))
         _leftovers[folder] = found
     for path, process in _leftovers[folder].pop(target.name, []):
-        if not _is_alive(process):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _remove_leftover(path, process)
+
+
+def _remove_leftover(path: Path, process: int) -> None:
+    # a killed process may have had this one's number, as the first one in a container always has
+    if path not in _under_way and (process == os.getpid() or not _is_alive(process)):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _is_alive(pid: int) -> bool:

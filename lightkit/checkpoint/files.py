@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import json
 import os
 import re
+import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,14 +41,15 @@ PathLike = str | os.PathLike[str]
 unfinished: set[Writer] = set()
 
 
-def save(checkpoint: Mapping[str, Any], path: PathLike) -> None:
+def save(checkpoint: Mapping[str, Any], path: PathLike, note: Mapping[str, object] | None = None) -> None:
     """Write a checkpoint: the file at `path` is the whole new one, or, after any failure, the old one.
 
-    The content is made plain first (see `to_plain`), missing folders are made.
+    The content is made plain first (see `to_plain`), missing folders are made. note: values that JSON knows, which
+    stand beside the content, where `note` reads them without the rest; a .safetensors has none.
     To a path that ends in .safetensors weights are written, and what a checkpoint of weights alone holds beside them.
     Raises CheckpointError for what cannot be saved, RunDirError where the disk is full or not writable.
     """
-    write(plain_for(checkpoint, path), path)
+    write(plain_for(checkpoint, path), path, note)
 
 
 def plain_for(checkpoint: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
@@ -56,10 +60,10 @@ def plain_for(checkpoint: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
     return plain
 
 
-def write(plain: Mapping[str, Any], path: PathLike) -> None:
+def write(plain: Mapping[str, Any], path: PathLike, note: Mapping[str, object] | None = None) -> None:
     """As `save`, for content that is plain already."""
     format_ = _safetensors(place(path))
-    replace(place(path), lambda file: _write(plain, file) if format_ is None else format_.write(plain, file))
+    replace(place(path), lambda file: _write(plain, file, note) if format_ is None else format_.write(plain, file))
 
 
 def _safetensors(path: Path) -> ModuleType | None:
@@ -86,13 +90,25 @@ def unpack(data: bytes) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def _write(plain: object, file: BinaryIO) -> None:
+def _write(plain: object, file: BinaryIO, note: Mapping[str, object] | None = None) -> None:
     has_sums = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(True)  # a file without check sums could not be verified
     try:
         torch.save(plain, file)  # not by name: the file's name would be in its content
     finally:
         torch.serialization.set_crc32_options(has_sums)
+    if note is not None:
+        archive.append(file, archive.NOTE, json.dumps(note).encode())
+
+
+def note(path: PathLike) -> object:
+    """What `save` was given as a note, and nothing of the rest of the file is read; None where there is none."""
+    _await_writers()
+    try:
+        with place(path).open("rb") as file, zipfile.ZipFile(file) as found:
+            return json.loads(found.read(archive.NOTE.decode()))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+        return None
 
 
 def _await_writers() -> None:

@@ -50,6 +50,12 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return remote(place(path)) is not None
 
 
+def is_inside(root: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Whether a file's folder lies in `root`, with all links followed but one that the file itself is."""
+    folder, parent = os.path.realpath(root), os.path.realpath(os.path.dirname(path))
+    return parent == folder or parent.startswith(os.path.join(folder, ""))
+
+
 def remote(path: object) -> RemotePath | None:
     """The path, where it is one of a store; None where it is one of this machine."""
     module = sys.modules.get("lightkit.checkpoint.remote")  # where nobody has met a URL, there is none

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 class Writer:
     """Writes checkpoints at once: when `save` returns, the file is there."""
 
-    def save(self, checkpoint: Mapping[str, object], path: str | os.PathLike[str]) -> None:
+    def save(
+        self, checkpoint: Mapping[str, object], path: str | os.PathLike[str], note: Mapping[str, object] | None = None
+    ) -> None:
         """Write a checkpoint; see `files.save`."""
         from lightkit.checkpoint import files
 
-        files.save(checkpoint, path)
+        files.save(checkpoint, path, note)
 
     def then(self, action: Callable[[], None]) -> None:
         """Do something once everything saved so far is in its file: here, now."""

@@ -69,7 +69,7 @@ class CSVLogger(DirectoryLogger):
             if self._mirror is not None:
                 self._mirror.pull(self.NAME_METRICS_FILE)
             if self._cut is not None:
-                if path.exists():
+                if path.exists() and path.resolve().parent == path.parent.resolve():  # no link to a file elsewhere
                     _cut_back(path, self._free_name, *self._cut)
                 self._cut = None
             self._table = _Table(path)

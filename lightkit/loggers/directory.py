@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightkit.checkpoint import atomic
-from lightkit.checkpoint.places import place, remote
+from lightkit.checkpoint.places import is_inside, place, remote
 from lightkit.errors import ConfigError, RunDirError
 from lightkit.hparams.kinds import fields_of
 from lightkit.loggers.base import Logger
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lightkit.settings import OnLogError
 
 __all__ = ["DirectoryLogger", "flatten", "plain"]
+
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 
 
 PUBLISH_EVERY_S = 60.0
@@ -172,11 +174,26 @@ class DirectoryLogger(Logger):
         """Go on in the directory that was written to, where it is one of this logger's own numbered ones."""
         from lightkit.schema import TEXT, WHOLE, Record, optional
 
-        place = {"save_dir": optional(TEXT), "name": optional(TEXT), "version": optional(WHOLE, TEXT)}
-        Record({}, place).check(state_dict)
+        where = {"save_dir": optional(TEXT), "name": optional(TEXT), "version": optional(WHOLE, TEXT)}
+        Record({}, where).check(state_dict)
         mine = {"save_dir": self._save_dir, "name": self._name}
         if not self._has_own_version and mine == {key: state_dict.get(key) for key in mine}:
-            self._version = state_dict["version"]
+            self._version = self._checked(state_dict.get("version"))
+
+    def _checked(self, version: int | str | None) -> int | str | None:
+        """A version as a checkpoint may name it: a number or one plain name, whose directory lies in this logger's.
+
+        Raises:
+            StateError: it would lead elsewhere.
+        """
+        root, name = place(self.root_dir or ""), version if isinstance(version, str) else f"version_{version}"
+        is_plain = version >= 0 if isinstance(version, int) else _PLAIN_NAME.fullmatch(name) is not None
+        if version is None or (is_plain and (remote(root) is not None or is_inside(root, root / name / "file"))):
+            return version
+        from lightkit.schema import StateError
+
+        problem = f"expected a number or a plain name of a directory in {root}, found {version!r}"
+        raise StateError(problem, "version")
 
     def _place(self) -> Path:
         """Where this logger's files are; ConfigError where that is not known yet."""

@@ -420,12 +420,17 @@ class TrainingLoop(Limits):
         self.next_validation = run.data.plan.next(p)
 
     def _validate_or_stop(self) -> None:
-        plan, p = self.run.data.plan, self.progress
-        was_due = p.batches_done >= self.next_validation  # perhaps inside an accumulation window
-        if (was_due and plan.seconds is None) or plan.is_due(p) or (self._should_stop() and plan.validates_in(p.epoch)):
+        if self.comes_validation():
             self._validate()
         else:
-            self.next_validation = plan.next(p)
+            self.next_validation = self.run.data.plan.next(self.progress)
+
+    def comes_validation(self) -> bool:
+        """Whether a validation follows the batch that was just finished."""
+        plan, p = self.run.data.plan, self.progress
+        was_due = p.batches_done >= self.next_validation  # perhaps inside an accumulation window
+        is_due = (was_due and plan.seconds is None) or plan.is_due(p)
+        return is_due or (self._should_stop() and plan.validates_in(p.epoch))
 
     def _epoch_end(self, *, is_complete: bool, ended_early: bool) -> None:
         run, p, schedules = self.run, self.progress, self.parts.schedules

@@ -53,7 +53,7 @@ class ValidationPlan:
         self.steps = None
         if unit == "step" and self.accumulate > 1:  # else a step is a batch
             self.steps = Steps(int(number), self.accumulate, num_batches)
-        self.last = time.monotonic()
+        self.last, self.asked_at, self.is_time = time.monotonic(), -1, False
 
     def validates_in(self, epoch: int) -> bool:
         """Whether an epoch has validations at all."""
@@ -78,10 +78,11 @@ class ValidationPlan:
         if window < self.accumulate and p.batches_done < self.num_batches:
             return False  # it waits for the end of the accumulation window
         if self.seconds is not None:
-            if time.monotonic() - self.last < self.seconds:
-                return False
-            self.last = time.monotonic()
-            return True
+            if self.asked_at != p.total_batches:  # who asks first and who asks next get one answer
+                self.asked_at, self.is_time = p.total_batches, time.monotonic() - self.last >= self.seconds
+                if self.is_time:
+                    self.last = time.monotonic()
+            return self.is_time
         if self.steps is not None:
             return self.steps.is_complete(p, over_epochs=self.check_every is None)
         done = p.total_batches if self.check_every is None else p.batches_done

@@ -358,7 +358,7 @@ class Run:
             )
         checkpoint = saving.gather(self, rng, weights_only=weights_only)
         if self.strategy.is_global_zero:
-            self.writer.save(checkpoint, path)
+            self.writer.save(checkpoint, path, saving.note_of(self))
             if self.fn != "fit" or self.status != "running":
                 self.writer.settle()
         self.strategy.barrier("save_checkpoint")

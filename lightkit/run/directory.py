@@ -30,8 +30,8 @@ class RunDirectory:
     def adopt(self, checkpoint: Path) -> None:
         """Go on in the run directory that a checkpoint lies in, unless this Trainer has one of its own."""
         if self._made is None and self.explicit is None:
-            homes = list(checkpoint.resolve().parents)[:2]
-            self._made = next((home for home in homes if (home / MARKER).is_file()), None)
+            # names of checkpoints may hold `/`, so it may lie deeper than in checkpoints/
+            self._made = next((home for home in checkpoint.resolve().parents if _is_run(home)), None)
 
     def parent(self, default: str) -> Path:
         """Where the runs of that name are; default: the name where the user gave none."""
@@ -129,6 +129,14 @@ class RunDirectory:
                 path.mkdir()
                 return path
         raise AssertionError("numbers do not end")
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has the marker of a run, and not a file that happens to be called so."""
+    try:
+        return "lightkit" in json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _next_number(parent: Path) -> int:

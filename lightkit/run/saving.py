@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _RESUMED = ("optimizer_groups", "optimizer_states", "lr_schedulers", "precision", "loggers", "loop")
 
 
+FOUND = ("best", "last")  # the run finds the file itself
+
+
 def parts_of(run: Run) -> dict[str, Stateful]:
     """What training is resumed from, by its key in a checkpoint."""
     found = run.optimization
@@ -62,6 +65,13 @@ def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, A
             callback.on_save_checkpoint(run.trainer, module, checkpoint)
     module.on_save_checkpoint(checkpoint)
     return checkpoint
+
+
+def note_of(run: Run) -> dict[str, Any]:
+    """What a file says beside its content: by whom it was saved, for the callbacks that save."""
+    saving = {key: c for key, c in _by_key(run.callbacks).items() if isinstance(c, Checkpoint)}
+    claims = {key: c.claim(run.position.counters.global_step) for key, c in saving.items()}
+    return {"saved_by": {key: claim for key, claim in claims.items() if claim is not None}}
 
 
 def give_weights(run: Run, checkpoint: dict[str, Any], where: str) -> None:
@@ -156,6 +166,12 @@ def for_fit(run: Run, ckpt_path: str | Path | None) -> tuple[dict[str, Any] | No
 
         checkpoint = converted(checkpoint, str(path), _by_key(run.callbacks).keys())
     run.directory.adopt(path)
+    note = files.note(path)
+    said = note.get("saved_by") if isinstance(note, dict) else None
+    for key, callback in _by_key(run.callbacks).items():
+        if isinstance(callback, Checkpoint):
+            claim = said.get(key) if isinstance(said, dict) else None
+            callback.take_up(path, claim if isinstance(claim, dict) else None, is_named=str(ckpt_path) not in FOUND)
     return checkpoint, str(path)
 
 
@@ -166,15 +182,20 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     """
     is_wanted = can_train if must_train else None
     callbacks = [c for c in run.callbacks if isinstance(c, Checkpoint)]
-    own = [Path(folder) for c in callbacks if (folder := c.dirpath)]
+
+    def below(root: Path) -> list[Path]:
+        return list(dict.fromkeys(folder for c in callbacks for folder in c.folders_in(root))) or [root]
+
+    own = [folder for c in callbacks if c.dirpath for folder in c.folders_in(Path(c.dirpath))]
     runs: list[Path] = []
     place = run.directory
     if place.explicit is not None:
-        own.append(place.explicit / "checkpoints")
-    elif len(own) < len(callbacks) or not callbacks:  # a callback without a folder saves in the run directory
+        own += below(place.explicit / "checkpoints")
+    elif not callbacks or any(c.dirpath is None for c in callbacks):  # one without a folder saves in the run directory
         runs = [d / "checkpoints" for d in directory.versions(place.parent(run.name))]
-    of_newest_run = next((p for d in runs if (p := files.newest_whole([d], is_wanted=is_wanted)) is not None), None)
-    return files.newest_whole([*own, *([of_newest_run.parent] if of_newest_run else [])], is_wanted=is_wanted)
+    found = ((d, files.newest_whole(below(d), is_wanted=is_wanted)) for d in runs)
+    of_newest_run = next((d for d, path in found if path is not None), None)
+    return files.newest_whole([*own, *(below(of_newest_run) if of_newest_run else [])], is_wanted=is_wanted)
 
 
 def can_train(path: Path) -> bool:

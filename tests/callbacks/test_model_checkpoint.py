@@ -1,15 +1,16 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightkit.callbacks import Callback, ModelCheckpoint
-from lightkit.checkpoint.writer import Writer
 from lightkit.errors import ConfigError
+from lightkit.module import LightModule
 
 NAN = float("nan")
 
@@ -164,6 +165,131 @@ def test_a_step_that_a_validation_follows_is_saved_with_its_value(tmp_path: Path
     assert scores == dict(zip(EPOCHS, (0.5, 0.3, 0.4, 0.2, 0.6), strict=True))
 
 
+class Stepwise(LightModule):
+    """Its validation logs `v`, 100 - step; its training `t`, the mean of the epoch's steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        self.log("t", float(self.global_step + 1), on_step=False, on_epoch=True)
+        return self.layer(batch).sum()
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("v", 100.0 - self.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.001)
+
+
+class Endless(IterableDataset[torch.Tensor]):
+    """Eight batches; nobody knows before that they are eight."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(torch.ones(8, 1))
+
+
+def scores_of(callback: ModelCheckpoint) -> dict[int, float]:
+    return {int(Path(path).stem.removeprefix("step=")): float(s) for path, s in callback.best_k_models.items()}
+
+
+@pytest.mark.parametrize(("every", "arguments"), [
+    (2, {"val_check_interval": 2}), (4, {"val_check_interval": 2}), (1, {"val_check_interval": 1}),
+    (2, {"val_check_interval": 4, "accumulate_grad_batches": 2}), (2, {"val_check_interval": 0.25}),
+    (2, {"val_check_interval": "2step"}), (2, {"val_check_interval": timedelta(microseconds=1)}), (4, {}),
+])  # fmt: skip
+@pytest.mark.parametrize("at_train_end", [None, True, False])
+def test_a_score_is_that_of_the_validation_after_the_same_step(
+    tmp_path: Path, trainer: Callable[..., Any], every: int, arguments: dict[str, Any], at_train_end: bool | None
+) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", "{step}", "v", every_n_train_steps=every, save_top_k=-1,
+                               save_on_train_epoch_end=at_train_end)  # fmt: skip
+    made = trainer([callback], max_epochs=2, **arguments)
+    made.fit(Stepwise(), DataLoader(torch.ones(8, 1)), DataLoader(torch.ones(1, 1)))
+    scores = scores_of(callback)
+    validated = [s for s in scores if arguments or s % 8 == 0]
+    assert len(validated) >= 2 and {s: 100.0 - s for s in validated} == {s: scores[s] for s in validated}
+
+
+def test_the_step_before_an_end_that_nobody_foresaw_has_the_score_of_the_validation_after_it(
+    tmp_path: Path, trainer: Callable[..., Any]
+) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", "{step}", "v", every_n_train_steps=4, save_top_k=1, save_last=True)
+    trainer([callback], max_epochs=3).fit(Stepwise(), DataLoader(Endless()), DataLoader(torch.ones(1, 1)))
+    assert scores_of(callback) == {24: 76.0}
+    assert files_of(tmp_path / "kept") == ["last.ckpt", "step=24.ckpt"]
+    state = torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["callbacks"][callback.state_key]
+    assert list(state["best_k_models"].values()) == [76.0]
+
+
+def test_a_metric_of_the_training_epoch_is_the_one_of_the_epoch_that_ends(
+    tmp_path: Path, trainer: Callable[..., Any]
+) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", "{step}", "t", every_n_train_steps=8, save_top_k=-1, mode="max")
+    trainer([callback], max_epochs=3).fit(Stepwise(), DataLoader(torch.ones(8, 1)))
+    assert scores_of(callback) == {8: 4.5, 16: 12.5, 24: 20.5}
+
+
+NO_SCORE = (
+    "ModelCheckpoint(monitor='v'): no validation has run yet and no metric 'v' was logged, so checkpoints have no "
+    "score; {} until there is one"
+)
+
+
+@pytest.mark.parametrize(("arguments", "trainer_arguments", "files", "what"), [
+    ({}, {"max_steps": 2}, ["epoch=0-step=2"], "the newest is kept"),
+    ({"save_last": True}, {"max_steps": 2}, ["last"], "last is saved"),
+    ({"save_last": "link"}, {"max_steps": 2}, ["last"], "last is saved"),
+    ({}, {"limit_val_batches": 0}, ["epoch=4-step=20"], "the newest is kept"),
+    ({"filename": "{v:.2f}", "save_top_k": 3}, {"limit_val_batches": 0}, ["epoch=4-step=20"], "the newest is kept"),
+    ({"save_last": True}, {"limit_val_batches": 0}, ["last"], "last is saved"),
+    ({}, {"check_val_every_n_epoch": 3, "max_epochs": 2}, ["epoch=1-step=8"], "the newest is kept"),
+    ({"every_n_train_steps": 2}, {"limit_val_batches": 0}, ["epoch=4-step=20"], "the newest is kept"),
+    ({"save_top_k": 0, "save_last": True}, {"limit_val_batches": 0}, ["last"], "last is saved"),
+])  # fmt: skip
+def test_a_run_without_a_validation_is_saved_without_a_score(
+    tmp_path: Path,
+    fit: Callable[..., Any],
+    arguments: dict[str, Any],
+    trainer_arguments: dict[str, Any],
+    files: list[str],
+    what: str,
+) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", monitor="v", **arguments)
+    with pytest.warns(UserWarning) as caught:
+        trainer = fit([callback], **trainer_arguments)
+    assert [str(w.message) for w in caught if "score" in str(w.message)] == [NO_SCORE.format(what)]
+    assert files_of(tmp_path / "kept") == [f"{name}.ckpt" for name in files]
+    saved = torch.load(tmp_path / "kept" / f"{files[0]}.ckpt", weights_only=True)
+    assert saved["global_step"] == trainer.global_step and callback.best_model_path == ""
+
+
+def test_what_stood_in_for_a_ranked_checkpoint_goes_when_there_is_one(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    callback = lambda: ModelCheckpoint(tmp_path / "kept", monitor="v", save_on_train_epoch_end=True)  # noqa: E731
+    with pytest.warns(UserWarning, match="the newest is kept until there is one"):
+        fit([callback()], max_epochs=2, check_val_every_n_epoch=3)
+    assert files_of(tmp_path / "kept") == ["epoch=1-step=8.ckpt"]
+    fit([callback()], max_epochs=3, check_val_every_n_epoch=3, ckpt_path="last")
+    assert files_of(tmp_path / "kept") == ["epoch=2-step=12.ckpt"]
+
+
+def test_a_constant_name_is_numbered_where_all_are_kept(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", filename="same", save_top_k=-1)
+    fit([callback], max_epochs=3)
+    assert files_of(tmp_path / "kept") == ["same-v1.ckpt", "same-v2.ckpt", "same.ckpt"]
+    assert Path(callback.best_model_path).name == "same-v2.ckpt"
+
+
+def test_two_callbacks_of_one_pattern_and_a_pattern_called_last_do_not_write_over_each_other(
+    tmp_path: Path, fit: Callable[..., Any]
+) -> None:
+    fit([ModelCheckpoint(tmp_path / "a", monitor=m, filename="same") for m in (None, "v")], max_epochs=3)
+    assert files_of(tmp_path / "a") == ["same-v1.ckpt", "same.ckpt"]
+    fit([ModelCheckpoint(tmp_path / "b", filename="last", save_last=True)], max_epochs=3)
+    assert files_of(tmp_path / "b") == ["last-v1.ckpt", "last.ckpt"]
+
+
 def test_each_file_holds_the_state_that_includes_itself(tmp_path: Path, fit: Callable[..., Any]) -> None:
     callback = ModelCheckpoint(tmp_path / "kept", monitor="v", save_top_k=-1, save_last=True)
     fit([callback])
@@ -189,40 +315,6 @@ def test_files_of_others_are_neither_overwritten_nor_deleted(tmp_path: Path, fit
     fit([ModelCheckpoint(kept, save_last=True)])
     assert [(kept / name).read_text() for name in names] == ["precious"] * 4
     assert files_of(kept) == sorted([*names, "epoch=4-step=20-v1.ckpt", "last-v1.ckpt"])
-
-
-def test_a_file_outside_the_directory_is_not_deleted(tmp_path: Path) -> None:
-    foreign = tmp_path / "foreign.ckpt"
-    foreign.write_text("precious")
-    callback = ModelCheckpoint(tmp_path / "kept", monitor="v")
-    state = callback.state_dict()
-    state["best_k_models"] = {str(foreign): torch.tensor(9.0)}
-    state["best_model_path"] = str(foreign)
-    callback.load_state_dict(state)
-    trainer = Rank0()
-    trainer.callback_metrics = {"v": torch.tensor(1.0)}
-    callback.on_train_epoch_end(trainer, None)
-    assert foreign.read_text() == "precious"
-    assert files_of(tmp_path / "kept") == ["epoch=0-step=1.ckpt"]
-
-
-class Rank0:
-    """As much of a trainer as saving asks for."""
-
-    fast_dev_run = sanity_checking = False
-    is_global_zero = True
-    loggers: list[Any] = []
-    check_val_every_n_epoch, val_check_interval, num_val_batches = 1, 1.0, [1]
-    current_epoch, global_step, ckpt_path = 0, 1, None
-    callback_metrics: dict[str, torch.Tensor] = {}
-    checkpoint_writer = Writer()
-
-    class state:
-        fn = "fit"
-
-    def save_checkpoint(self, path: str, weights_only: bool) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("checkpoint")
 
 
 def test_the_checkpoint_that_a_run_was_resumed_from_is_kept(tmp_path: Path, fit: Callable[..., Any]) -> None:
@@ -369,6 +461,16 @@ def test_best_k_models_as_yaml(tmp_path: Path, fit: Callable[..., Any]) -> None:
         (
             {"every_n_epochs": -1},
             "ModelCheckpoint(every_n_epochs=-1): expected 0 (not by these) or a positive number.",
+        ),
+        (
+            {"every_n_epochs": 0},
+            "ModelCheckpoint(every_n_epochs=0): would never save; give a positive number, another trigger, "
+            "save_last=True (at the end of the training) or save_on_exception=True.",
+        ),
+        (
+            {"every_n_epochs": 0, "every_n_train_steps": 0},
+            "ModelCheckpoint(every_n_train_steps=0, every_n_epochs=0): would never save; give a positive number, "
+            "another trigger, save_last=True (at the end of the training) or save_on_exception=True.",
         ),
         (
             {"every_n_epochs": 1, "every_n_train_steps": 5},
