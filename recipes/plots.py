@@ -303,7 +303,9 @@ class ClassificationReport(lk.Callback):
         """Draw the report."""
         if self.counts is None or not should_publish(trainer):
             return
-        names = getattr(trainer.datamodule, "class_names", None) or [str(i) for i in range(len(self.counts))]
+        names = getattr(trainer.datamodule, "class_names", None)
+        if names is None or len(names) == 0:  # an array has no truth
+            names = [str(i) for i in range(len(self.counts))]
         publish(trainer, "confusion_matrix", confusion_matrix_figure(self.counts, names))
         total = int(self.counts.sum())
         self.draw_worst(trainer, names, total, wrong=total - int(self.counts.diagonal().sum()))

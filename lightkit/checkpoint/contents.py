@@ -84,6 +84,11 @@ def naming(where: str) -> Iterator[None]:
         raise CheckpointError(f"{where}: {place}{error.problem}") from error.__cause__
 
 
+def is_state(state: object) -> bool:
+    """Whether somebody has a state; 0, an empty list and a tensor are one."""
+    return state is not None and not (isinstance(state, Mapping) and len(state) == 0)
+
+
 class Misfit(StateError):
     """A state of the right form that is another one's; its place would say nothing more."""
 
@@ -138,7 +143,7 @@ class ByKey:
 
     def state_dict(self) -> dict[str, Any]:
         """The states that there are."""
-        return {key: state for key, part in self.parts.items() if (state := part.state_dict())}
+        return {key: state for key, part in self.parts.items() if is_state(state := part.state_dict())}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Give each its own; states nobody takes are named in a warning."""

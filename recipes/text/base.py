@@ -104,7 +104,7 @@ class BucketedData(RecipeData):
 
     def loader(self, part: str) -> DataLoader[Any]:
         """Return the batches of a part; DataError where it has no rows."""
-        if self.fields and not self.sets.get(part):
+        if self.fields and (part not in self.sets or len(self.sets[part]) == 0):
             raise DataError(f"{type(self).__name__}: there are no rows to {part} with")
         return super().loader(part)
 
@@ -141,7 +141,7 @@ class TextData(BucketedData):
         split_seed: int,
         on_bad_row: OnBadRow,
     ) -> None:
-        super().__init__(field or TextField(), batch_size, num_workers, on_bad_row)
+        super().__init__(TextField() if field is None else field, batch_size, num_workers, on_bad_row)
         check_fraction(type(self).__name__, "val_fraction", val_fraction)
         self.val_fraction = val_fraction
         self.split_seed = split_seed

@@ -123,7 +123,8 @@ class StdlibLines(TextData):
         split_seed: int = 42,
         on_bad_row: OnBadRow = "skip",
     ) -> None:
-        super().__init__(field or TextField("words", lower=False), batch_size, num_workers, 0.1, split_seed, on_bad_row)
+        field = TextField("words", lower=False) if field is None else field
+        super().__init__(field, batch_size, num_workers, 0.1, split_seed, on_bad_row)
         if max_files < 10:
             raise ConfigError(f"StdlibLines(max_files={max_files}): expected at least 10, to have some for each part")
         self.max_files = max_files

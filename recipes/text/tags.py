@@ -54,7 +54,8 @@ class TaggedData(BucketedData):
     parts: dict[str, list[Tagged]]
 
     def __init__(self, field: TextField | None, batch_size: int, num_workers: int, on_bad_row: OnBadRow) -> None:
-        super().__init__(field or TextField("split", lower=False), batch_size, num_workers, on_bad_row)
+        field = TextField("split", lower=False) if field is None else field
+        super().__init__(field, batch_size, num_workers, on_bad_row)
         if self.settings.ngrams > 1 or self.settings.fix_length is not None:
             raise ConfigError(f"{type(self).__name__}: ngrams and fix_length cannot be used where each token has a tag")
 
