@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, get_worker_info
 
 from lightkit.data.rows import read_rows
 from lightkit.data.workers import handled, outlive
+from lightkit.errors import DataError
 from lightkit.seeding import key_rng, mix
 
 
@@ -42,12 +43,25 @@ class Fetch:
                 return read_rows(self.tensors, indices)
         if type(indices) is slice:  # an order by rows, of data that can be read by rows no longer
             indices = list(range(indices.start, indices.stop))
-        if not self.is_batched:
-            return self.collate(self.dataset[indices])
-        if self.getitems is not None:
-            return self.collate(self.getitems(indices))
-        dataset = self.dataset
-        return self.collate([dataset[i] for i in indices])
+        try:
+            if not self.is_batched:
+                return self.collate(self.dataset[indices])
+            if self.getitems is not None:
+                return self.collate(self.getitems(indices))
+            dataset = self.dataset
+            return self.collate([dataset[i] for i in indices])
+        except StopIteration as error:  # who asks for the next batch would take it for the end of the epoch
+            raise DataError(
+                f"{type(self.dataset).__name__} raised StopIteration for the samples {in_short(indices)}, which would "
+                "end the epoch here; check its length, and what it calls `next` on"
+            ) from error
+
+
+def in_short(indices: object, most: int = 8) -> str:
+    """The samples of a batch, the first of them where there are many."""
+    if isinstance(indices, (list, tuple)) and len(indices) > most:
+        return f"[{', '.join(map(repr, indices[:most]))}, ...] ({len(indices)})"
+    return repr(indices)
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -56,20 +70,39 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 class KeyedDataset(Dataset[object]):
-    """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key."""
+    """What worker processes read: an item is a whole batch, and its random state depends on nothing but its key.
 
-    def __init__(self, fetch: Fetch):
-        self.fetch = fetch
+    name: of the loader. What goes wrong in a worker is given back instead of raised, see `worker_errors`.
+    """
+
+    def __init__(self, fetch: Fetch, name: str):
+        self.fetch, self.name = fetch, name
         self.seed: int | None = None
+        self.failure: object = None  # of worker_init_fn
+
+    @property
+    def dataset(self) -> Dataset[object]:
+        """The user's."""
+        return self.fetch.dataset
 
     def __getitem__(self, key: tuple[int | None, int, object]) -> object:
         seed, index, indices = key
-        if seed is not None:
-            if seed != self.seed:
-                self.seed = seed
-                _seed_info(seed)
-            key_rng(mix(seed, index))
-        return self.fetch(indices)
+        if self.failure is not None:
+            return self.failure
+        try:
+            if seed is not None:
+                if seed != self.seed:
+                    self.seed = seed
+                    _seed_info(seed)
+                key_rng(mix(seed, index))
+            return self.fetch(indices)
+        except Exception as error:
+            if get_worker_info() is None:
+                raise  # fetched in this process, see Source.has_inner
+            from lightkit.data.worker_errors import Failure
+
+            kind = type(self.fetch.dataset).__name__
+            return Failure(error, f"{self.name}: {kind}, batch {index} of the epoch, samples {in_short(indices)}")
 
 
 def _seed_info(seed: int) -> None:
@@ -92,6 +125,23 @@ class WorkerInit:
     def __call__(self, worker_id: int) -> None:
         outlive(self.outlived)
         info: Any = get_worker_info()
-        vars(info)["dataset"] = info.dataset.fetch.dataset  # WorkerInfo refuses plain assignment
-        if self.init is not None:
+        ours = info.dataset
+        vars(info)["dataset"] = ours.dataset  # WorkerInfo refuses plain assignment
+        if self.init is None:
+            return
+        try:
             self.init(worker_id)
+        except Exception as error:
+            from lightkit.data.worker_errors import Failure
+
+            ours.failure = Failure(error, f"{ours.name}: worker_init_fn")
+
+
+def options_of_workers(loader: DataLoader[Any]) -> dict[str, Any]:
+    """The arguments for a DataLoader of ours whose worker processes are as the user's."""
+    found: dict[str, Any] = {"num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
+    if loader.num_workers > 0:
+        names = "prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context", "in_order"
+        found.update((name, getattr(loader, name)) for name in names if hasattr(loader, name))
+        found["worker_init_fn"] = WorkerInit(loader.worker_init_fn)
+    return found

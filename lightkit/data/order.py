@@ -21,7 +21,7 @@ from torch.utils import data
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from lightkit.data import generators
-from lightkit.data.fetch import Fetch, KeyedDataset, WorkerInit
+from lightkit.data.fetch import Fetch, KeyedDataset, options_of_workers
 from lightkit.data.rows import row_order
 from lightkit.data.workers import end_left, remember
 from lightkit.errors import DataError
@@ -38,12 +38,13 @@ SourceState = dict[str, Any]
 
 
 class Source:
-    """Any iterable of batches. Skipping draws and drops batches; a loader with `state_dict` is asked instead."""
+    """Any iterable of batches. Skipping draws and drops batches. name: of the loader, for messages."""
 
     runs_ahead = False  # the sampler is ahead of the training
 
-    def __init__(self, loader: Any):
-        self.loader = loader
+    def __init__(self, loader: Any, name: str = "the loader"):
+        self.loader, self.name = loader, name
+        self.told_epoch: int | None = None
         self.running: weakref.ref[Iterator[Any]] | None = None  # the iterator of the last epoch
         self.before: Moment | None = None  # generators as they were before the running epoch
 
@@ -56,12 +57,22 @@ class Source:
         generators.restore(self.loader, states or {})
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell samplers that want to know (DistributedSampler's protocol)."""
-        sampler = getattr(self.loader, "sampler", None)
-        batch_sampler = getattr(self.loader, "batch_sampler", None)
-        for target in (self.loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)):
-            if target is not None and callable(getattr(target, "set_epoch", None)):
-                target.set_epoch(epoch)
+        """Tell samplers, and an iterable data set, that want to know (DistributedSampler's protocol), once an epoch."""
+        if epoch == self.told_epoch:
+            return  # it was opened ahead, or is validated once more
+        self.told_epoch = epoch
+        for target in self._with_epochs():
+            target.set_epoch(epoch)
+
+    def _with_epochs(self) -> list[Any]:
+        """The loader, its samplers, those inside of them, and an iterable data set, where they have `set_epoch`."""
+        found: list[Any] = [self.loader]
+        for holder in found:  # grows while it is walked
+            parts = [getattr(holder, name, None) for name in ("sampler", "batch_sampler")]
+            found += [part for part in parts if part is not None and all(part is not known for known in found)]
+        if isinstance(dataset := getattr(self.loader, "dataset", None), IterableDataset):
+            found.append(dataset)
+        return [target for target in found if callable(getattr(target, "set_epoch", None))]
 
     def open(self, *, remember: bool = True) -> Iterator[Any]:
         """Begin an epoch; an evaluation, which is never taken up in its middle, need not remember the generators."""
@@ -90,7 +101,7 @@ class Source:
 
         Those that stay between the epochs of the user's own loader are the user's, unless the run failed.
         """
-        batches = self.running() if self.running is not None else None
+        batches = self.batches()
         is_kept = batches is not None and getattr(self.loader, "_iterator", None) is batches
         if is_kept and not has_failed:
             return
@@ -104,19 +115,22 @@ class Source:
                 self.loader._iterator = None  # else it would wait for batches of workers that have ended
         self.running = None
 
+    def batches(self) -> Iterator[Any] | None:
+        """The iterator of the last epoch, while it is there."""
+        return self.running() if self.running is not None else None
+
     def state_dict(self) -> SourceState:
         """What `reopen` needs: see SourceState."""
-        loader_state = self.loader.state_dict() if self._keeps_state() else None
         # where indices are drawn ahead of the training, drawing them again leaves the generators right
         now = None if self.runs_ahead and self.before is not None else self.own_generators()
         before = self.before
         if before is not None and isinstance(before["rng"], Snapshot):
             before = {"rng": before["rng"].plain(), "generators": before["generators"]}
-        return {"before": before, "generators": now, "loader": loader_state}
+        return {"before": before, "generators": now, "loader": None}
 
     def moving_state(self) -> SourceState | None:
         """Its state where a batch moves it for good; None: generators are all that a batch moves."""
-        return self.state_dict() if self._keeps_state() else None
+        return None
 
     def load_between_epochs(self, state: SourceState) -> None:
         """Go on after an epoch that was complete."""
@@ -125,27 +139,30 @@ class Source:
     def _capture(self) -> Moment:
         return {"rng": Snapshot(), "generators": self.own_generators()}
 
-    def _keeps_state(self) -> bool:
-        return all(callable(getattr(self.loader, n, None)) for n in ("state_dict", "load_state_dict"))
-
     def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
-        if state is not None and state["loader"] is not None and self._keeps_state():
-            self.loader.load_state_dict(state["loader"])
-            return self._follow(iter(self.loader))
-        batches = self._follow(iter(self.loader))
+        batches = self._begin()
         for done in range(skip):
             if next(batches, self) is self:
-                raise DataError(
-                    f"resuming: the training loader ended after {done} batches, the checkpoint was taken after "
-                    f"{skip} of this epoch; the data is not what it was"
-                )
+                raise DataError(ended_early(done, skip))
         return batches
+
+    def _begin(self) -> Iterator[Any]:
+        """The loader's own next epoch."""
+        return self._follow(iter(self.loader))
 
     def _follow(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The same; what may hold processes is remembered, and not kept alive."""
         with contextlib.suppress(TypeError):  # iterators of Python's own take no weak reference, and hold none
             self.running = weakref.ref(batches)
         return batches
+
+
+def ended_early(done: int, skip: int) -> str:
+    """What is said where an epoch that is to be taken up has too few batches."""
+    return (
+        f"resuming: the training loader ended after {done} batches, the checkpoint was taken after {skip} of this "
+        "epoch; the data is not what it was"
+    )
 
 
 def _same(batch: T) -> T:
@@ -222,9 +239,10 @@ class IndexedSource(Source):
     loader: DataLoader[Any]
 
     def __init__(
-        self, loader: DataLoader[Any], *, is_keyed: bool = False, is_sequential: bool = False, is_training: bool = True
-    ):
-        super().__init__(loader)
+        self, loader: DataLoader[Any], name: str = "the loader", *, is_keyed: bool = False,
+        is_sequential: bool = False, is_training: bool = True,
+    ):  # fmt: skip
+        super().__init__(loader, name)
         self.is_training = is_training
         self.runs_ahead = loader.num_workers > 0
         is_batched = loader.batch_sampler is not None
@@ -261,16 +279,11 @@ class IndexedSource(Source):
         return row_order(self.sampler, tensors) if tensors is not None else None
 
     def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        workers: dict[str, Any] = {}
-        if loader.num_workers > 0:
-            names = "prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context", "in_order"
-            workers = {name: getattr(loader, name) for name in names if hasattr(loader, name)}
-            workers["worker_init_fn"] = WorkerInit(loader.worker_init_fn)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to warn of, the user's own loader has said already
             return DataLoader(
-                KeyedDataset(self.fetch), batch_size=None, sampler=self.keys, collate_fn=_same,
-                num_workers=loader.num_workers, pin_memory=loader.pin_memory, generator=torch.Generator(), **workers,
+                KeyedDataset(self.fetch, self.name), batch_size=None, sampler=self.keys, collate_fn=_same,
+                generator=torch.Generator(), **options_of_workers(loader),
             )  # fmt: skip
 
     def _draw_seed(self) -> int:
@@ -383,12 +396,11 @@ class IndexedSource(Source):
         self.first_seed, self.epochs_opened = state["first_seed"], state["epochs_opened"]
         super().load_between_epochs(state)
 
-    def _keeps_state(self) -> bool:
-        return False
 
-
-def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False, is_training: bool = True) -> Source:
-    """Choose how a loader is read, one that was checked (see `sources_of`).
+def make_source(
+    loader: Any, name: str = "the loader", *, is_keyed: bool, is_sequential: bool = False, is_training: bool = True
+) -> Source:
+    """Choose how a loader is read, one that was checked (see `sources_of`). name: for messages.
 
     is_keyed: batches' random state is keyed also without workers (after `seed_everything(seed, workers=True)`).
     is_sequential: in order, whatever the sampler says (`overfit_batches`).
@@ -398,5 +410,13 @@ def make_source(loader: Any, *, is_keyed: bool, is_sequential: bool = False, is_
         getattr(type(loader), name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
     )
     if is_plain and not isinstance(loader.dataset, IterableDataset):
-        return IndexedSource(loader, is_keyed=is_keyed, is_sequential=is_sequential, is_training=is_training)
-    return Source(loader)
+        return IndexedSource(loader, name, is_keyed=is_keyed, is_sequential=is_sequential, is_training=is_training)
+    if is_plain and loader.num_workers > 0 and not isinstance(loader.dataset, data.IterDataPipe):
+        from lightkit.data.streams import StreamSource
+
+        return StreamSource(loader, name)
+    if all(callable(getattr(loader, method, None)) for method in ("state_dict", "load_state_dict")):
+        from lightkit.data.own_state import StatefulSource
+
+        return StatefulSource(loader, name)
+    return Source(loader, name)

@@ -107,10 +107,11 @@ def sources_of(
     loaders: Sequence[object], names: str, *, is_sequential: bool = False, is_training: bool = False
 ) -> list[Source]:
     """Check the loaders and make them readable."""
-    for index, loader in enumerate(loaders):
-        check_loader(loader, names if len(loaders) == 1 else f"{names}[{index}]")
+    each = [names] if len(loaders) == 1 else [f"{names}[{index}]" for index in range(len(loaders))]
+    for loader, name in zip(loaders, each, strict=True):
+        check_loader(loader, name)
     how = {"is_keyed": workers_are_keyed(), "is_sequential": is_sequential, "is_training": is_training}
-    return [make_source(loader, **how) for loader in loaders]
+    return [make_source(loader, name, **how) for loader, name in zip(loaders, each, strict=True)]
 
 
 def batch_preparer(

@@ -95,8 +95,10 @@ class EvaluationLoop:
         for loader_idx, (source, limit) in enumerate(zip(self.sources, limits, strict=True)):
             results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
+            source.set_epoch(self.run.position.counters.epoch)
             batches = timing.batches(timing.timed("open data", source.open)(remember=False))
             self._batches(context, batches, limit, loader_idx, where, prepare, step, starts, ends)
+            del batches  # workers that do not stay end here, before those of the next loader begin
             source.close()
             if where:
                 results.end_loader(loader_idx)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightkit.devices.transfer import batch_size_of
 from lightkit.results import Results
-from lightkit.seeding import RngState
+from lightkit.seeding import RngState, restore_rng
 
 if TYPE_CHECKING:
     import torch
@@ -231,6 +231,17 @@ class Position:
     def hold(self, data: SourceState | None) -> None:
         """The data was here when what is saved from now on was true; None: it can be asked."""
         self._held = data
+
+    def take_up(self, source: Source) -> None:
+        """Nothing is left to train: the generators are those of the checkpoint all the same, where there is one."""
+        resumed = self.open(source)
+        if resumed is None:
+            return
+        if resumed[0] is not None and self.counters.is_epoch_started:
+            source.reopen(resumed[0], self.counters.batches_done)
+        elif resumed[0] is not None:
+            source.load_between_epochs(resumed[0])
+        restore_rng(resumed[1])
 
     def collect(self, outputs: EpochOutputs | None, *, is_taken_up: bool) -> None:
         """An epoch begins, or is taken up: then what wants its outputs gets those that the checkpoint has."""

@@ -47,7 +47,7 @@ _GENERATORS = optional(DictOf(ANYTHING))
 _BEFORE = Record({"rng": DictOf(ANYTHING), "generators": _GENERATORS})
 _DATA = Record(
     {"before": optional(_BEFORE), "generators": _GENERATORS, "loader": ANYTHING},
-    {"first_seed": optional(WHOLE), "epochs_opened": WHOLE},
+    {"first_seed": optional(WHOLE), "epochs_opened": WHOLE, "known": ListOf(ListOf(WHOLE)), "length": optional(WHOLE)},
 )
 _WINDOW = Record({
     "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(_VALUE),

@@ -20,6 +20,7 @@ What nobody overrides is an empty list and costs one truth test. Tensors are rea
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,8 @@ class TrainingLoop(Limits):
                 if resting:
                     self.run.check_progress(resting)
                 before = self.parts
+            if before is None:
+                self.position.take_up(self.run.data.source)
             self.run.call("on_train_end")
 
     def _why_done(self) -> str:
@@ -185,7 +188,7 @@ class TrainingLoop(Limits):
                 results.enter("on_after_batch_transfer")
                 batch = parts.prepare(batch, 0)
             results.batch = batch
-            if parts.on_batch_start:
+            if parts.on_batch_start and batch is not None:
                 results.enter("on_train_batch_start")
                 if any([fn(batch, index) == -1 for fn in parts.on_batch_start]):
                     self._end_window()
@@ -193,7 +196,10 @@ class TrainingLoop(Limits):
                     return True
             is_last = index + 1 >= num_batches
             results.enter("training_step")
-            if parts.step is not None:
+            if batch is None:
+                output, has_stepped = None, False
+                self._leave_out(is_last)
+            elif parts.step is not None:
                 output, has_stepped = parts.step(batch, index, is_last)
             else:
                 output = parts.training_step(batch, index)
@@ -292,6 +298,13 @@ class TrainingLoop(Limits):
             parts.update()
         self.progress.global_step += 1
         self.micro = 0
+
+    def _leave_out(self, is_last: bool) -> None:
+        """No step is made of None, as in Lightning."""
+        name = self.run.data.source.name
+        warnings.warn(f"{name} gave None as a batch: no training step is made of it", stacklevel=2)
+        if is_last:
+            self._end_window()
 
     def _check_not_empty(self) -> None:
         if self.progress.batches_done == 0:

@@ -288,14 +288,16 @@ class Run:
             yield
             self.writer.settle()  # hooks at the end may have saved
             status = "finished"
-        except BaseException as error:
+        except BaseException as caught:
+            error = self._explained(caught)
             if isinstance(error, KeyboardInterrupt | StoppedBySignal):
                 status = "interrupted"
-            _explain(error)
             self.go_back()
             for fn in self.dispatcher.bind("on_exception", "DCS"):
                 fn(error)
-            raise
+            if error is caught:
+                raise
+            raise error from None
         finally:
             self.status = status
             try:
@@ -309,6 +311,20 @@ class Run:
 
     def go_back(self) -> None:
         """An error ended the run: leave what can be saved and resumed."""
+
+    def read_sources(self) -> list[Source]:
+        """The loaders that are read."""
+        return []
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error, or what to read instead where a worker process of a loader died or brought it."""
+        if not isinstance(error, Exception):
+            return error
+        _explain(error)
+        from lightkit.data.worker_errors import explained
+
+        found = explained(error, self.read_sources())
+        return error if found is None else found
 
     def _tear_down(self, status: str) -> None:
         try:

@@ -32,6 +32,8 @@ class FitData:
         self.interval = parse_validation_interval(run.settings.val_check_interval)
         self._is_loaded = False
         self._loaded_epoch = 0
+        self._length: float = math.inf  # of the training loader; those of the validation's
+        self._val_lengths: list[float] = []
 
     @property
     def reloads_every(self) -> int:
@@ -53,7 +55,12 @@ class FitData:
             is_sequential = bool(run.settings.overfit_batches)
             readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
             self.validation = EvaluationLoop(run, "validation", readable, limits)
-        self.plan = ValidationPlan(self.interval, run.controls, self.num_batches, enabled=self.enable_validation)
+            self._val_lengths = [sources.length_of(source.loader) for source in readable]
+        self._plan()
+
+    def _plan(self) -> None:
+        controls, enabled = self.run.controls, self.enable_validation
+        self.plan = ValidationPlan(self.interval, controls, self.num_batches, enabled=enabled)
 
     def load_training(self) -> None:
         """Ask for the training loader, unless configure_optimizers has, through estimated_stepping_batches."""
@@ -74,19 +81,42 @@ class FitData:
         where = "train_dataloaders" if self.given_train is not None else "train_dataloader()"
         is_sequential = bool(settings.overfit_batches)
         self.source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
-        total = sources.length_of(several[0])
-        self.num_batches = sources.limited(total, run.controls.limit_train_batches, "limit_train_batches", where)
+        self._length = sources.length_of(several[0])
+        self.num_batches = self._limited()
         run.loaders.take("train", loader, [self.num_batches])
         # after a resume, too, the loader is asked for again in the epochs in which an uninterrupted run does it
         every = self.reloads_every or 1
         self._is_loaded, self._loaded_epoch = True, run.position.counters.epoch // every * every
 
+    def _limited(self) -> float:
+        """Batches of a training epoch, of a loader with as many as it has now."""
+        limit = self.run.controls.limit_train_batches
+        return sources.limited(self._length, limit, "limit_train_batches", self.source.name)
+
     def reload_if_due(self, epoch: int) -> None:
-        """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so."""
+        """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so; else look at its length."""
         if self.reloads_every and epoch - self._loaded_epoch >= self.reloads_every:
             self.release(has_failed=False)
             self._is_loaded = False
             self.load()
+        elif (length := sources.length_of(self.source.loader)) != self._length:  # its data set has grown, or shrunk
+            sources.check_loader(self.source.loader, self.source.name)
+            self._length = length
+            self.num_batches = self._limited()
+            self.run.loaders.counts["train"] = [self.num_batches]
+            self._plan()
+
+    def validation_limits(self) -> list[float]:
+        """How many batches of each validation loader are used, of as many as it has now."""
+        assert self.validation is not None
+        lengths = [sources.length_of(source.loader) for source in self.validation.sources]
+        if lengths != self._val_lengths:
+            self._val_lengths, limit = lengths, self.run.controls.limit_val_batches
+            self.run.loaders.counts["val"] = [
+                sources.limited(length, limit, "limit_val_batches", source.name)
+                for length, source in zip(lengths, self.validation.sources, strict=True)
+            ]
+        return self.run.loaders.counts["val"]
 
     def reloads_at(self, epoch: int) -> bool:
         """Whether an epoch begins with loaders that were asked for again."""
@@ -108,6 +138,11 @@ class FitData:
             return limit
         a_epoch = math.ceil(self.num_batches / controls.accumulate_grad_batches)
         return min(limit, a_epoch * max(controls.max_epochs, 1))
+
+    def read_sources(self) -> list[Source]:
+        """Those that there are, the training's first."""
+        found = [self.source] if self._is_loaded else []
+        return found if self.validation is None else [*found, *self.validation.sources]
 
     def release(self, *, has_failed: bool) -> None:
         """These loaders are read no more: let go of what holds processes."""

@@ -93,6 +93,10 @@ class EvaluationRun(Run):
         self.trainer.print(f"{self.fn}: the best checkpoint of the fit is used, {best}")
         return Path(best)
 
+    def read_sources(self) -> list[Source]:
+        """As Run.read_sources."""
+        return self.loop.sources if "loop" in vars(self) else []
+
     def release(self, *, has_failed: bool) -> None:
         """As Run.release."""
         super().release(has_failed=has_failed)

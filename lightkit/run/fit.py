@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
 from lightkit.contracts import UNTIMED, Fn, Stage
+from lightkit.data.order import Source
 from lightkit.errors import ConfigError, HookError, StoppedBySignal
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
@@ -190,7 +191,8 @@ class FitRun(Run):
         from lightkit.loops.evaluation import Context
 
         assert self.data.validation is not None
-        p, broken_off = self.position.counters, None
+        limits, p = self.data.validation_limits(), self.position.counters
+        broken_off = None
         next_step = p.next_logged_step
         if self.listener.hears:
             from lightkit.run.stopping import BrokenOff
@@ -203,7 +205,7 @@ class FitRun(Run):
         )  # fmt: skip
         self.position.begin_validation()
         try:
-            self.timing.timed("validation", self.data.validation.evaluate)(context)
+            self.timing.timed("validation", self.data.validation.evaluate)(context, limits)
         except StoppedBySignal:
             if broken_off is not None:
                 self.stop_by_signal(broken_off)
@@ -303,6 +305,10 @@ class FitRun(Run):
         if epochs == 1 and (waits or self.manual is not None) and not self._has_warned:
             self._has_warned = True
             warnings.warn(f"an epoch without an optimizer step: {why}", stacklevel=2)
+
+    def read_sources(self) -> list[Source]:
+        """As Run.read_sources."""
+        return self.data.read_sources()
 
     def release(self, *, has_failed: bool) -> None:
         """As Run.release; the training loop and its sources let go of what they hold."""

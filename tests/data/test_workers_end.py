@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 import lightkit as lk
 from lightkit.data.order import Source, make_source
@@ -124,14 +125,78 @@ def test_a_validation_that_raises_between_two_epochs_leaves_no_worker(tmp_path: 
     assert caught.tb is not None
 
 
-def test_workers_that_stay_are_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Pids(Dataset[Tensor]):
+    """Twelve times the process that reads."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([float(os.getpid())])
+
+
+class PidStream(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from (torch.tensor([float(os.getpid())]) for _ in range(6))
+
+
+class SeesPids(Module):
+    """Writes down who fetched its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pids: dict[str, list[set[float]]] = {"training": [], "validation": []}
+
+    def on_train_epoch_start(self) -> None:
+        self.pids["training"].append(set())
+
+    def on_validation_epoch_start(self) -> None:
+        self.pids["validation"].append(set())
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        self.pids["training"][-1].update(batch.flatten().tolist())
+        return super().training_step(batch, batch_idx) * 0.0
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.pids["validation"][-1].update(batch.flatten().tolist())
+
+
+STAYING: dict[str, Callable[..., DataLoader[Tensor]]] = {
+    "shuffled": lambda **w: DataLoader(Pids(), 2, shuffle=True, **w),  # the next epoch is opened ahead
+    "batch sampler": lambda **w: DataLoader(Pids(), batch_sampler=BatchSampler(range(12), 2, False), **w),
+    "no batches": lambda **w: DataLoader(Pids(), batch_size=None, **w),
+    "iterable": lambda **w: DataLoader(PidStream(), 2, **w),
+    "its own iterator": lambda **w: OwnIterator(Pids(), 2, **w),
+}
+
+
+@pytest.mark.parametrize("kind", STAYING)
+def test_workers_that_stay_are_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     started: list[int] = []
     start = multiprocessing.Process.start
     monkeypatch.setattr(
-        multiprocessing.Process, "start", lambda process: (started.append(1), start(process))  # type: ignore[func-returns-value]
+        multiprocessing.Process,
+        "start",
+        lambda process: (started.append(1), start(process)),  # type: ignore[func-returns-value]
     )
-    fit(Module(), loader_of(Rows(), True), loader_of(Rows(), True), tmp_path, max_epochs=4)
-    assert len(started) == 4  # two of the training, two of the validation
+    module, loaders = SeesPids(), [STAYING[kind](num_workers=2, persistent_workers=True) for _ in range(2)]
+    fit(module, *loaders, tmp_path, max_epochs=6, num_sanity_val_steps=1)
+    for loader in loaders:
+        loader._iterator = None  # the user's own end now
+    assert len(started) == 4, "two of the training, two of the validation"
+    training, validation = module.pids["training"], module.pids["validation"][1:]
+    assert len(training) == len(validation) == 6
+    assert [len(pids) for pids in training + validation] == [2] * 12
+    assert len(set.union(*training)) == len(set.union(*validation)) == 2
+    assert os.getpid() not in set.union(*training, *validation)
+
+
+def test_the_loader_of_an_iterable_data_set_is_not_changed(tmp_path: Path) -> None:
+    loader = loader_of(Stream(), True)
+    before = {**vars(loader)}
+    fit(Module(), loader, None, tmp_path)
+    assert vars(loader) == before
+    assert multiprocessing.active_children() == []
 
 
 def test_a_users_own_iterable_ends_its_workers_too(tmp_path: Path) -> None:
@@ -157,8 +222,15 @@ def test_a_fit_that_stops_inside_an_epoch_leaves_no_worker(tmp_path: Path, is_pe
     assert multiprocessing.active_children() == []
 
 
+class OwnIterator(DataLoader[Tensor]):
+    """A user's loader that makes its iterator in a way of its own: it is read as it is."""
+
+    def _get_iterator(self) -> Any:
+        return super()._get_iterator()
+
+
 def test_a_users_workers_outlast_a_run_that_succeeds_and_end_with_one_that_fails(tmp_path: Path) -> None:
-    loader = loader_of(Stream(), True)
+    loader = OwnIterator(Stream(), batch_size=2, num_workers=2, persistent_workers=True)
     for _ in range(2):  # the second time with a loader whose workers were ended
         fit(Module(), loader, None, tmp_path)
         workers = multiprocessing.active_children()
