@@ -33,13 +33,17 @@ class OwnDataset(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Data:
-    """Random samples of two classes; `own`: a data set with its own `__getitem__`, else a TensorDataset."""
+    """Random samples of two classes.
+
+    own: a data set with its own `__getitem__`, else a TensorDataset. workers: processes that stay, of each loader.
+    """
 
     shape: tuple[int, ...]  # of one sample
     batch_size: int
     train_batches: int
     val_batches: int = 0
     own: bool = False
+    workers: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def tensors(self, which: str) -> tuple[Tensor, Tensor]:
@@ -58,11 +62,15 @@ class Data:
     def train(self) -> DataLoader[Any]:
         """A new loader that shuffles, always in the same order."""
         generator = torch.Generator().manual_seed(3)
-        return DataLoader(self.dataset("train"), batch_size=self.batch_size, shuffle=True, generator=generator)
+        return self._loader("train", shuffle=True, generator=generator)
 
     def val(self) -> DataLoader[Any]:
         """A new loader in order."""
-        return DataLoader(self.dataset("val"), batch_size=self.batch_size)
+        return self._loader("val")
+
+    def _loader(self, which: str, **options: Any) -> DataLoader[Any]:
+        staying = {"num_workers": self.workers, "persistent_workers": True} if self.workers else {}
+        return DataLoader(self.dataset(which), batch_size=self.batch_size, **options, **staying)
 
 
 def mlp(inputs: int = 32, hidden: int = 32, classes: int = 2) -> nn.Module:

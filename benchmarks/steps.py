@@ -17,7 +17,14 @@ def jobs(quick: bool) -> list[Job]:
     found.append(Job("keyed", f"bare step after seed_everything(workers=True), {OWN}", keyed, keyed=True))
     memory = Data((784,), 128, 47 if quick else 469)
     found.append(Job("in_memory", "in memory, 60,000 x 784, batch 128", memory, model=lambda: mlp(784, 64, 10)))
+    found.append(_staying(4 if quick else 40))
     return found
+
+
+def _staying(epochs: int) -> Job:
+    data = Data((32,), 4, 8, 2, own=True, workers=2)
+    title = f"{epochs} short epochs (8 + 2 batches), two workers that stay for each loader, {OWN}"
+    return Job("workers_own", title, data, kind="epochs", epochs=epochs, units=epochs)
 
 
 def _both(own: bool, scale: int) -> list[Job]:

@@ -20,7 +20,7 @@ WORKLOADS = [
     f"{name}_{kind}"
     for kind in ("own", "tensor")
     for name in ("bare", "everything", "validation", "epochs", "accumulate")
-] + ["cnn", "keyed", "in_memory"]
+] + ["cnn", "keyed", "in_memory", "workers_own"]
 
 
 @pytest.fixture
