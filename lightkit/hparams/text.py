@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError(f"{where}: there is no such file")
     try:
-        found = readers[file.suffix.lower()](file.read_text(encoding="utf-8"))
+        found = readers[file.suffix.lower()](file.read_text(encoding="utf-8-sig"))
     except (ValueError, csv.Error) as error:
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
@@ -62,14 +63,16 @@ def _read_yaml(text: str) -> Any:
             Loader.add_constructor(f"{_PYTHONS}object/apply:{module}.{kind}", as_path)
     try:
         found = yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, KeyError, OverflowError) as error:
         raise ValueError(str(error)) from error
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     return {} if found is None else found
 
 
 def _read_csv(text: str) -> dict[str, Any]:
     """Rows of a name and a value under a line of titles; a value is a Python literal, else text."""
-    rows = list(csv.reader(text.splitlines()))[1:]
+    rows = list(csv.reader(StringIO(text, newline="")))[1:]
     if any(len(row) != 2 for row in rows):
         raise ValueError("expected rows of a name and a value")
     return {name: _literal(value) for name, value in rows}

@@ -8,14 +8,15 @@ default generator; the splits depend on `split_seed` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import RandomSampler
 
 import lightkit as lk
-from lightkit.errors import ConfigError, DataError, MissingDataError
+from lightkit.errors import ConfigError, DataError, MissingDataError, NonFiniteError
 from recipes.audio.clips import ClipSet, Sounds, SoundSet
 from recipes.audio.files import EXTENSIONS, OnBadFile, sounds_in, write_tone
 from recipes.audio.names import NamePattern, Rule
@@ -45,6 +46,37 @@ class AudioData(RecipeData):
         if sample_rate < 1:
             raise ConfigError(f"{type(self).__name__}(sample_rate={sample_rate}): expected Hz, such as 16000")
         self.sample_rate = sample_rate
+        self._order: _RememberedOrder | None = None
+
+    def loading(self, part: str) -> dict[str, Any]:
+        """Return the arguments of the `DataLoader` over a part; the order of the training sounds is remembered."""
+        loading = super().loading(part)
+        if part != "train":
+            return loading
+        self._order = _RememberedOrder(self.sets[part])
+        return {**loading, "shuffle": False, "sampler": self._order}
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Add the files of the batch to the error of a training that became NaN or infinite."""
+        if not isinstance(exception, NonFiniteError) or exception.batch_idx is None or "train" not in self.sets:
+            return
+        paths, order = self.sets["train"].sounds.paths, self._order
+        places = range(len(paths)) if order is None or order.drawn is None else order.drawn.tolist()
+        first = exception.batch_idx * self.batch_size
+        files = ", ".join(paths[place] for place in places[first : first + self.batch_size])
+        advice = "" if exception.is_first else "; Trainer(nan_check='step') names the first batch that goes wrong"
+        exception.args = (f"{exception}; the files of batch {exception.batch_idx}: {files}{advice}",)
+
+
+class _RememberedOrder(RandomSampler):
+    """Draws as RandomSampler does, in the process that trains, and keeps what was drawn last; None before."""
+
+    drawn: torch.Tensor | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(super().__iter__())
+        self.drawn = torch.tensor(order)
+        return iter(order)
 
 
 class ClipFilesData(AudioData):

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils.data import DataLoader
 
-from lightkit.errors import ConfigError, DataError, MissingDataError
+import lightkit as lk
+from lightkit.errors import ConfigError, DataError, MissingDataError, NonFiniteError
 from recipes.audio.clips import Sounds, cut_or_pad
 from recipes.audio.data import AudioData, AudioFolderData, NamedAudioData
 from recipes.audio.files import check_header, read_audio, read_mono
 from recipes.audio.tones import KINDS, TonesData
 from recipes.audio.torchaudio_sets import SpeechCommandsData, YesNoData
+from recipes.datamodule import as_fetched
 
 Sound = Callable[..., None]
 
@@ -557,3 +560,56 @@ def test_made_up_data_stands_in_for_what_is_missing(data: Any, tmp_path: Path) -
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     assert all(float(batch[0].abs().max()) > 0.2 for loader in loaders for batch in loader)
     assert len(getattr(data, "class_names", [1, 2, 3])) == 3
+
+
+class Loud(lk.LightModule):
+    """Its loss is infinite where a sound of the batch is silent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return -(self.weight * batch[0].abs().amax(dim=1)).log().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_error_of_a_loss_that_is_no_number_names_the_files_of_its_batch(
+    num_workers: int, tmp_path: Path, sound: Sound, make_trainer: Callable[..., lk.Trainer]
+) -> None:
+    for part in ("train", "val"):
+        folders(tmp_path / part, sound, count=10)
+    silent = tmp_path / "train" / "low" / "3.wav"
+    soundfile.write(silent, np.zeros(800), 8000)
+    how: dict[str, Any] = {"sample_rate": 8000, "clip_seconds": 0.1, "batch_size": 4, "num_workers": num_workers}
+    trainer = make_trainer(nan_check="step", limit_val_batches=0, max_epochs=3, logger=False)
+    data = AudioFolderData(root=str(tmp_path), **how)
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.fit(Loud(), datamodule=data)
+    error = caught.value
+    assert error.batch_idx is not None and error.is_first
+    message, _, files = str(error).partition(f"; the files of batch {error.batch_idx}: ")
+    assert message.startswith(f"the loss is inf in epoch 0, batch {error.batch_idx} (step {error.batch_idx}); ")
+    named = files.split(", ")
+    assert len(named) == 4 and str(silent) in named and all(Path(name).is_file() for name in named)
+    # as the last batch that was looked at, with the advice to look at each
+    trainer = make_trainer(limit_val_batches=0, max_epochs=1, logger=False)
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.fit(Loud(), datamodule=AudioFolderData(root=str(tmp_path), **{**how, "batch_size": 20}))
+    assert str(silent) in str(caught.value)
+    assert str(caught.value).endswith("; Trainer(nan_check='step') names the first batch that goes wrong")
+
+
+def test_remembering_the_order_changes_nothing(tmp_path: Path, sound: Sound) -> None:
+    for part in ("train", "val"):
+        folders(tmp_path / part, sound, count=6)
+    data = AudioFolderData(root=str(tmp_path), sample_rate=8000, batch_size=5)
+    data.setup("fit")
+    torch.manual_seed(7)
+    ours = [batch[2] for batch in data.train_dataloader()]
+    torch.manual_seed(7)
+    plain = [batch[2] for batch in DataLoader(data.sets["train"], 5, shuffle=True, collate_fn=as_fetched)]
+    assert len(ours) == 3 and all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
