@@ -28,10 +28,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightkit as lk
-from lightkit.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, Timer
+from lightkit.callbacks import BackboneFinetuning, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, Timer
 from lightkit.checkpoint import files
 from lightkit.errors import LightkitError
-from lightkit.loggers import CSVLogger
+from lightkit.loggers import CSVLogger, TensorBoardLogger
 
 SAVED_AT, ENDS_AT = 6, 9  # steps; an epoch has 4
 EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "ctypes.dlopen")
@@ -65,6 +65,47 @@ class Net(lk.LightModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": both, "interval": "step"}}
 
 
+class Other(Net):
+    """With a torchmetrics object, a scheduler that waits, momentum, and a backbone that is thawed."""
+
+    def __init__(self, width: int = 4, **kwargs: Any) -> None:
+        super().__init__(width, **kwargs)
+        from torchmetrics import MeanSquaredError  # heavy, and not needed by all
+
+        self.error = MeanSquaredError()
+        self.backbone = self.layers[0]
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.error(self.layers(batch[0]), batch[1])
+        self.log("error", self.error, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        learning = filter(lambda p: p.requires_grad, self.parameters())
+        optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+
+class Data(lk.LightDataModule):
+    """A loader with a generator of its own, and a state."""
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.seen = 0
+
+    def _loader(self, **kwargs: Any) -> DataLoader[Any]:
+        x = torch.randn(self.hparams.size, 3, generator=torch.Generator().manual_seed(0))
+        return DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), 4, **kwargs)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(shuffle=True, generator=torch.Generator().manual_seed(2))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader()
+
+
 class Save(lk.Callback):
     """Saves inside of an epoch, and says how the state ended."""
 
@@ -77,20 +118,19 @@ class Save(lk.Callback):
             trainer.should_stop = True
 
 
-def train(folder: Path, ckpt_path: Any = None, save: Path | None = None) -> tuple[Any, ...]:
-    """Fit from the beginning or a checkpoint; -> what must be the same again."""
+def train(folder: Path, ckpt_path: Any = None, save: Path | None = None, *, other: bool = False) -> tuple[Any, ...]:
+    """Fit from the beginning or a checkpoint; -> what must be the same again. other: the other one of two jobs."""
     torch.manual_seed(1)
-    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
-    loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), 4, shuffle=True)
     stopping = EarlyStopping("val_loss", patience=50)
     kept = [ModelCheckpoint(monitor="val_loss", save_top_k=2, save_last=True), stopping, Timer(), Save(save)]
+    kept.append(BackboneFinetuning(unfreeze_backbone_at_epoch=1) if other else EMAWeightAveraging(decay=0.5))
     trainer = lk.Trainer(
-        max_steps=ENDS_AT, accelerator="cpu", run_dir=folder, precision="16-mixed", log_every_n_steps=1,
-        callbacks=[*kept, EMAWeightAveraging(decay=0.5)], logger=CSVLogger(), enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
+        max_steps=ENDS_AT, accelerator="cpu", run_dir=folder, precision=None if other else "16-mixed",
+        callbacks=kept, logger=TensorBoardLogger() if other else CSVLogger(), enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1,
     )  # fmt: skip
-    net = Net()
-    trainer.fit(net, loader, loader, ckpt_path=ckpt_path)
+    net = Other() if other else Net()
+    trainer.fit(net, datamodule=Data(), ckpt_path=ckpt_path)
     states = [net.state_dict(), [optimizer.state_dict() for optimizer in trainer.optimizers], trainer.callback_metrics]
     return *states, stopping.wait_count, trainer.global_step, trainer.ckpt_path
 
@@ -209,8 +249,12 @@ def others(value: Any, outside: Path) -> list[Any]:
     return [*found, str(outside), f"../../{outside.name}"] if isinstance(value, str) else found
 
 
-def fuzz_leaves(folder: Path, count: int, seed: int, saved: Path) -> Counter[str]:
+def fuzz_leaves(folder: Path, count: int, seed: int, *, other: bool) -> Counter[str]:
     """Resume from a file with one value of another type."""
+    saved = folder / "first" / "saved.ckpt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(saved.parent, save=saved, other=other)
     random_, found = random.Random(seed), Counter[str]()
     content, run = files.load(saved), folder / "run"
     found_places = list(places(content))
@@ -229,15 +273,15 @@ def fuzz_leaves(folder: Path, count: int, seed: int, saved: Path) -> Counter[str
         torch.save(value, target)
 
     fresh(content)
-    reference = train(run, target)
+    reference = train(run, target, other=other)
     keys = list(groups)
     for number in range(count):
         place = random_.choice(groups[keys[number % len(keys)]])
-        other = random_.choice(others(value_at(content, place), folder.parent / "outside.txt"))
-        fresh(replaced(content, place, other))
+        value = random_.choice(others(value_at(content, place), folder.parent / "outside.txt"))
+        fresh(replaced(content, place, value))
         name = next((str(key) for key in reversed(place) if isinstance(key, str)), "")
-        what = f"{place} = {other!r}"
-        found[outcome(lambda: same(train(run, target), reference), what, name)] += 1
+        what = f"{place} = {value!r}"
+        found[outcome(lambda: same(train(run, target, other=other), reference), what, name)] += 1
     return found
 
 
@@ -291,7 +335,8 @@ def fuzz(folder: Path, num_files: int, num_leaves: int, seed: int) -> dict[str, 
     if num_files:
         found["files"] = fuzz_files(folder / "inside" / "files", num_files, seed, saved)
     if num_leaves:
-        found["leaves"] = fuzz_leaves(folder / "inside" / "leaves", num_leaves, seed, saved)
+        found["leaves"] = fuzz_leaves(folder / "inside" / "leaves", num_leaves - num_leaves // 2, seed, other=False)
+        found["leaves"] += fuzz_leaves(folder / "inside" / "others", num_leaves // 2, seed, other=True)
     problems.extend(f"executed: {event}" for event in executed)
     if listing(folder) != before:
         problems.append("files outside of the run were touched")

@@ -140,8 +140,10 @@ def snapshot(root: nn.Module) -> States:
 def restore(root: nn.Module, states: Mapping[str, State], device: torch.device | None = None) -> None:
     """Take back what `states` or `snapshot` gave. device: where elements of lists go that were read from a file.
 
-    Warns where a metric that had seen something is no longer there.
+    Warns where a metric that had seen something is no longer there. Raises StateError for a state of another form.
     """
+    from lightkit.schema import StateError
+
     for place, part in found_in(root).items():
         if _is_tracker(part) and place in states:
             _take_steps(part, states[place].get("steps", 0))
@@ -149,7 +151,10 @@ def restore(root: nn.Module, states: Mapping[str, State], device: torch.device |
     for place, saved in states.items():
         part = parts.get(place)
         if part is not None:
-            _give(part, saved, device)
+            try:
+                _give(part, saved, device)
+            except StateError as error:
+                raise error.inside("metrics", place) from None
     lost = [place for place in states if place not in parts and states[place].get("updates")]
     if lost:
         warnings.warn(
@@ -172,17 +177,23 @@ def _state_of(part: Any, attributes: State) -> State:
 
 
 def _give(part: Any, saved: State, device: torch.device | None) -> None:
+    from lightkit.schema import TENSOR, optional
+
     for name, value in saved.get("attributes", {}).items():
         if name in _OWN or hasattr(type(part), name) or name in vars(part).get("_defaults", {}):
             continue  # no attribute that a metric of this class has outside of its state
         now = getattr(part, name, None)
         value = _frozen(value)
+        if isinstance(now, Tensor):
+            optional(TENSOR).check(value, "attributes", name)
         setattr(part, name, value.to(now.device) if isinstance(value, Tensor) and isinstance(now, Tensor) else value)
     if not is_metric(part):
         return
     for name, value in saved.get("state", {}).items():
         if name not in part._defaults:
             continue
+        if isinstance(part._defaults[name], Tensor):
+            TENSOR.check(value, "state", name)
         if isinstance(value, list):
             where = "cpu" if getattr(part, "compute_on_cpu", False) else device
             setattr(part, name, [*value] if where is None else move_data_to_device([*value], where))

@@ -283,8 +283,8 @@ def test_saved_arguments_build_the_object_again_overrides_win():
 
 def test_one_saved_dict_is_given_to_its_argument_with_the_overrides_in_it():
     saved = {"hyper_parameters": {"lr": 0.1, "size": 2}, "hparams_name": "conf"}
-    kwargs = load_kwargs(Whole, saved, {"lr": 0.5, "flag": False})
-    assert kwargs == {"conf": {"lr": 0.5, "size": 2, "flag": False}, "flag": False}
+    kwargs = load_kwargs(Whole, saved, {"lr": 0.5, "flag": False, "new": 3})
+    assert kwargs == {"conf": {"lr": 0.5, "size": 2, "new": 3}, "flag": False}
     assert Whole(**kwargs)._hyperparameters.values.lr == 0.5
 
 

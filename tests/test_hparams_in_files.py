@@ -548,15 +548,17 @@ def test_what_was_left_out_is_asked_for_again_and_no_default_put_in_its_place(tm
 
     path = saved(made(lambda: Coded(tanh, 3)), tmp_path)
     assert message_of(lambda: Coded.load_from_checkpoint(path)) == (
-        "Coded.load_from_checkpoint(...): 'act', a builtins.function, has no plain form and was not saved; its default "
-        "would build another one: give it, load_from_checkpoint(path, act=...), or leave it out when saving, "
+        "Coded.load_from_checkpoint(...): 'act', a builtins.function, was not saved as it is, and its default would "
+        "build another one: give it, load_from_checkpoint(path, act=...), or leave it out when saving, "
         "save_hyperparameters(ignore=['act'])"
     )
     assert made(lambda: Coded.load_from_checkpoint(path, act=tanh)).act is tanh
     path = saved(made(Coded), tmp_path)  # it was the default
     assert made(lambda: Coded.load_from_checkpoint(path)).act is torch.relu
     path = saved(made(lambda: WholeCoded(WithCode(act=tanh))), tmp_path)
-    assert "'act', a builtins.function, has no plain form" in message_of(lambda: WholeCoded.load_from_checkpoint(path))
+    assert "'act', a builtins.function, was not saved as it is" in message_of(
+        lambda: WholeCoded.load_from_checkpoint(path)
+    )
     assert made(lambda: WholeCoded.load_from_checkpoint(path, act=tanh)).cfg == WithCode(act=tanh)
     assert made(lambda: WholeCoded.load_from_checkpoint(path, cfg=WithCode(act=tanh))).cfg == WithCode(act=tanh)
 
@@ -568,7 +570,35 @@ def test_one_that_its_fields_do_not_make_again_is_asked_for(tmp_path):
             self.save_hyperparameters(cfg)
 
     path = saved(Takes(Hidden(3, seed=5)), tmp_path)
-    assert f"'cfg', a {__name__}.Hidden, has no plain form" in message_of(lambda: Takes.load_from_checkpoint(path))
+    assert f"'cfg', a {__name__}.Hidden, was not saved as it is" in message_of(lambda: Takes.load_from_checkpoint(path))
+
+
+def test_of_two_objects_the_first_is_asked_for(tmp_path):
+    class Two(Net):
+        def __init__(self, cfg=None, opt=None):
+            super().__init__()
+            self.save_hyperparameters(cfg)
+            self.save_hyperparameters(opt)
+            self.got = cfg, opt
+
+    path = saved(Two({"a": 1}, argparse.Namespace(b=2)), tmp_path)
+    assert "'cfg', a builtins.dict, was not saved as it is" in message_of(lambda: Two.load_from_checkpoint(path))
+    assert Two.load_from_checkpoint(path, cfg={"a": 1}).got == ({"a": 1}, argparse.Namespace(b=2))
+
+
+def test_defaults_in_the_place_of_everything_that_was_saved_are_told(tmp_path):
+    class Flat(Net):
+        def __init__(self, cfg=Counting()):  # noqa: B008
+            super().__init__()
+            self.save_hyperparameters(dataclasses.asdict(cfg))
+
+    with pytest.warns(UserWarning) as caught:
+        Flat.load_from_checkpoint(saved(Flat(Counting(3)), tmp_path))
+    assert [str(warning.message) for warning in caught] == [
+        "Flat.load_from_checkpoint(...): Flat.__init__ takes none of the saved hyperparameters ('width', 'area'), so "
+        "that its defaults are used; give what it takes, load_from_checkpoint(path, cfg=...)"
+    ]
+    assert caught[0].filename == __file__
 
 
 def test_configs_of_omegaconf_come_back_as_what_they_were(tmp_path):

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
-from lightkit.errors import ConfigError
+from lightkit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -79,6 +79,13 @@ class BaseFinetuning(Callback):
         from lightkit.checkpoint.weights import plain_name
 
         trainable, still = ({plain_name(name) for name in state[key]} for key in ("trainable", "without_statistics"))
+        unknown = trainable - {plain_name(name) for name, _ in pl_module.named_parameters()}
+        if unknown and pl_module.strict_loading:
+            named = ", ".join(map(repr, sorted(unknown)[:5]))
+            raise CheckpointError(
+                f"{trainer.ckpt_path}: checkpoint['callbacks'][{self.state_key!r}]['trainable'] has {named}, which "
+                f"{type(pl_module).__name__} has not; resume with the module that was trained"
+            )
         for name, parameter in pl_module.named_parameters():
             parameter.requires_grad_(plain_name(name) in trainable)
         for name, module in pl_module.named_modules():

@@ -49,6 +49,8 @@ def collect(
     if len(args) == 1 and not isinstance(args[0], str):
         kind, entries = (_kind_of_one(args[0]), tuple(kept)) if name else ("", ())
         left_out |= {name: name_of(type(args[0]))} if name and not kind else {}
+        if before.argument and before.kind and before.argument not in (name, *values):  # of two the last is made again
+            left_out[before.argument] = before.kind.partition(":")[0]
     elif before.kind and before.argument not in values:  # names after an object: it is still needed
         name, kind, entries = before.argument, before.kind, before.entries
     return Hyperparameters(values, copy.deepcopy(values), name, logger, kind, entries, left_out)

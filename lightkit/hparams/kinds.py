@@ -28,6 +28,7 @@ MOST_ELEMENTS = 1000  # of a tensor or an array: weights of classes are an argum
 _BUILTIN_BASES: tuple[type, ...] = (bool, int, float, complex, str, bytes)
 _LEAVES = (*_BUILTIN_BASES, type(None), torch.dtype, torch.device, torch.Size, torch.layout)
 _CONTAINERS = (dict, OrderedDict, list, tuple, set)
+_PLAIN_LEAVES = frozenset(_LEAVES)
 _AS_THEY_ARE = frozenset((*_LEAVES, *_CONTAINERS))
 FACTORIES = {kind.__name__: kind for kind in (bool, dict, float, int, list, set, str)}  # of a defaultdict
 
@@ -55,6 +56,9 @@ def encode(value: object) -> tuple[Any, Note]:
 
 
 def _encode_parts(kind: str, content: Any) -> tuple[Any, Note]:
+    types = {*map(type, content), *(map(type, content.values()) if isinstance(content, dict) else ())}
+    if types <= _PLAIN_LEAVES:  # a vocabulary of 100,000 words is copied at once
+        return type(content)(content), kind or None
     keys: dict[object, Note] = {}
     if isinstance(content, dict):
         found: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,6 +88,13 @@ def load_kwargs(
             "training"
         )
     _refuse_defaults(arguments, named, kwargs, overrides)
+    if saved.values and named and not kwargs and not takes_any:
+        warnings.warn(
+            f"{cls.__name__}.load_from_checkpoint(...): {cls.__name__}.__init__ takes none of the saved "
+            f"hyperparameters ({', '.join(map(repr, saved.values))}), so that its defaults are used; give what it "
+            f"takes, load_from_checkpoint(path, {next(iter(named))}=...)",
+            stacklevel=3,
+        )
     return kwargs
 
 
@@ -100,8 +108,8 @@ def _refuse_defaults(
         is_entry = is_one_built and name not in named and name not in overrides
         if is_entry or (name in named and name not in kwargs):
             raise CheckpointError(
-                f"{arguments.cls.__name__}.load_from_checkpoint(...): {name!r}, a {kind}, has no plain form and was "
-                "not saved; its default would build another one: give it, "
+                f"{arguments.cls.__name__}.load_from_checkpoint(...): {name!r}, a {kind}, was not saved as it is, and "
+                "its default would build another one: give it, "
                 f"load_from_checkpoint(path, {name}=...), or leave it out when saving, "
                 f"save_hyperparameters(ignore=[{name!r}])"
             )
@@ -140,7 +148,11 @@ def _with_one_object(arguments: Arguments, overrides: Mapping[str, Any]) -> dict
         raise _no_argument(arguments.cls, unknown[0], dict.fromkeys(known or ()))
     kwargs = arguments.build_each(arguments.beside, overrides)
     if one not in overrides:
-        changes = {name: value for name, value in overrides.items() if fields is None or name in fields}
+        entries = arguments.entries()
+        changes = {
+            name: value for name, value in overrides.items()
+            if name in entries or (name not in named if fields is None else name in fields)
+        }  # fmt: skip
         kwargs[one] = arguments.build_one(changes)
         kwargs = {name: value for name, value in kwargs.items() if name in named or name not in changes}
     return kwargs
@@ -167,7 +179,7 @@ class Arguments:
     @cached_property
     def beside(self) -> list[Any]:
         """The names of those that were saved by themselves; some may be none that the class takes."""
-        entries = self._entries() if self.one is not None else {}
+        entries = self.entries() if self.one is not None else {}
         return [name for name in self.saved.values if name not in entries]
 
     def names(self) -> list[str]:
@@ -195,7 +207,7 @@ class Arguments:
         """The one object that was saved by its entries, some of them changed."""
         saved, name = self.saved, self.one
         assert name is not None
-        values: dict[Any, Any] = self._entries()
+        values: dict[Any, Any] = self.entries()
         notes = {entry: saved.notes[entry] for entry in values if entry in saved.notes}
         hints = expected.hints_of(self.cls, name)
         if saved.has_lost_kinds or saved.kind is None:
@@ -215,7 +227,7 @@ class Arguments:
         if name != self.one:
             return note == saved.notes.get(name) and same_plain(plain, saved.values[name])
         kind, notes, _ = parts_of(note)
-        entries = self._entries()
+        entries = self.entries()
         known = {entry: saved.notes[entry] for entry in entries if entry in saved.notes}
         return (kind or name_of(dict), notes) == (saved.kind, known) and same_plain(plain, entries)
 
@@ -227,7 +239,7 @@ class Arguments:
                 return [name for name, field in cls.__dataclass_fields__.items() if field.init]
         return None
 
-    def _entries(self) -> dict[Any, Any]:
+    def entries(self) -> dict[Any, Any]:
         """What came in the one object; of a text file, which may have more in it, what a dataclass has as fields."""
         saved, fields = self.saved, self.fields_of_one()
         return {
@@ -246,7 +258,7 @@ class Arguments:
             return make()
         except CannotBuild as error:
             problem = error
-        except (TypeError, ValueError, KeyError) as error:  # a note that does not belong to its value
+        except (TypeError, ValueError, KeyError, RecursionError) as error:  # a note that does not belong to its value
             problem = CannotBuild(f"what it cannot be made of again ({type(error).__name__}: {error})")
             problem.__cause__ = error
         who = self.who or f"{self.cls.__name__}.load_from_checkpoint(...)"

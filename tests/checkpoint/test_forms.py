@@ -90,6 +90,48 @@ def test_a_value_of_another_type_is_named_with_its_place(
     assert str(caught.value) == f"{path}: checkpoint{where}: {problem}"
 
 
+OTHERS: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("loop", "metrics", "error", "state", "sum_squared_error"), [1.0], "expected a tensor, found a list of 1"),
+    (("loop", "metrics", "error", "updates"), None, "expected a whole number, found None"),
+    (("loop", "data", "before", "generators"), [], "expected a dict or None, found a list of 0"),
+    (("lr_schedulers", 0, "num_bad_epochs"), "x", "expected a number, found 'x'"),
+    (("lr_schedulers", 0, "mode"), None, "expected a string, found None"),
+    (("optimizer_states", 0, "state", 0, "momentum_buffer"), 1, "expected a tensor or None, found 1"),
+    (("callbacks", "BackboneFinetuning", "trainable", 0), 3, "expected a string, found 3"),
+    (("callbacks", "BackboneFinetuning", "previous_backbone_lr"), "x", "expected a number or None, found 'x'"),
+    (("loggers", 0, "max_step"), None, "expected a whole number, found None"),
+    (("callbacks", "BackboneFinetuning", "trainable"), ["x"],
+     "has 'x', which Other has not; resume with the module that was trained"),
+    (("loop", "data", "before", "generators", "generator"), "x",
+     "the state of the loader's generator in the checkpoint is none of a Generator: 'str' object has no attribute "
+     "'cpu'"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of a module with a torchmetrics object, a scheduler that waits, finetuning, TensorBoard."""
+    pytest.importorskip("torchmetrics")
+    path: Path = tmp_path_factory.mktemp("other") / "saved.ckpt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fuzz.train(path.parent / "run", save=path, other=True)
+    return path
+
+
+@pytest.mark.parametrize(("place", "value", "problem"), OTHERS)
+def test_that_holds_for_metrics_generators_and_what_waits(
+    other: Path, tmp_path: Path, place: tuple[Any, ...], value: Any, problem: str
+) -> None:
+    path = tmp_path / "changed.ckpt"
+    torch.save(fuzz.replaced(files.load(other), place, value), path)
+    with pytest.raises(CheckpointError) as caught:
+        fuzz.train(tmp_path / "run", path, other=True)
+    where = "".join(f"[{key!r}]" for key in place)
+    messages = f"{path}: checkpoint{where}: {problem}", f"{path}: checkpoint{where} {problem}", problem
+    assert str(caught.value) in messages
+
+
 def test_generators_that_no_library_takes_are_named(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "changed.ckpt"
     torch.save(fuzz.replaced(files.load(saved), ("rng", "torch"), torch.zeros(3, dtype=torch.uint8)), path)
