@@ -61,7 +61,8 @@ class Trainer(Controls):
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
     Own arguments: `seed` (as `seed_everything(seed, workers=True)`), `run_dir` (the directory of the run), `run_name`
-    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": when metrics are read, "step": every step, "off"),
+    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": the loss when metrics are read, loss
+    and weights when an epoch ends and before a save; "step": the loss in every step, too; "off"),
     `on_log_error` ("warn": where a logger cannot write, the training goes on and the end says what is missing; "raise":
     it stops). Directories may be URLs, such as `s3://bucket/runs`.
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while

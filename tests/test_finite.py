@@ -188,6 +188,20 @@ def test_manual_optimization_is_looked_at_as_well(tmp_path: Path) -> None:
     )
 
 
+def test_a_loss_of_several_elements_is_looked_at_as_a_whole(tmp_path: Path) -> None:
+    class Rows(Manual):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:  # type: ignore[override]
+            rows = self.layer(batch[0]).squeeze(-1)
+            return rows.detach() * self.bad.get((self.current_epoch, batch_idx), 1.0)
+
+    class Bad(Rows):
+        bad = {(0, STEPS - 1): math.nan}
+
+    with pytest.warns(UserWarning, match="an epoch without an optimizer step"):
+        trainer(tmp_path, log_every_n_steps=1).fit(Rows(), data())
+    assert place_of(error_of(lambda: trainer(tmp_path).fit(Bad(), data())))[:2] == (0, STEPS - 1)
+
+
 def test_off_goes_on_regardless(tmp_path: Path) -> None:
     class Diverging(Net):
         bad = {(0, 2): math.nan}
