@@ -220,8 +220,8 @@ class LightModule(HookedModule):
         """Log one value: a number, a tensor with one element, or a torchmetrics Metric.
 
         Nothing is read from the device here: values are added there and read when a logger, the bar or a callback
-        wants them. Epoch means weigh every batch by its size, which is `batch_size` or the size of dimension 0 of the
-        first tensor in the batch.
+        wants them. Epoch means weigh every batch by its size, which is `batch_size`, or what the batch says itself
+        (graphs, packed sequences), or the size of dimension 0 of the first tensor in it that has one.
 
         Args:
             name: unique in the hook that logs it.

@@ -228,6 +228,7 @@ class Results:
         self.current: dict[Key, Slot] = {}  # of that hook
         # set by the loops: what `self.log` belongs to
         self.batch: object = None
+        self.size: int | None = None  # the batch's, once it was asked for in this hook
         self.dataloader_idx: int | None = None  # None where no evaluation batch is running
         self.has_step_values = False
         self.read: dict[bool, Taken] = {}  # what was read last, of the step and of the epoch, and is still true
@@ -237,7 +238,13 @@ class Results:
 
     def enter(self, hook: str) -> None:
         """Say which hook is running: it decides the defaults, and names are unique inside it."""
-        self.hook, self.current = hook, self.slots[hook]
+        self.hook, self.current, self.size = hook, self.slots[hook], None
+
+    def batch_size(self) -> int:
+        """The size of the batch, which is found once a hook; 1 where there is none."""
+        if self.size is None:
+            self.size = 1 if self.batch is None else self.size_of(self.batch)
+        return self.size
 
     def stand_in(self, outer: Results | None) -> None:
         """A pass begins that logs here; outer: where the pass that it interrupts logs."""
@@ -290,7 +297,7 @@ class Results:
         weight = 1.0
         if slot.on_epoch and slot.reduce == "mean":
             if batch_size is None:
-                batch_size = 1 if self.batch is None else self.size_of(self.batch)
+                batch_size = self.batch_size()
             weight = batch_size
         slot.update(value, weight)
 

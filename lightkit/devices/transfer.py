@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-
-from lightkit.errors import ConfigError
 
 T = TypeVar("T")
 Visit = Callable[[Tensor], Tensor]
@@ -115,41 +113,3 @@ def _same(new: Iterable[object], old: Iterable[object]) -> bool:
         if one is not other:
             return False
     return True
-
-
-def batch_size_of(batch: object) -> int:
-    """Return the size of dimension 0 of the first tensor in the batch, 1 where that tensor has no dimension.
-
-    A batch of torchtext knows its size itself; its text may be (tokens, batch).
-    As Lightning's `extract_batch_size`, without its walk through the rest of the batch.
-    Raises ConfigError where the batch holds no tensor.
-    """
-    size = _first_size(batch)
-    if size is None:
-        raise ConfigError(
-            f"self.log(...): the batch (a {type(batch).__name__}) holds no tensor that would tell its size; "
-            "pass it: self.log(..., batch_size=...)"
-        )
-    return size
-
-
-def _first_size(batch: object) -> int | None:
-    if isinstance(batch, Tensor):
-        return batch.shape[0] if batch.ndim else 1
-    parts: Iterable[object]
-    if isinstance(batch, (list, tuple)):
-        parts = batch
-    elif isinstance(batch, Mapping):
-        parts = batch.values()
-    elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes, bytearray)):
-        parts = batch
-    else:
-        parts = [getattr(batch, name) for name in fields_of(batch)]
-        known = getattr(batch, "batch_size", None)
-        if parts and isinstance(known, int) and hasattr(batch, "input_fields"):
-            return known
-    for part in parts:
-        size = _first_size(part)
-        if size is not None:
-            return size
-    return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lightkit.devices.transfer import batch_size_of, map_tensors
+from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, HookError
+
+if TYPE_CHECKING:
+    from lightkit.results import Results
 
 Weight = float | Tensor
 
@@ -38,13 +41,13 @@ def loss_of(output: object, module: nn.Module, log_returned: Callable[[Mapping[s
     return loss
 
 
-def weight_of(output: object, batch: object) -> Weight:
+def weight_of(output: object, results: Results) -> Weight:
     """What a micro-batch counts: its `num_items` where training_step returns it, else its batch size."""
     if isinstance(output, dict) and "num_items" in output:
         items: Weight = output["num_items"]
         return items
     try:
-        return batch_size_of(batch)
+        return results.batch_size()
     except ConfigError:
         return 1
 

@@ -250,7 +250,7 @@ class TrainingLoop(Limits):
             else:
                 parts.zero_grad(index)
         if parts.accumulate > 1:
-            loss = loss * self.window.factor(weight_of(output, self.results.batch), index)
+            loss = loss * self.window.factor(weight_of(output, self.results), index)
         for fn in parts.on_before_backward:
             fn(loss)
         if parts.own_backward is None:

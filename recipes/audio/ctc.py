@@ -117,7 +117,7 @@ class CTCRecognizer(AudioModule):
         waveforms, lengths, targets, target_lengths = batch
         log_probabilities, counts = self(waveforms, lengths)
         loss = self._loss(log_probabilities, counts, targets, target_lengths)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(waveforms))
         return loss
 
     def validation_step(self, batch: UtteranceBatch, batch_idx: int) -> None:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import lightkit as lk
-from lightkit.devices.transfer import batch_size_of, move_data_to_device
+from lightkit.devices.batch_size import batch_size_of
+from lightkit.devices.transfer import move_data_to_device
 
 data = pytest.importorskip("torchtext.data")
 
