@@ -64,7 +64,7 @@ class Trainer(Controls):
     (names it under `<default_root_dir>/runs/`), `nan_check` ("read": the loss when metrics are read, loss
     and weights when an epoch ends and before a save; "step": the loss in every step, too; "off"),
     `on_log_error` ("warn": where a logger cannot write, the training goes on and the end says what is missing; "raise":
-    it stops). Directories may be URLs, such as `s3://bucket/runs`.
+    it stops). Directories may be URLs (docs/guide/remote.md).
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
     the training goes on (docs/guide/checkpoints.md). `resume="auto"`: the first fit goes on from the newest whole
     checkpoint of this run, where there is one (docs/guide/resume.md). `profiler`: "simple", "advanced", "pytorch" or a

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightkit.callbacks import checkpoint_rules as rules
 from lightkit.checkpoint import atomic, files
-from lightkit.checkpoint.places import is_inside
+from lightkit.checkpoint.places import is_inside, place
 
 __all__ = ["Claim", "Folder", "OwnFiles", "read"]
 
@@ -72,8 +70,7 @@ def _said_in(path: Path) -> dict[str, Any] | None:
 def _of_before_notes(path: Path, key: str) -> Claim | None:
     """As `read` for a file of a run that began before there were notes: by its state it is the callback's newest."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state = content["callbacks"][key]
+        state = files.outline(path)["callbacks"][key]
         paths = state["newest_file"], state["last_model_path"]
         return Claim(key, BEFORE_NOTES, tuple(name for p in paths if (name := rules.name_in(state["dirpath"], p))))
     except Exception:  # torch's readers raise nearly everything for files that are not theirs
@@ -93,13 +90,13 @@ class Folder:
     """A folder of checkpoints with sub-folders as deep as the names in it have them."""
 
     def __init__(self, root: str | Path, depths: Iterable[int], suffix: str):
-        self.root, self.depths, self.suffix = Path(root), sorted({0, *depths}), suffix
+        self.root, self.depths, self.suffix = place(root), sorted({0, *depths}), suffix
 
     def folders(self) -> list[Path]:
         """The folders that files may be in, the root first; links to folders elsewhere are none of it."""
         found, level = [self.root], [self.root]
         for depth in range(1, self.depths[-1] + 1):
-            level = [Path(entry) for folder in level for entry in _folders_in(folder)]
+            level = [entry for folder in level for entry in _folders_in(folder)]
             found += level if depth in self.depths else []
         return found
 
@@ -116,12 +113,12 @@ class Folder:
         """Whether a path is a file of this folder that this callback wrote."""
         if not identity or not self.holds(path):
             return False
-        claim = read(Path(path), identity)
+        claim = read(place(path), identity)
         return claim is not None and self.name_of(path) in claim.names
 
     def bears(self, path: str, key: str) -> bool:
         """Whether a path is a file of this folder that a callback of this state key wrote, in whichever run."""
-        claim = (_said_in(Path(path)) or {}).get(key) if self.holds(path) else None
+        claim = (_said_in(place(path)) or {}).get(key) if self.holds(path) else None
         return isinstance(claim, dict) and self.name_of(path) in Claim.of(claim).names
 
     def holds(self, path: str) -> bool:
@@ -134,8 +131,8 @@ class Folder:
 
     def remove(self, path: str) -> None:
         """Delete a file, and the sub-folders that it leaves empty."""
-        Path(path).unlink(missing_ok=True)
-        for folder in Path(path).parents:
+        place(path).unlink(missing_ok=True)
+        for folder in place(path).parents:
             if folder == self.root or self.root not in folder.parents:
                 break
             try:
@@ -147,7 +144,7 @@ class Folder:
         """Remove what killed processes have left: files half written, and sub-folders from which a file was removed."""
         for folder in reversed(self.folders()):
             atomic.sweep(folder)
-            if folder != self.root and not os.listdir(folder):
+            if folder != self.root and not any(folder.iterdir()):
                 folder.rmdir()
 
     def _files(self) -> Iterator[Path]:
@@ -258,9 +255,9 @@ class OwnFiles:
             return [], []
         pending = []
         if self._is_of_now(claim):
-            places = [os.path.join(folder.root, name) for name in claim.names]
+            paths = [os.path.join(str(folder.root), name) for name in claim.names]
             # a name that has come to be somebody else's file is left to them
-            pending = [p for p in places if folder.holds(p) and (p in own or not os.path.exists(p) or _is_torn(p))]
+            pending = [p for p in paths if folder.holds(p) and (p in own or not place(p).exists() or _is_torn(p))]
             for path in pending:
                 if path not in own or own[path].number not in (self.kept.get(path), claim.number):
                     make_up(path, source, pending)
@@ -285,9 +282,8 @@ class OwnFiles:
         return number in (BEFORE_NOTES, self.kept.get(path)) or (keeps_all and number <= self.num_saves)
 
 
-def _folders_in(folder: Path) -> list[str]:
+def _folders_in(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
     except OSError:
         return []

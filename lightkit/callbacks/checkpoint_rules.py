@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightkit.checkpoint import atomic
-from lightkit.checkpoint.places import is_inside
+from lightkit.checkpoint.places import is_inside, is_url
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -139,10 +139,13 @@ def name_in(root: str | Path, path: str) -> str:
     """Return a path relative to the folder `root`, with `/`, by its text alone; "" where it does not lie in there."""
     if "\0" in path:
         return ""
-    try:
-        name = Path(path).relative_to(root).as_posix()
-    except ValueError:
-        return ""
+    if "://" in path:  # which is data: nobody asks its store
+        name = path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else "."
+    else:
+        try:
+            name = Path(path).relative_to(str(root)).as_posix()
+        except ValueError:
+            return ""
     return "" if name == "." or ".." in name.split("/") else name
 
 
@@ -170,7 +173,10 @@ def warn_no_score(monitor: str | None, what: str) -> None:
 
 
 def replace_link(path: str, link: str) -> None:
-    """Make `link` a symbolic link to `path`, in one move; a copy where the system allows no links."""
+    """Make `link` a symbolic link to `path`, in one move; a copy where the system or the store allows no links."""
+    if is_url(link):
+        atomic.copy(path, link)
+        return
     partial = atomic.temporary_name(Path(link))
     try:
         os.symlink(os.path.relpath(path, os.path.dirname(link)), partial)

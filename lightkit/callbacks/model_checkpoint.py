@@ -18,7 +18,7 @@ from torch import Tensor
 from lightkit.callbacks import checkpoint_rules as rules
 from lightkit.callbacks.base import Checkpoint, monitored_value, validates_once_an_epoch
 from lightkit.callbacks.checkpoint_folder import Claim, Folder, OwnFiles
-from lightkit.checkpoint import atomic
+from lightkit.checkpoint import atomic, places
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ModelCheckpoint(Checkpoint):
         train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
     ) -> None:  # fmt: skip
-        self._given_dirpath = None if dirpath is None else os.path.realpath(os.path.expanduser(dirpath))
+        self._given_dirpath = None if dirpath is None else str(places.place(dirpath).resolve())
         self.dirpath: str | None = self._given_dirpath
         self.filename = filename
         self.monitor = monitor
@@ -135,7 +135,7 @@ class ModelCheckpoint(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Find the directory to save in."""
         if stage == "fit" and self._given_dirpath is None and not trainer.fast_dev_run:
-            self.dirpath = str(Path(trainer.run_dir, "checkpoints").resolve())
+            self.dirpath = str((trainer.run_dir / "checkpoints").resolve())
 
     # ------------------------------------------------------------ when it saves
 
@@ -467,7 +467,7 @@ class ModelCheckpoint(Checkpoint):
     def _free_name(self, metrics: Mapping[str, Tensor], pattern: str | None, own: str, taken: set[str]) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""
         path, version = self.format_checkpoint_name(metrics, pattern), self.STARTING_VERSION
-        while path in taken or (self._enable_version_counter and os.path.lexists(path)):
+        while path in taken or (self._enable_version_counter and places.is_taken(path)):
             if path == own and path not in taken and self._own.owns(self._folder, path):
                 break
             path, version = self.format_checkpoint_name(metrics, pattern, ver=version), version + 1
@@ -512,7 +512,7 @@ class ModelCheckpoint(Checkpoint):
         """As Checkpoint.take_up."""
         self._said = said
         claim = Claim(self.state_key) if said is None else Claim.of(said)
-        self._own.take_up(os.path.realpath(path), claim, is_named=is_named)
+        self._own.take_up(str(places.place(path).resolve()), claim, is_named=is_named)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the checkpoints that were kept; files that are gone leave the list, with a warning.
@@ -528,19 +528,20 @@ class ModelCheckpoint(Checkpoint):
         Record({}, {"dirpath": optional(TEXT), **texts, **counts, **scores}).check(state_dict)
         then, own, state = state_dict.get("dirpath") or "", self._own, state_dict.get
         own.load(self.state_key, then)
-        elsewhere = self._folder_at(then) if then and then != self.dirpath else None
+        is_elsewhere = then and then != self.dirpath and places.is_same_store(then, self.dirpath or "")
+        elsewhere = self._folder_at(then) if is_elsewhere else None
 
         def here(path: str) -> str:
             """Where a file is now, or will be; "" where it is gone."""
-            place = rules.find_file(path, then, self.dirpath) if then and self.dirpath else ""
-            if place and (os.path.exists(place) or own.is_pending(rules.name_in(then, path))):
-                return place
+            now = rules.find_file(path, then, self.dirpath) if then and self.dirpath else ""
+            if now and (places.place(now).exists() or own.is_pending(rules.name_in(then, path))):
+                return now
             is_ours = elsewhere is not None and (own.owns(elsewhere, path) or elsewhere.bears(path, self.state_key))
             return path if is_ours else ""
 
         kept, best = state("best_k_models", {}), state("best_model_path", "")
         double = torch.float64  # holds every number that a metric of any precision had
-        self.best_k_models = {place: torch.as_tensor(v, dtype=double) for p, v in kept.items() if (place := here(p))}
+        self.best_k_models = {now: torch.as_tensor(v, dtype=double) for p, v in kept.items() if (now := here(p))}
         rules.warn_gone([path for path in dict.fromkeys([*kept, best]) if path and not here(path)])
         self.current_score = None if state("current_score") is None else torch.as_tensor(state("current_score"))
         self.kth_value = torch.as_tensor(self._worst if state("kth_value") is None else state("kth_value"))
@@ -595,6 +596,6 @@ class ModelCheckpoint(Checkpoint):
         """Write the paths of the kept checkpoints with their scores to `best_k_models.yaml`."""
         if filepath is None:
             assert self.dirpath is not None
-            filepath = Path(self.dirpath, "best_k_models.yaml")
+            filepath = places.place(self.dirpath) / "best_k_models.yaml"
         scores = {path: float(score) for path, score in self.best_k_models.items()}
-        Path(filepath).write_text(yaml.safe_dump(scores), encoding="utf-8")
+        places.place(filepath).write_text(yaml.safe_dump(scores), encoding="utf-8")

@@ -78,6 +78,8 @@ def temporary_name(target: Path) -> Path:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed while they wrote a file in this folder have left of it."""
+    if places.remote(folder) is not None:  # whose processes may be another machine's
+        return
     _leftovers.pop(folder, None)
     with contextlib.suppress(OSError):
         for match in filter(None, map(_TEMPORARY.fullmatch, os.listdir(folder))):

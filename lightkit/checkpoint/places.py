@@ -51,9 +51,31 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def is_inside(root: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
-    """Whether a file's folder lies in `root`, with all links followed but one that the file itself is."""
+    """Whether a file's folder lies in `root`, with all links followed but one that the file itself is.
+
+    Of URLs the text decides whether they are of one store: a path may be what a file says, which nobody is asked about.
+    """
+    if not is_same_store(root, path):
+        return False
+    if (there := remote(place(root))) is not None:
+        return there.resolve() in place(path).resolve().parents
     folder, parent = os.path.realpath(root), os.path.realpath(os.path.dirname(path))
     return parent == folder or parent.startswith(os.path.join(folder, ""))
+
+
+def is_same_store(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether both paths are on this machine's disk, or in one bucket or host of a store; by their text alone."""
+    stores = []
+    for path in (one, other):
+        url = _URL.match(text := str(path))
+        stores.append("" if url is None else text[: url.end()] + text[url.end() :].partition("/")[0])
+    return stores[0] == stores[1]
+
+
+def is_taken(path: str) -> bool:
+    """Whether there is anything of that name, also a link that leads nowhere."""
+    there = place(path)
+    return os.path.lexists(there) if remote(there) is None else there.exists()
 
 
 def remote(path: object) -> RemotePath | None:

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from lightkit.checkpoint.places import place
 from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError, HookError
@@ -91,7 +92,7 @@ class EvaluationRun(Run):
         if not best or monitor is None:
             return None
         self.trainer.print(f"{self.fn}: the best checkpoint of the fit is used, {best}")
-        return Path(best)
+        return place(best)
 
     def read_sources(self) -> list[Source]:
         """As Run.read_sources."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from lightkit import hparams, optimizers
 from lightkit.callbacks.base import Checkpoint
+from lightkit.checkpoint.places import place
 from lightkit.contracts import UNTIMED, Fn, Stage
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, HookError, StoppedBySignal
@@ -268,7 +269,7 @@ class FitRun(Run):
             self.loop.check_weights()
         super().save_checkpoint(path, rng, weights_only=weights_only)
         if self.leftovers is not None and not weights_only:
-            self.leftovers.leave(self.writer, Path(path))
+            self.leftovers.leave(self.writer, place(path))
 
     def go_back(self) -> None:
         """As Run.go_back; to the beginning of the accumulation window, where somebody saves now."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightkit import hparams
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint import contents, files
+from lightkit.checkpoint.places import place
 from lightkit.checkpoint.torch_states import check_optimizer, check_scheduler
 from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
@@ -136,7 +137,7 @@ def resolve(run: Run, ckpt_path: str | Path | None, saved_by: Sequence[Callback]
             raise ConfigError(
                 f"trainer.{run.fn}(ckpt_path='best'): this Trainer has saved no checkpoint; fit first, or give a path"
             )
-        return Path(best)
+        return place(best)
     if ckpt_path == "last":
         path = _last(run, must_train=run.fn == "fit")
         if path is None:
@@ -144,7 +145,7 @@ def resolve(run: Run, ckpt_path: str | Path | None, saved_by: Sequence[Callback]
                 f"trainer.{run.fn}(ckpt_path='last'): there is no checkpoint yet, nothing is loaded", stacklevel=2
             )
         return path
-    return Path(ckpt_path)
+    return place(ckpt_path)
 
 
 def best_of(callbacks: Sequence[Callback]) -> tuple[str, str | None]:
@@ -186,13 +187,13 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     def below(root: Path) -> list[Path]:
         return list(dict.fromkeys(folder for c in callbacks for folder in c.folders_in(root))) or [root]
 
-    own = [folder for c in callbacks if c.dirpath for folder in c.folders_in(Path(c.dirpath))]
+    own = [folder for c in callbacks if c.dirpath for folder in c.folders_in(place(c.dirpath))]
     runs: list[Path] = []
-    place = run.directory
-    if place.explicit is not None:
-        own += below(place.explicit / "checkpoints")
+    where = run.directory
+    if where.explicit is not None:
+        own += below(where.explicit / "checkpoints")
     elif not callbacks or any(c.dirpath is None for c in callbacks):  # one without a folder saves in the run directory
-        runs = [d / "checkpoints" for d in directory.versions(place.parent(run.name))]
+        runs = [d / "checkpoints" for d in directory.versions(where.parent(run.name))]
     found = ((d, files.newest_whole(below(d), is_wanted=is_wanted)) for d in runs)
     of_newest_run = next((d for d, path in found if path is not None), None)
     return files.newest_whole([*own, *(below(of_newest_run) if of_newest_run else [])], is_wanted=is_wanted)
