@@ -262,6 +262,16 @@ def test_one_object_is_given_back_to_its_argument_as_what_it_was(cls, cfg, tmp_p
     assert_same(loaded.hparams, module.hparams)
 
 
+def test_a_file_of_weights_alone_has_them_too(tmp_path):
+    pytest.importorskip("safetensors")
+    module = WholeCfg(Cfg(lr=0.5, inner=Inner(7, Act.RELU)))
+    t = trainer(tmp_path)
+    t.fit(module, batches())
+    for name in ("weights.ckpt", "weights.safetensors"):
+        t.save_checkpoint(tmp_path / name, weights_only=True)
+        assert WholeCfg.load_from_checkpoint(tmp_path / name).cfg == module.cfg
+
+
 def test_entries_of_one_object_are_overridden_in_it(tmp_path):
     path = saved(WholeCfg(Cfg(tags=["a"])), tmp_path)
     assert WholeCfg.load_from_checkpoint(path, lr=2.0, flag=False).cfg == Cfg(lr=2.0, tags=["a"])

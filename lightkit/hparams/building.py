@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ _KNOWN: dict[str, Callable[[Any], Any]] = {
     "pathlib.Path": Path, "builtins.frozenset": frozenset, "collections.Counter": Counter,
     "builtins.dict": dict, "collections.OrderedDict": OrderedDict,
     "argparse.Namespace": _namespace(Namespace), "types.SimpleNamespace": _namespace(SimpleNamespace),
-    "builtins.mappingproxy": MappingProxyType, name_of(AttributeDict): AttributeDict,
+    name_of(AttributeDict): AttributeDict,
     "numpy.ndarray": lambda tensor: tensor.numpy(), "numpy.str_": np.str_, "numpy.bytes_": np.bytes_,
 }  # fmt: skip
 _LIGHTNINGS = ("lightning.fabric.", "lightning_fabric.", "lightning.pytorch.", "pytorch_lightning.")
