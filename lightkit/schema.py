@@ -1,8 +1,8 @@
 """The form of a saved state, checked before anybody takes it: a wrong one is an error that names its place.
 
-PROGRESS = Record({"epoch": WHOLE, "is_done": TRUTH})
-PROGRESS.check({"epoch": "x", "is_done": True}, "progress")
-StateError: ['progress']['epoch']: expected a whole number, found 'x'
+    PROGRESS = Record({"epoch": WHOLE, "is_done": TRUTH})
+    PROGRESS.check({"epoch": "x", "is_done": True}, "progress")
+    StateError: ['progress']['epoch']: expected a whole number, found 'x'
 """
 
 from __future__ import annotations

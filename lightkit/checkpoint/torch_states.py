@@ -15,6 +15,7 @@ from lightkit.schema import (
     ANYTHING,
     NOTHING,
     NUMBER,
+    SCALAR,
     TENSOR,
     WHOLE,
     Choice,
@@ -32,7 +33,7 @@ from lightkit.schema import (
 _OF_OPTIMIZER = Record({"state": DictOf(ANYTHING, int), "param_groups": ListOf(Record({"params": ListOf(WHOLE)}))})
 _VALUE = Either((TENSOR, NUMBER))
 # what torch's optimizers keep of a parameter is a tensor, but for these
-_KEPT: dict[str, Form] = {"step": _VALUE, "momentum_buffer": Either((TENSOR, NOTHING))}
+_KEPT: dict[str, Form] = {"step": SCALAR, "momentum_buffer": Either((TENSOR, NOTHING))}
 _LBFGS = Record({}, {
     "func_evals": WHOLE, "n_iter": WHOLE, "d": optional(TENSOR), "t": optional(_VALUE), "H_diag": optional(_VALUE),
     "old_dirs": optional(ListOf(TENSOR)), "old_stps": optional(ListOf(TENSOR)), "ro": optional(ListOf(_VALUE)),
@@ -82,6 +83,8 @@ def _check_kept(kind: str, kept: Any, parameter: Tensor, number: int) -> None:
     DictOf(ANYTHING).check(kept, "state", number)
     for key, value in kept.items():
         _KEPT.get(key, TENSOR).check(value, "state", number, key)
+        if isinstance(value, Tensor) and value.is_complex() and not parameter.is_complex():
+            raise StateError("expected a tensor of real numbers, found one of complex ones", "state", number, key)
         # Adafactor keeps rows and columns of sums
         if kind != "Adafactor" and isinstance(value, Tensor) and value.numel() != 1 and value.shape != parameter.shape:
             expected = f"expected a tensor of the parameter's shape {tuple(parameter.shape)}"
