@@ -36,6 +36,8 @@ def load_value(text: str) -> Any:
 
 def value_of(node: Node) -> Any:
     """The value that jsonargparse reads from a node."""
+    if is_null(node):  # nothing at all is no document that can be read again
+        return None
     return get_loader("yaml")(yaml.serialize(node, Dumper=yaml.SafeDumper))
 
 

@@ -107,6 +107,20 @@ def test_other_commands_read_configs_no_less_carefully(
             assert not (project / f"copy{number}").exists()
 
 
+@pytest.mark.parametrize("old, new", [
+    ("max_epochs: 2", "max_epochs:"), ("max_epochs: 2", "max_epochs: # later"),
+    ("seed_everything: 3", "seed_everything:"),
+    ("lr: 1e-3", "lr:"),
+])  # fmt: skip
+def test_a_value_that_is_left_empty_is_null(lightkit: Run, project: Path, old: str, new: str) -> None:
+    text = (project / "job.yaml").read_text()
+    for name, value in (("empty.yaml", new), ("null.yaml", f"{new.partition(':')[0]}: null")):
+        (project / name).write_text(text.replace(old, value))
+    empty, null = (lightkit("fit", name, "--print_config") for name in ("empty.yaml", "null.yaml"))
+    assert (empty.code, empty.err) == (null.code, null.err) == (0, "")
+    assert empty.out == null.out
+
+
 def test_an_alias_is_a_copy_of_what_it_stands_for(lightkit: Run, project: Path) -> None:
     """What is written out in full in one place, as a class, stays what it is in the other."""
     node = compose("a: &a {b: [1, {c: x}]}\nd: *a\ne: *a\n")
