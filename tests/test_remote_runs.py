@@ -225,6 +225,7 @@ def test_a_profiler_and_predictions_may_be_in_a_store(store: str) -> None:
     assert "where the time went" in (trainer.run_dir / "fit-profile.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_its_config_into_the_store_and_goes_on_there(
     s3_server: str, tmp_path: Path, repository: Path
 ) -> None:
@@ -257,6 +258,9 @@ def test_the_command_line_writes_its_config_into_the_store_and_goes_on_there(
     more_of_it = [*command, *more]
     second = subprocess.run(more_of_it, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
+    alone = [*command[:3], "fit", "--resume", f"{root}/runs/Module/version_0", "--trainer.max_epochs", "3"]
+    third = subprocess.run(alone, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stderr
     look = (
         "from lightkit.checkpoint.places import place\n"
         f"folder = place({run_dir!r})\n"
@@ -266,8 +270,8 @@ def test_the_command_line_writes_its_config_into_the_store_and_goes_on_there(
     )
     found = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
     names, num_lines, config = found.stdout.split("\n", 2)
-    assert names == "checkpoints config.yaml config_2.yaml hparams.yaml metrics.csv run.json"
-    assert int(num_lines) == 1 + 2 * 4
+    assert names == "checkpoints config.yaml config_2.yaml config_3.yaml hparams.yaml metrics.csv run.json"
+    assert int(num_lines) == 1 + 3 * 4
     assert yaml.safe_load(config)["trainer"]["default_root_dir"] == root
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("s3")]
 
@@ -295,3 +299,30 @@ def test_a_folder_that_a_checkpoint_names_in_a_foreign_store_is_not_asked(store:
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
         resumed = fit(f"{store}/other", ckpt_path=f"{store}/changed.ckpt")
     assert resumed.global_step == 16
+
+
+def test_a_run_in_a_store_resumes_by_itself_and_a_finished_one_takes_no_step(store: str) -> None:
+    def start(*callbacks: Callback) -> Trainer:
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=3, log_every_n_steps=1, run_dir=f"{store}/run", resume="auto", seed=1,
+            callbacks=[ModelCheckpoint(), *callbacks], enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(Module(), loader())
+        return trainer
+
+    for step in (2, 6):
+        with pytest.raises(Killed):
+            start(Kill(step))
+    assert start().global_step == 12
+    again = Count()
+    start(again)
+    assert again.num_batches == 0
+    rows = list(csv.DictReader(io.StringIO((place(store) / "run" / "metrics.csv").read_text())))
+    assert [row["step"] for row in rows] == [str(step) for step in range(12)]
+
+
+class Count(Callback):
+    num_batches = 0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.num_batches += 1

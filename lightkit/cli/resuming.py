@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from lightkit.checkpoint.places import local_copy, place
 from lightkit.errors import ConfigError
 
 OPTION, AUTO, CONFIG = "--resume", "auto", "config.yaml"
@@ -23,13 +23,14 @@ def with_config_of_run(arguments: list[str]) -> list[str]:
         return arguments
     if not found:
         raise ConfigError(f"lightkit fit {OPTION}: give a CONFIG before it, or the run directory behind it")
-    config = Path(found).expanduser() / CONFIG
+    config = place(found) / CONFIG
     if not config.is_file():
         raise ConfigError(
             f"lightkit fit {OPTION} {found}: there is no {config}, which `lightkit fit` writes into a run directory; "
             f"give the config too: lightkit fit CONFIG {OPTION} {found}"
         )
-    return ["--config", str(config), *arguments]
+    with local_copy(config) as local:  # of a store, which is kept until another file is read, long after this one
+        return ["--config", str(local), *arguments]
 
 
 def _run_dir(arguments: list[str]) -> str | None:
@@ -46,4 +47,4 @@ def changes(asked: str | None) -> dict[str, Any]:
     """What the option means for the Trainer; asked: its value."""
     if asked is None:
         return {}
-    return {"resume": AUTO} if asked == AUTO else {"resume": AUTO, "run_dir": str(Path(asked).expanduser())}
+    return {"resume": AUTO} if asked == AUTO else {"resume": AUTO, "run_dir": str(place(asked))}
