@@ -42,7 +42,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("optimizer_states", 0, "state", 0, "exp_avg"), [[1.0]], "expected a tensor, found a list of 1"),
     (("optimizer_states", 0, "state", 0, "exp_avg"), torch.ones(2),
      "expected a tensor of the parameter's shape (4, 3), found a tensor of shape (2,)"),
-    (("optimizer_states", 0, "state", 1, "step"), "1", "expected a tensor or a number, found '1'"),
+    (("optimizer_states", 0, "state", 1, "step"), "1", "expected a number, found '1'"),
+    (("optimizer_states", 0, "state", 0, "exp_avg"), torch.ones(4, 3) * 1j,
+     "expected a tensor of real numbers, found one of complex ones"),
     (("optimizer_states", 0, "param_groups"), None, "expected a list, found None"),
     (("optimizer_states", 0, "param_groups", 0, "params"), 3, "expected a list, found 3"),
     (("optimizer_states", 0, "param_groups", 0, "lr"), "0.1", "expected a number, found '0.1'"),
@@ -244,7 +246,7 @@ def test_the_states_of_torchs_own_schedulers_are_of_the_form() -> None:
 def test_damaged_files_and_wrong_types_come_to_the_right_numbers_or_to_one_error(tmp_path: Path) -> None:
     """The short form of `python benchmarks/fuzz.py`."""
     fuzz.problems.clear()
-    found = fuzz.fuzz(tmp_path / "fuzz", num_files=40, num_leaves=60, seed=11)
+    found = fuzz.fuzz(tmp_path / "fuzz", num_files=16, num_leaves=50, seed=11)
     assert fuzz.problems == []
     assert set(found["files"]) | set(found["leaves"]) <= {"right", "error"}
-    assert found["files"]["error"] >= 70 and found["leaves"]["error"] >= 40, "most changes are noticed by an error"
+    assert found["files"]["error"] >= 28 and found["leaves"]["error"] >= 30, "most changes are noticed by an error"
