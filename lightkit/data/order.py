@@ -45,6 +45,7 @@ class Source:
     def __init__(self, loader: Any, name: str = "the loader"):
         self.loader, self.name = loader, name
         self.told_epoch: int | None = None
+        self.listeners: list[Any] | None = None  # who wants to know it
         self.running: weakref.ref[Iterator[Any]] | None = None  # the iterator of the last epoch
         self.before: Moment | None = None  # generators as they were before the running epoch
 
@@ -61,7 +62,9 @@ class Source:
         if epoch == self.told_epoch:
             return  # it was opened ahead, or is validated once more
         self.told_epoch = epoch
-        for target in self._with_epochs():
+        if self.listeners is None or not isinstance(self.loader, DataLoader):  # which keeps its samplers
+            self.listeners = self._with_epochs()
+        for target in self.listeners:
             target.set_epoch(epoch)
 
     def _with_epochs(self) -> list[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -195,6 +197,23 @@ def test_generators_are_restored_where_nothing_is_left_to_train(
     assert again == whole
     saved = [torch.load(file, weights_only=True)["rng"]["torch"] for file in (path, tmp_path / "end.ckpt")]
     assert torch.equal(*saved)
+
+
+class Noisy(Numbers):
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([float(index), torch.rand(1).item(), random.random(), float(np.random.rand())])
+
+
+def test_the_same_seed_gives_the_same_numbers_with_any_workers() -> None:
+    def run(**workers: Any) -> tuple[Any, Any]:
+        lk.seed_everything(3, workers=True, verbose=False)
+        module = fit(DataLoader(Noisy(), 3, shuffle=True, **workers), DataLoader(Noisy(), 4, **workers))
+        return module.seen, module.validated
+
+    alone = run()
+    assert len({number for batch in alone[0] for number in batch}) > 3 * 8 * EPOCHS, "other numbers every time"
+    for workers in ({"num_workers": 1}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}):
+        assert run(**workers) == alone, workers
 
 
 # ---------------------------------------------------------------- lengths
