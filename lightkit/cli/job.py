@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from lightkit.callbacks.base import Callback
+from lightkit.checkpoint import atomic
 from lightkit.cli import classes
 from lightkit.cli.classes import Kinds
 from lightkit.cli.config import Parsed, parse
@@ -60,8 +61,7 @@ class SaveConfig(Callback):
             number += 1
             path = folder / f"config_{number}.yaml"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.text, encoding="utf-8")
+            atomic.replace(path, lambda file: file.write(self.text.encode()))
 
 
 def prepare_job(command: str, arguments: list[str], kinds: Kinds | None = None, save_config: bool = True) -> Job:

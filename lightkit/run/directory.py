@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,16 @@ class RunDirectory:
         if noted != content:
             from lightkit.checkpoint import atomic
 
-            atomic.replace(self._made / MARKER, lambda file: file.write(json.dumps(noted).encode() + b"\n"))
+            try:
+                atomic.replace(self._made / MARKER, lambda file: file.write(json.dumps(noted).encode() + b"\n"))
+            except OSError as error:
+                if end is None:  # what it says of the fit before would be taken for this one's
+                    raise
+                warnings.warn(
+                    f"{error}; the fit has come to its end, only its directory does not say so, and resume='auto' "
+                    "would go on from its newest checkpoint",
+                    stacklevel=2,
+                )
 
     def forget_plan(self) -> None:
         """Another run begins, which may be called otherwise."""

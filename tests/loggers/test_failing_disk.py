@@ -161,10 +161,17 @@ def test_what_a_full_disk_has_cost_is_said_at_the_end_of_the_run(tmp_path: Path)
     missing = 8 - len(rows_of(log_dir / "metrics.csv"))
     assert missing > 2
     why = f"CSVLogger: cannot write to {log_dir}: File too large"
-    assert messages(caught) == [
+    told = messages(caught)
+    assert [text for text in told if text.startswith("CSVLogger")] == [
         f"{why}{GOES_ON}",
         f"CSVLogger: missing in {log_dir}: {missing} rows of metrics.csv; the reason: {why}",
     ]
+    (other,) = (text for text in told if not text.startswith("CSVLogger"))
+    assert other.startswith(f"cannot write {tmp_path}/run/run.json: File too large, ")
+    assert other.endswith(
+        "; the fit has come to its end, only its directory does not say so, and resume='auto' would go on from its "
+        "newest checkpoint"
+    )
 
 
 def test_a_full_disk_leaves_no_threads_of_event_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
