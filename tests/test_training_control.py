@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lightkit as lk
-from lightkit.callbacks import EarlyStopping
+from lightkit.callbacks import EarlyStopping, ModelCheckpoint
 from lightkit.errors import ConfigError, DataError, LightkitError
 from lightkit.loggers.base import Logger
 
@@ -751,6 +751,13 @@ def test_manual_optimization_that_steps_nothing_is_said_once(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match=UNMOVED) as caught:
         trainer(tmp_path, max_epochs=3).fit(StepsItsOwn(), data())
     assert len(caught) == 1
+
+
+def test_checkpoints_by_epoch_are_written_where_no_step_is_counted(tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    with pytest.warns(UserWarning, match=UNMOVED):
+        trainer(tmp_path, max_epochs=3, enable_checkpointing=None, callbacks=[saving]).fit(StepsItsOwn(), data())
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["epoch=0.ckpt", "epoch=1.ckpt", "epoch=2.ckpt"]
 
 
 class Skips(Net):

@@ -52,17 +52,20 @@ class Note:
     waits_for: Literal["", "validation", "epoch"] = ""
     scored_at: int = -1
     score: float = math.nan
+    batches: int | None = None  # of the whole training at the last save
 
     @classmethod
     def of(cls, said: Mapping[str, Any] | None, waits: str) -> Note:
         """As a file has it, where what is not of its form is left out. waits: what it is without a note."""
         found = {"waits_for": waits} if said is None else said
-        unranked, waits_for, scored_at = found.get("unranked"), found.get("waits_for"), found.get("scored_at")
+        names = "unranked", "waits_for", "scored_at", "batches"
+        unranked, waits_for, scored_at, batches = (found.get(name) for name in names)
         return cls(
             unranked if isinstance(unranked, str) else "",
             "validation" if waits_for == "validation" else "epoch" if waits_for == "epoch" else "",
             scored_at if isinstance(scored_at, int) else -1,
             score if isinstance(score := found.get("score"), float) else math.nan,
+            batches if isinstance(batches, int) else None,
         )
 
 

@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor
 
 from lightkit.callbacks import checkpoint_rules as rules
-from lightkit.callbacks.base import Checkpoint, monitored_value, validates_once_an_epoch
+from lightkit.callbacks.base import Checkpoint, begins, monitored_value, validates_once_an_epoch
 from lightkit.callbacks.checkpoint_folder import Claim, Folder, OwnFiles
 from lightkit.checkpoint import atomic, places
 from lightkit.errors import ConfigError
@@ -101,6 +101,10 @@ class ModelCheckpoint(Checkpoint):
         }  # fmt: skip
         given = {**self._triggers, "every_n_train_steps": every_n_train_steps, "every_n_epochs": every_n_epochs}
         rules.check_arguments(mode, monitor, filename, save_top_k, save_last, save_on_exception, given)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing has been saved yet."""
         self._last_saved_at_s = -math.inf
         self._step_seen = 0
         self.current_score: Tensor | None = None
@@ -112,7 +116,8 @@ class ModelCheckpoint(Checkpoint):
         self.last_model_path = ""
         self._newest_file = ""
         self._unranked_file = ""  # stands in until there is a score
-        self._last_step_saved = 0  # nothing to save before the first step
+        self._last_step_saved = 0
+        self._batches_saved: int | None = 0  # nothing to save before the first batch; None: an old file did not say
         # what a save waits for, at its step: the "validation" that comes next, or the end of the "epoch"
         self._waits_for: Literal["", "validation", "epoch"] = ""
         self._decided: tuple[object, ...] = ()  # where it was last asked whether to save
@@ -133,7 +138,9 @@ class ModelCheckpoint(Checkpoint):
         return self._every_n_epochs
 
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
-        """Find the directory to save in."""
+        """Find the directory to save in; forget what another Trainer's fit has saved."""
+        if begins(trainer, stage) and trainer.ckpt_path is None:  # else `take_up` has been called, and the state comes
+            self._begin()
         if stage == "fit" and self._given_dirpath is None and not trainer.fast_dev_run:
             self.dirpath = str((trainer.run_dir / "checkpoints").resolve())
 
@@ -197,7 +204,10 @@ class ModelCheckpoint(Checkpoint):
         return trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
 
     def _should_skip(self, trainer: Trainer) -> bool:
-        return not self._may_save(trainer) or self._last_step_saved == trainer.global_step
+        """Whether nothing was trained since the last save, or nothing is ever to be saved."""
+        if self._batches_saved is None:
+            return not self._may_save(trainer) or self._last_step_saved == trainer.global_step
+        return not self._may_save(trainer) or self._batches_saved == trainer.fit_loop.progress.total_batches
 
     def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         """Whether to save at the end of the training epoch: where no validation comes after it."""
@@ -229,10 +239,7 @@ class ModelCheckpoint(Checkpoint):
         loop, metrics = trainer.fit_loop, rules.candidates(trainer)
         is_last, is_missing = loop.batches_done >= trainer.num_training_batches, self.monitor not in metrics
         comes = loop.comes_validation() and not (is_last and self._should_save_on_train_epoch_end(trainer))
-        if trainer.check_val_every_n_epoch is None and not is_last and not is_missing:
-            comes = False  # validations counted over epochs: the recordings of tests/golden keep the score before
-        else:
-            self._scored_at = step
+        self._scored_at = step
         self._waits_for = "validation" if comes else "epoch" if is_last else "validation" if is_missing else ""
         return not self._waits_for
 
@@ -324,6 +331,7 @@ class ModelCheckpoint(Checkpoint):
         gone = self._own.count(kept, (*leaving, before))
         if is_due:
             self._last_step_saved = trainer.global_step
+            self._batches_saved = trainer.fit_loop.progress.total_batches
         return rules.Save(self, path, last, self.save_last == "link" and bool(path), gone)
 
     def _stand_in(self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str]) -> rules.Save:
@@ -428,7 +436,7 @@ class ModelCheckpoint(Checkpoint):
         if not self._own.identity:
             return None
         unranked = self._folder.name_of(self._unranked_file)
-        note = rules.Note(unranked, self._waits_for, self._scored_at, self._score)
+        note = rules.Note(unranked, self._waits_for, self._scored_at, self._score, self._batches_saved)
         return {**self._own.claim(self._folder, global_step).plain(), **vars(note)}
 
     def _write_all(self, trainer: Trainer, saves: Iterable[rules.Save | None]) -> None:
@@ -554,6 +562,7 @@ class ModelCheckpoint(Checkpoint):
         note = rules.Note.of(self._said, waits="validation" if state("is_deferred") else "")
         self._unranked_file = here(os.path.join(then, note.unranked)) if note.unranked else ""
         self._waits_for, self._scored_at, self._score, self._said = note.waits_for, note.scored_at, note.score, None
+        self._batches_saved = note.batches
         own.find_kept(here)
 
     def _reconcile(self, trainer: Trainer) -> None:

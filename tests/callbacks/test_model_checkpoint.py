@@ -212,6 +212,16 @@ def test_a_score_is_that_of_the_validation_after_the_same_step(
     assert len(validated) >= 2 and {s: 100.0 - s for s in validated} == {s: scores[s] for s in validated}
 
 
+@pytest.mark.parametrize("interval", [4, "4step"])
+def test_a_score_is_that_of_its_step_where_validations_are_counted_over_epochs(
+    tmp_path: Path, trainer: Callable[..., Any], interval: int | str
+) -> None:
+    callback = ModelCheckpoint(tmp_path / "kept", "{step}", "v", every_n_train_steps=4, save_top_k=-1)
+    made = trainer([callback], max_epochs=2, val_check_interval=interval, check_val_every_n_epoch=None)
+    made.fit(Stepwise(), DataLoader(torch.ones(6, 1)), DataLoader(torch.ones(1, 1)))
+    assert scores_of(callback) == {4: 96.0, 8: 92.0, 12: 88.0}
+
+
 def test_the_step_before_an_end_that_nobody_foresaw_has_the_score_of_the_validation_after_it(
     tmp_path: Path, trainer: Callable[..., Any]
 ) -> None:
@@ -489,3 +499,27 @@ def test_state_keys_are_those_of_lightning() -> None:
         "ModelCheckpoint{'monitor': 'v', 'mode': 'min', 'every_n_train_steps': 5, 'every_n_epochs': 0, "
         "'train_time_interval': None}"
     )
+
+
+def test_a_second_fit_of_another_trainer_starts_anew(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    saving = ModelCheckpoint(tmp_path / "kept", monitor="v", filename="{epoch}", save_last=True)
+    fit([saving], values=(0.2, 0.1, 0.3), max_epochs=3)
+    first = saving.best_model_path
+    assert (Path(first).name, float(saving.best_model_score)) == ("epoch=1.ckpt", pytest.approx(0.1))
+    fit([saving], values=(0.9, 0.8, 0.7), max_epochs=3)
+    assert (Path(saving.best_model_path).name, float(saving.best_model_score)) == ("epoch=2.ckpt", pytest.approx(0.7))
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert names == ["epoch=1.ckpt", "epoch=2.ckpt", "last-v1.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("arguments", [{"max_epochs": 3}, {"max_epochs": 2, "every": 1}])
+def test_one_callback_in_cross_validation_saves_each_fold(
+    tmp_path: Path, fit: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
+    saving = ModelCheckpoint(monitor="v", every_n_train_steps=arguments.pop("every", None))
+    best = []
+    for fold, values in enumerate([(0.1, 0.2, 0.3), (0.6, 0.5, 0.7)]):
+        fit([saving], values=values, default_root_dir=tmp_path / str(fold), **arguments)
+        best.append(Path(saving.best_model_path))
+        assert best[-1].is_file() and tmp_path / str(fold) in best[-1].parents
+    assert float(saving.best_model_score) == pytest.approx(0.5)
