@@ -105,16 +105,13 @@ class ModelCheckpoint(Checkpoint):
 
     def _begin(self) -> None:
         """Nothing has been saved yet."""
-        self._last_saved_at_s = -math.inf
-        self._step_seen = 0
+        self._last_saved_at_s, self._step_seen = -math.inf, 0
         self.current_score: Tensor | None = None
         self.best_k_models: dict[str, Tensor] = {}
         self.kth_best_model_path = ""
         self.kth_value = torch.tensor(self._worst)
         self.best_model_score: Tensor | None = None
-        self.best_model_path = ""
-        self.last_model_path = ""
-        self._newest_file = ""
+        self.best_model_path = self.last_model_path = self._newest_file = ""
         self._unranked_file = ""  # stands in until there is a score
         self._last_step_saved = 0
         self._batches_saved: int | None = 0  # nothing to save before the first batch; None: an old file did not say
@@ -205,9 +202,9 @@ class ModelCheckpoint(Checkpoint):
 
     def _should_skip(self, trainer: Trainer) -> bool:
         """Whether nothing was trained since the last save, or nothing is ever to be saved."""
-        if self._batches_saved is None:
+        if not self._may_save(trainer) or self._batches_saved is None:
             return not self._may_save(trainer) or self._last_step_saved == trainer.global_step
-        return not self._may_save(trainer) or self._batches_saved == trainer.fit_loop.progress.total_batches
+        return self._batches_saved == trainer.fit_loop.progress.total_batches
 
     def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         """Whether to save at the end of the training epoch: where no validation comes after it."""
@@ -330,8 +327,8 @@ class ModelCheckpoint(Checkpoint):
         kept = [p for p in ("" if self._keeps_all else path, last) if p]
         gone = self._own.count(kept, (*leaving, before))
         if is_due:
-            self._last_step_saved = trainer.global_step
-            self._batches_saved = trainer.fit_loop.progress.total_batches
+            p = trainer.fit_loop.progress
+            self._last_step_saved, self._batches_saved = p.global_step, p.total_batches
         return rules.Save(self, path, last, self.save_last == "link" and bool(path), gone)
 
     def _stand_in(self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str]) -> rules.Save:
