@@ -79,7 +79,7 @@ class FitRun(Run):
         if ckpt_path is not None:
             from lightkit.run import saving
 
-            checkpoint, path = saving.for_fit(self, ckpt_path)
+            checkpoint, path = saving.for_fit(self, ckpt_path, is_found=is_auto)
             self.ckpt_path = path or None
         self._check()
         self.open_directory()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightkit.callbacks.base import Checkpoint
 from lightkit.checkpoint import files
-from lightkit.checkpoint.places import place
 from lightkit.run import directory, saving
 
 if TYPE_CHECKING:
@@ -20,12 +18,12 @@ def newest(run: FitRun) -> Path | None:
     This run is the one in `Trainer(run_dir=...)`, else the newest fit of its name; with it come the folders that
     callbacks were given.
     """
-    folders = [place(folder) for c in run.callbacks if isinstance(c, Checkpoint) and (folder := c.dirpath)]
+    folders = saving.own_folders(run)
     if run.directory.explicit is not None:
-        folders.append(run.directory.explicit / "checkpoints")
+        folders += saving.folders_below(run, run.directory.explicit / "checkpoints")
     else:
         fits = (d for d in directory.versions(run.directory.parent(run.name)) if directory.is_of_fit(d))
-        folders += [d / "checkpoints" for d in fits][:1]
+        folders += [folder for d in list(fits)[:1] for folder in saving.folders_below(run, d / "checkpoints")]
     return files.newest_whole(folders, is_wanted=saving.can_train)
 
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _RESUMED = ("optimizer_groups", "optimizer_states", "lr_schedulers", "precision", "loggers", "loop")
 
 
-FOUND = ("best", "last")  # the run finds the file itself
-
-
 def parts_of(run: Run) -> dict[str, Stateful]:
     """What training is resumed from, by its key in a checkpoint."""
     found = run.optimization
@@ -156,8 +153,12 @@ def best_of(callbacks: Sequence[Callback]) -> tuple[str, str | None]:
     return "", None
 
 
-def for_fit(run: Run, ckpt_path: str | Path | None) -> tuple[dict[str, Any] | None, str]:
-    """The checkpoint to go on from and its path, None where training begins; its run goes on in its own directory."""
+def for_fit(run: Run, ckpt_path: str | Path | None, *, is_found: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """The checkpoint to go on from and its path, None where training begins; its run goes on in its own directory.
+
+    is_found: the run has found the file by itself, as it does for "best" and "last".
+    """
+    is_named = not is_found and str(ckpt_path) not in ("best", "last")
     path = resolve(run, ckpt_path, run.callbacks)
     if path is None:
         return None, ""
@@ -172,7 +173,7 @@ def for_fit(run: Run, ckpt_path: str | Path | None) -> tuple[dict[str, Any] | No
     for key, callback in _by_key(run.callbacks).items():
         if isinstance(callback, Checkpoint):
             claim = said.get(key) if isinstance(said, dict) else None
-            callback.take_up(path, claim if isinstance(claim, dict) else None, is_named=str(ckpt_path) not in FOUND)
+            callback.take_up(path, claim if isinstance(claim, dict) else None, is_named=is_named)
     return checkpoint, str(path)
 
 
@@ -182,21 +183,28 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     must_train: one that training can go on from; files of weights alone are passed over.
     """
     is_wanted = can_train if must_train else None
-    callbacks = [c for c in run.callbacks if isinstance(c, Checkpoint)]
-
-    def below(root: Path) -> list[Path]:
-        return list(dict.fromkeys(folder for c in callbacks for folder in c.folders_in(root))) or [root]
-
-    own = [folder for c in callbacks if c.dirpath for folder in c.folders_in(place(c.dirpath))]
-    runs: list[Path] = []
-    where = run.directory
-    if where.explicit is not None:
-        own += below(where.explicit / "checkpoints")
-    elif not callbacks or any(c.dirpath is None for c in callbacks):  # one without a folder saves in the run directory
-        runs = [d / "checkpoints" for d in directory.versions(where.parent(run.name))]
-    found = ((d, files.newest_whole(below(d), is_wanted=is_wanted)) for d in runs)
+    own, runs, home = own_folders(run), list[Path](), run.directory
+    saving = [c.dirpath for c in run.callbacks if isinstance(c, Checkpoint)]
+    if home.explicit is not None:
+        own += folders_below(run, home.explicit / "checkpoints")
+    elif not saving or None in saving:  # one without a folder saves in the run directory
+        runs = [d / "checkpoints" for d in directory.versions(home.parent(run.name))]
+    found = ((d, files.newest_whole(folders_below(run, d), is_wanted=is_wanted)) for d in runs)
     of_newest_run = next((d for d, path in found if path is not None), None)
-    return files.newest_whole([*own, *(below(of_newest_run) if of_newest_run else [])], is_wanted=is_wanted)
+    own += folders_below(run, of_newest_run) if of_newest_run else []
+    return files.newest_whole(own, is_wanted=is_wanted)
+
+
+def own_folders(run: Run) -> list[Path]:
+    """The folders that callbacks were given, with the sub-folders that their files may be in."""
+    saving = [c for c in run.callbacks if isinstance(c, Checkpoint)]
+    return [folder for c in saving if c.dirpath for folder in c.folders_in(place(c.dirpath))]
+
+
+def folders_below(run: Run, root: Path) -> list[Path]:
+    """The folders that the callbacks' files may be in where they save in `root`."""
+    saving = [c for c in run.callbacks if isinstance(c, Checkpoint)]
+    return list(dict.fromkeys(folder for c in saving for folder in c.folders_in(root))) or [root]
 
 
 def can_train(path: Path) -> bool:

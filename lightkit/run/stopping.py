@@ -48,7 +48,7 @@ def save(run: FitRun, broken_off: BrokenOff | None) -> None:
         if broken_off is not None and broken_off.loggers is not None:
             checkpoint["loggers"] = broken_off.loggers
         run.writer.settle()
-        run.writer.save(checkpoint, path)
+        run.writer.save(checkpoint, path, saving.note_of(run))
         run.writer.settle()
         run.trainer.print(f"{where}; saved {path}. Go on with ckpt_path='last' or Trainer(resume='auto')")
 

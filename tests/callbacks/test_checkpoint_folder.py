@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,11 +43,11 @@ def names_in(folder: Path) -> list[str]:
 
 
 def kill_at_call(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
-    """Raise Killed before the count-th call of `os.NAME`, and at each one after it: a dead process does nothing."""
+    """Raise Killed before the count-th call of `os.NAME` for a checkpoint, and at each one after it."""
     original, calls = getattr(os, name), [0]
 
     def dying(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
+        calls[0] += str(args[-1]).endswith(".ckpt")
         if calls[0] >= count:
             raise Killed
         return original(*args, **kwargs)
@@ -287,6 +288,37 @@ def test_folders_of_deleted_checkpoints_go(tmp_path: Path, fit: Callable[..., An
     assert names_in(tmp_path / "kept") == [
         "epoch=2", "epoch=2/part", "epoch=2/part/v=0", "epoch=2/part/v=0/step=12.ckpt",
     ]  # fmt: skip
+
+
+def test_a_run_that_goes_on_by_itself_finds_sub_folders_and_reconciles_them(
+    tmp_path: Path, fit: Callable[..., Any]
+) -> None:
+    def callbacks() -> list[Callback]:
+        return [ModelCheckpoint(filename="{epoch}/{step}", save_top_k=2, monitor="v")]
+
+    for name, step in (("whole", 99), ("cut", 11), ("cut", 99)):
+        try:
+            fit([*callbacks(), KillsAt(step)], run_dir=tmp_path / name, resume="auto")
+        except Killed:
+            assert step == 11
+    assert names_in(tmp_path / "cut" / "checkpoints") == names_in(tmp_path / "whole" / "checkpoints")
+    assert len(names_in(tmp_path / "cut" / "checkpoints")) == 4
+
+
+def test_a_run_that_a_signal_ended_knows_its_files_again(tmp_path: Path, fit: Callable[..., Any]) -> None:
+    class Ends(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 10:
+                signal.raise_signal(signal.SIGTERM)
+
+    def callbacks(name: str) -> list[Callback]:
+        return [ModelCheckpoint(tmp_path / name, filename="{step}", monitor="v", save_top_k=2)]
+
+    fit(callbacks("whole"))
+    with pytest.raises(SystemExit):
+        fit([*callbacks("cut"), Ends()])
+    fit(callbacks("cut"), ckpt_path="last")
+    assert names_in(tmp_path / "cut") == names_in(tmp_path / "whole")
 
 
 def test_last_does_not_look_deeper_than_names_go(tmp_path: Path, fit: Callable[..., Any]) -> None:
