@@ -31,11 +31,15 @@ class BatchSizes:
         """The size of one batch."""
         sizes = _sizes_in(batch)
         size = _first(batch, sizes)
-        if not self.has_warned and any(other != size and other is not None for other in sizes):
-            from lightkit.devices.odd_batches import ambiguity
+        if self.has_warned:
+            return size
+        for other in sizes:  # a loop: any() over a generator costs a microsecond of each step
+            if other != size and other is not None:
+                from lightkit.devices.odd_batches import ambiguity
 
-            self.has_warned = True
-            warnings.warn(ambiguity(batch, size), stacklevel=2)
+                self.has_warned = True
+                warnings.warn(ambiguity(batch, size), stacklevel=2)
+                break
         return size
 
 
@@ -64,7 +68,9 @@ def collect(batch: object, sizes: list[int | None]) -> None:
         sizes.append(batch.size(0) if batch.dim() else None)
     elif kind is list or kind is tuple or kind is dict:
         for part in batch.values() if isinstance(batch, dict) else batch:  # type: ignore[attr-defined]
-            if type(part) not in _NO_CONTAINERS:
+            if type(part) is Tensor:
+                sizes.append(part.size(0) if part.dim() else None)
+            elif type(part) not in _NO_CONTAINERS:
                 collect(part, sizes)
     elif kind not in _NO_CONTAINERS:
         from lightkit.devices.odd_batches import own_size, parts
