@@ -326,3 +326,33 @@ class Count(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.num_batches += 1
+
+
+def test_a_link_to_the_newest_is_a_copy_in_a_store(store: str) -> None:
+    def start(*callbacks: Callback, ckpt_path: str | None = None) -> Trainer:
+        checkpoint = ModelCheckpoint(f"{store}/kept", save_last="link", every_n_train_steps=2, save_top_k=1)
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=2, logger=False, run_dir=f"{store}/run", callbacks=[checkpoint, *callbacks],
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(Module(), loader(), ckpt_path=ckpt_path)
+        return trainer
+
+    with pytest.raises(Killed):
+        start(Kill(5))
+    assert names_in(place(f"{store}/kept")) == ["epoch=0-step=4.ckpt", "last.ckpt"]
+    start(ckpt_path="last")
+    assert names_in(place(f"{store}/kept")) == ["epoch=1-step=8.ckpt", "last.ckpt"]
+    contents = [(place(f"{store}/kept") / name).read_bytes() for name in ("epoch=1-step=8.ckpt", "last.ckpt")]
+    assert contents[0] == contents[1]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    trainer = fit("~/work", logger=CSVLogger("~/logs"))
+    trainer.save_checkpoint("~/by hand.ckpt")
+    Module.load_from_checkpoint("~/by hand.ckpt")
+    assert trainer.default_root_dir == f"{home}/work" and trainer.run_dir == home / "work/runs/Module/version_0"
+    assert sorted(path.name for path in home.iterdir()) == ["by hand.ckpt", "logs", "work"]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
