@@ -291,10 +291,12 @@ def fuzz_leaves(folder: Path, count: int, seed: int, *, other: bool) -> Counter[
 
 
 problems: list[str] = []
+tries: list[str] = []  # what is tried now; nothing while the job itself is run, which imports what it needs
 
 
 def outcome(attempt: Callable[[], bool], what: str, names: Sequence[str] = ("",)) -> str:
     """Try it; "right", "error" (one of lightkit's, with one of the names), or a problem, which is kept."""
+    tries.append(what)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -307,6 +309,8 @@ def outcome(attempt: Callable[[], bool], what: str, names: Sequence[str] = ("",)
         problem = f"does not name {names}: {error}"
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
+    finally:
+        tries.clear()
     problems.append(f"{what}: {problem[:300]}")
     return problem.partition(":")[0]
 
@@ -322,8 +326,12 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 def fuzz(folder: Path, num_files: int, num_leaves: int, seed: int) -> dict[str, Counter[str]]:
     """Both kinds; -> how often what came of it."""
-    executed: list[str] = []
-    sys.addaudithook(lambda event, _: executed.append(event) if event in EXECUTING else None)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if tries and event in EXECUTING:
+            problems.append(f"{tries[0]}: executed {event}{arguments!r}")
+
+    sys.addaudithook(watch)
     (folder / "inside").mkdir(parents=True)
     for outside in (folder / "outside.txt", folder / "outside" / "thesis.ckpt"):
         outside.parent.mkdir(exist_ok=True)
@@ -332,14 +340,12 @@ def fuzz(folder: Path, num_files: int, num_leaves: int, seed: int) -> dict[str, 
         warnings.simplefilter("ignore")
         train(folder / "inside" / "first", save=folder / "inside" / "first" / "saved.ckpt")
     before, saved = listing(folder), folder / "inside" / "first" / "saved.ckpt"
-    del executed[:]
     found = {}
     if num_files:
         found["files"] = fuzz_files(folder / "inside" / "files", num_files, seed, saved)
     if num_leaves:
         found["leaves"] = fuzz_leaves(folder / "inside" / "leaves", num_leaves - num_leaves // 2, seed, other=False)
         found["leaves"] += fuzz_leaves(folder / "inside" / "others", num_leaves // 2, seed, other=True)
-    problems.extend(f"executed: {event}" for event in executed)
     if listing(folder) != before:
         problems.append("files outside of the run were touched")
     return found
