@@ -34,7 +34,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torch.utils.tensorboard  # now, once, and not in each job
-import torchmetrics.classification
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lightkit as lk

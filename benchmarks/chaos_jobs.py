@@ -371,11 +371,12 @@ def earlier_style() -> Chaos:
 
 @job(max_epochs=2, limit_train_batches=4, limit_val_batches=1)
 def digits() -> Chaos:
+    from recipes.vision.augment import RandomAffine
     from recipes.vision.classification import ImageClassifier
     from recipes.vision.data import DigitsData
 
     module = ImageClassifier(net="small_cnn", num_classes=10, in_channels=1, image_size=8, width=4, lr=0.01)
-    data = DigitsData(batch_size=16, augment={"rotate": 10, "shift": 0.08})
+    data = DigitsData(batch_size=16, augment=RandomAffine(10, 0.08))
     return Chaos(module, datamodule=data, arguments={"callbacks": [every(1, save_last=True)]})
 
 

@@ -358,9 +358,7 @@ class ModelCheckpoint(Checkpoint):
         epoch, step, score = int(metrics["epoch"]), int(metrics["step"]), float(self._monitored(metrics))
         trainer.print(f"Epoch {epoch}, step {step}: {self.monitor} = {score:.5g} {what}")
 
-    def _rank_new(
-        self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str], redone: str
-    ) -> tuple[str, str]:
+    def _rank_new(self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str], redone: str) -> tuple[str, str]:
         """Put a new file among the best; -> its path, and the one that no longer is."""
         if self.monitor is None:
             left = self.best_model_path if self.save_top_k == 1 else ""
