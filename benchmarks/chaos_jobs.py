@@ -341,7 +341,7 @@ def two_optimizers() -> Chaos:
 
 @job(log_every_n_steps=2)
 def loggers() -> Chaos:
-    return fitted(logger=[CSVLogger(), TensorBoardLogger(), CSVLogger("other")], callbacks=[every(4)])
+    return fitted(logger=[CSVLogger(), TensorBoardLogger(), CSVLogger("other", version=0)], callbacks=[every(4)])
 
 
 @job(val_check_interval="5step")
