@@ -8,12 +8,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
+from yaml.nodes import MappingNode
 
 from lightkit.cli import classes
 from lightkit.cli.checking import Checker
 from lightkit.cli.classes import GIVEN, Kinds
 from lightkit.cli.commands import COMMANDS
-from lightkit.cli.documents import COMMAND_LINE, raise_problems, without
+from lightkit.cli.documents import COMMAND_LINE, entries, entry, raise_problems, without
 from lightkit.cli.loading import PARSER_MODE, register_loader
 from lightkit.cli.options import Option, read_options
 from lightkit.cli.resuming import AUTO
@@ -42,12 +43,16 @@ NOT_SAVED = ("config", "print_config", *(name for own in COMMAND_ARGUMENTS.value
 
 @dataclass(frozen=True)
 class Parsed:
-    """A whole, checked configuration, and what made it; options: of the command line."""
+    """A whole, checked configuration, and what made it.
+
+    options: of the command line. places: the file and line of each argument of the trainer that a file gave last.
+    """
 
     parser: ArgumentParser
     kinds: Kinds
     values: Namespace
     options: list[Option]
+    places: dict[str, str]
 
     def as_yaml(self) -> str:
         """The resolved job as YAML that can be run again."""
@@ -97,7 +102,21 @@ def parse_without(checker: Checker, cuts: list[object]) -> Parsed:
     except argparse.ArgumentError as error:  # what only jsonargparse knows to be wrong, in its own words
         files = [option.texts[0] for option in checker.options if option.name == "--config" and option.texts]
         raise ConfigError(f"{files[-1] if files else COMMAND_LINE}: {' '.join(str(error).split())}") from error
-    return Parsed(parser, checker.kinds, values, options)
+    return Parsed(parser, checker.kinds, values, checker.options, places_of_trainer(checker))
+
+
+def places_of_trainer(checker: Checker) -> dict[str, str]:
+    """The file and line of each argument of the trainer, but of those that the command line gave later."""
+    documents, places = iter(checker.documents), dict[str, str]()
+    for option in checker.options:
+        is_file = option.name == "--config" and bool(option.texts)
+        root = next(documents) if is_file else option.node
+        group = entry(root, "trainer")
+        for name, key, _ in entries(group) if isinstance(group, MappingNode) else ():
+            places.pop(name, None)
+            if is_file:
+                places[name] = f"{root.start_mark.name}:{key.start_mark.line + 1}"
+    return places
 
 
 def make_parser(command: str, kinds: Kinds) -> ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +116,14 @@ def build_trainer(parsed: Parsed, changes: dict[str, Any], saver: SaveConfig | N
         given: list[Callback] | Callback | None = arguments.get("callbacks")
         own = [] if given is None else [given] if isinstance(given, Callback) else given
         arguments["callbacks"] = [*own, saver]
-    return Trainer(**arguments)
+    try:
+        return Trainer(**arguments)
+    except ConfigError as error:
+        named = re.match(r"Trainer\((\w+)=", str(error))
+        place = parsed.places.get(named[1]) if named else None
+        if place is None:
+            raise
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def seed(asked: bool | int | None) -> int | bool | None:

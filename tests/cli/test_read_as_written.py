@@ -129,6 +129,19 @@ def test_a_bad_value_of_the_file_is_blamed_on_its_line(
     assert result.code == 2 and "many.yaml:14: model.count: expected int, got 'x'\n" in result.err
 
 
+def test_what_the_trainer_refuses_is_blamed_on_the_line_that_gave_it(lightkit: Run, project: Path) -> None:
+    text = (project / "job.yaml").read_text()
+    (project / "job.yaml").write_text(text.replace("max_epochs: 2", "max_epochs: -5"))
+    result = lightkit("fit", "job.yaml")
+    assert result.code == 2 and result.err.startswith("lightkit: error: job.yaml:3: Trainer(max_epochs=-5): ")
+    result = lightkit("fit", "job.yaml", "--trainer.max_epochs=-6")
+    assert result.err.startswith("lightkit: error: Trainer(max_epochs=-6): ")
+    assert lightkit("fit", "job.yaml", "--trainer.max_epochs=1", "--trainer.fast_dev_run=true").code == 0
+    (project / "more.yaml").write_text("trainer: {max_epochs: -7}\n")
+    result = lightkit("fit", "job.yaml", "--config", "more.yaml")
+    assert result.err.startswith("lightkit: error: more.yaml:1: Trainer(max_epochs=-7): ")
+
+
 def test_a_later_file_replaces_too(lightkit: Run, many: Callable[..., None], project: Path) -> None:
     many("count: x")
     (project / "more.yaml").write_text(
