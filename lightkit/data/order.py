@@ -41,6 +41,7 @@ class Source:
     """Any iterable of batches. Skipping draws and drops batches. name: of the loader, for messages."""
 
     runs_ahead = False  # the sampler is ahead of the training
+    tells_copies = False  # workers that stay hear of epochs
 
     def __init__(self, loader: Any, name: str = "the loader"):
         self.loader, self.name = loader, name
@@ -75,7 +76,17 @@ class Source:
             found += [part for part in parts if part is not None and all(part is not known for known in found)]
         if isinstance(dataset := getattr(self.loader, "dataset", None), IterableDataset):
             found.append(dataset)
+            if hasattr(dataset, "set_epoch") and isinstance(self.loader, DataLoader) and not self.tells_copies:
+                self._warn_of_copies(dataset)
         return [target for target in found if callable(getattr(target, "set_epoch", None))]
+
+    def _warn_of_copies(self, dataset: object) -> None:
+        if self.loader.num_workers > 0 and self.loader.persistent_workers:
+            warnings.warn(
+                f"{self.name} ({type(self.loader).__name__}): workers that stay have copies of "
+                f"{type(dataset).__name__}, which are not told the epoch; give persistent_workers=False",
+                stacklevel=2,
+            )
 
     def open(self, *, remember: bool = True) -> Iterator[Any]:
         """Begin an epoch; an evaluation, which is never taken up in its middle, need not remember the generators."""

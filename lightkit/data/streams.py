@@ -66,6 +66,8 @@ class Joined:
 class StreamSource(Source):
     """A DataLoader with workers over an iterable data set; its own iterator and its workers are left alone."""
 
+    tells_copies = True
+
     def __init__(self, loader: DataLoader[Any], name: str):
         super().__init__(loader, name)
         dataset: Any = loader.dataset

@@ -153,6 +153,22 @@ def test_an_iterable_data_set_is_told_also_where_its_workers_stay(workers: dict[
     assert (train.epoch, train.count) == (val.epoch, val.count) == (2, 3)
 
 
+def test_a_loader_of_another_class_whose_workers_stay_is_said_not_to_tell_them() -> None:
+    class OwnIterator(DataLoader[Tensor]):
+        def _get_iterator(self) -> Any:
+            return super()._get_iterator()
+
+    loader = OwnIterator(EpochStream(), 8, num_workers=1, persistent_workers=True)
+    with pytest.warns(UserWarning) as said:
+        module = fit(loader)
+    loader._iterator = None  # the user's workers end now
+    assert [batch[0] for batch in module.seen] == [0.0] * EPOCHS
+    assert [str(warning.message) for warning in said] == [
+        "train_dataloaders (OwnIterator): workers that stay have copies of EpochStream, which are not told the epoch; "
+        "give persistent_workers=False"
+    ]
+
+
 def test_an_evaluation_after_a_fit_is_of_the_fits_epoch() -> None:
     sampler, module = Epochs(), Watching()
     trainer = lk.Trainer(
