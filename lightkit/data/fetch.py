@@ -85,6 +85,10 @@ class KeyedDataset(Dataset[object]):
         """The user's."""
         return self.fetch.dataset
 
+    def fail(self, failure: object) -> None:
+        """Every batch is this from now on."""
+        self.failure = failure
+
     def __getitem__(self, key: tuple[int | None, int, object]) -> object:
         seed, index, indices = key
         if self.failure is not None:
@@ -134,7 +138,7 @@ class WorkerInit:
         except Exception as error:
             from lightkit.data.worker_errors import Failure
 
-            ours.failure = Failure(error, f"{ours.name}: worker_init_fn")
+            ours.fail(Failure(error, f"{ours.name}: worker_init_fn"))
 
 
 def options_of_workers(loader: DataLoader[Any]) -> dict[str, Any]:

@@ -27,6 +27,10 @@ class Stream(IterableDataset[object]):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # in all processes the same number
         self.told = 0  # the epoch that this copy of the data set knows
 
+    def fail(self, failure: Failure) -> None:
+        """Every item is this from now on."""
+        self.failure = failure
+
     def tell(self, epoch: int) -> None:
         """Workers that stay tell their copies when the epoch begins; the data set itself knows already."""
         self.told = epoch
