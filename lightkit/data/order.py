@@ -21,9 +21,8 @@ from torch.utils import data
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from lightkit.data import generators
-from lightkit.data.fetch import Fetch, KeyedDataset, options_of_workers
+from lightkit.data.fetch import Fetch
 from lightkit.data.rows import row_order
-from lightkit.data.workers import end_left, remember
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
 
@@ -123,6 +122,8 @@ class Source:
             if has_failed and batches is not self.loader:  # what it iterates over is in its frame
                 batches.close()
         elif (end := getattr(batches, "_shutdown_workers", None)) is not None:
+            from lightkit.data.workers import end_left
+
             end()
             end_left(batches)
             if is_kept:
@@ -177,10 +178,6 @@ def ended_early(done: int, skip: int) -> str:
         f"resuming: the training loader ended after {done} batches, the checkpoint was taken after {skip} of this "
         "epoch; the data is not what it was"
     )
-
-
-def _same(batch: T) -> T:
-    return batch
 
 
 def _all_at_once(order: Iterator[T]) -> Iterator[T]:
@@ -292,14 +289,6 @@ class IndexedSource(Source):
         tensors = None if self.has_inner else self.fetch.tensors
         return row_order(self.sampler, tensors) if tensors is not None else None
 
-    def _loader_of_keys(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what there is to warn of, the user's own loader has said already
-            return DataLoader(
-                KeyedDataset(self.fetch, self.name), batch_size=None, sampler=self.keys, collate_fn=_same,
-                generator=torch.Generator(), **options_of_workers(loader),
-            )  # fmt: skip
-
     def _draw_seed(self) -> int:
         """The base seed of the epoch, drawn where and when PyTorch draws it."""
         if self.loader.persistent_workers and self.is_training and not self.is_keyed:
@@ -374,13 +363,17 @@ class IndexedSource(Source):
 
     def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         if self.inner is None:  # not `or`: its length is 0, so it is false
-            self.inner = self._loader_of_keys(self.loader)
+            from lightkit.data.worker_side import loader_of_keys
+
+            self.inner = loader_of_keys(self.fetch, self.name, self.keys, self.loader)
         inner = self.inner
         assert inner.generator is not None
         inner.generator.manual_seed(seed)
         # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
         key = seed if self.loader.num_workers > 0 else None
         self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
+        from lightkit.data.workers import remember
+
         batches = iter(inner)
         remember(batches)
         return self._follow(batches)

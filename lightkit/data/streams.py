@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightkit.data.fetch import options_of_workers
 from lightkit.data.order import Source
 from lightkit.data.worker_errors import Failure
+from lightkit.data.worker_side import options_of_workers
 from lightkit.data.workers import remember
 
 
