@@ -21,9 +21,6 @@ from lightkit.checkpoint.places import is_inside, place
 
 __all__ = ["Claim", "Folder", "OwnFiles", "read"]
 
-BEFORE_NOTES = 0  # the number of a file that was written before files said whose they are
-
-
 @dataclass(frozen=True)
 class Claim:
     """What a file says of one callback: its last save, numbered from 1, and what it keeps, relative to its folder.
@@ -54,10 +51,7 @@ class Claim:
 
 def read(path: Path, identity: str) -> Claim | None:
     """What a file says of a callback; None where it is not the callback's, or no checkpoint. Reads the note alone."""
-    said = _said_in(path)
-    if said is None:
-        return _of_before_notes(path, identity) if "{" in identity else None
-    claims = (Claim.of(claim) for claim in said.values() if isinstance(claim, dict))
+    claims = (Claim.of(claim) for claim in (_said_in(path) or {}).values() if isinstance(claim, dict))
     return next((claim for claim in claims if claim.identity == identity), None)
 
 
@@ -67,14 +61,13 @@ def _said_in(path: Path) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _of_before_notes(path: Path, key: str) -> Claim | None:
-    """As `read` for a file of a run that began before there were notes: by its state it is the callback's newest."""
+def _names_before_notes(path: Path, key: str) -> list[str]:
+    """The names in its folder that a file without a note has by the state of a callback in it: it was the newest then."""
     try:
         state = files.outline(path)["callbacks"][key]
-        paths = state["newest_file"], state["last_model_path"]
-        return Claim(key, BEFORE_NOTES, tuple(name for p in paths if (name := rules.name_in(state["dirpath"], p))))
+        return [rules.name_in(state["dirpath"], state[name]) for name in ("newest_file", "last_model_path")]
     except Exception:  # torch's readers raise nearly everything for files that are not theirs
-        return None
+        return []
 
 
 def _is_torn(path: str) -> bool:
@@ -109,11 +102,16 @@ class Folder:
                 found[str(path)] = claim
         return found
 
-    def is_own(self, path: str, identity: str) -> bool:
-        """Whether a path is a file of this folder that this callback wrote."""
-        if not identity or not self.holds(path):
+    def is_own(self, path: str, identity: str, key: str) -> bool:
+        """Whether a path is a file of this folder that this callback wrote.
+
+        key: the callback's, by which it is known in a file from before there were notes.
+        """
+        if not self.holds(path):
             return False
-        claim = read(place(path), identity)
+        if _said_in(place(path)) is None:
+            return self.name_of(path) in _names_before_notes(place(path), key)
+        claim = read(place(path), identity) if identity else None
         return claim is not None and self.name_of(path) in claim.names
 
     def bears(self, path: str, key: str) -> bool:
@@ -167,7 +165,7 @@ class OwnFiles:
         self._known: set[str] = set()  # to be its own
         self._under_way: tuple[int, tuple[str, ...]] | None = None  # the step of a save that is not done, its names
         self._resumed: tuple[str, Claim] | None = None  # the file that the fit goes on from, what it says
-        self._root_then = ""
+        self._root_then = self._key = ""
 
     # ------------------------------------------------------------ saves
 
@@ -205,7 +203,7 @@ class OwnFiles:
 
     def owns(self, folder: Folder, path: str) -> bool:
         """Whether a file is this callback's to replace and to delete."""
-        return (path in self._known and folder.holds(path)) or folder.is_own(path, self.identity)
+        return (path in self._known and folder.holds(path)) or folder.is_own(path, self.identity, self._key)
 
     def remove(self, folder: Folder, path: str) -> None:
         """Delete a file, which is this callback's."""
@@ -220,9 +218,9 @@ class OwnFiles:
         self.named_by_user = path if is_named else ""
 
     def load(self, key: str, root_then: str) -> None:
-        """Go on as the file says. key: stands for the identity where the file was written before there were notes."""
-        claim = Claim(key) if self._resumed is None else self._resumed[1]
-        self.identity, self.num_saves, self._root_then = claim.identity, claim.number, root_then
+        """Go on as the file says. key: the callback's, for files that were written before there were notes."""
+        claim = Claim("") if self._resumed is None else self._resumed[1]
+        self.identity, self.num_saves, self._key, self._root_then = claim.identity, claim.number, key, root_then
 
     def find_kept(self, find: Callable[[str], str]) -> None:
         """Take over which files are kept. find: gives for a path of then the one of now, or ""."""
@@ -268,7 +266,7 @@ class OwnFiles:
             self.kept.setdefault(self.named_by_user, own[self.named_by_user].number)
         left = {path: found.number for path, found in own.items() if path not in (*pending, source)}
         dead = {path: n for path, n in left.items() if not self._is_kept(path, n, keeps_all=keeps_all)}
-        listed = [path for path, number in self.kept.items() if number != BEFORE_NOTES and folder.holds(path)]
+        listed = [path for path in self.kept if folder.holds(path)]
         gone = [path for path in listed if path in dead or (path not in own and path not in pending)]
         for path in gone:
             del self.kept[path]
@@ -279,7 +277,7 @@ class OwnFiles:
         return [path for path, number in dead.items() if number > self.num_saves], gone
 
     def _is_kept(self, path: str, number: int, *, keeps_all: bool) -> bool:
-        return number in (BEFORE_NOTES, self.kept.get(path)) or (keeps_all and number <= self.num_saves)
+        return number == self.kept.get(path) or (keeps_all and number <= self.num_saves)
 
 
 def _folders_in(folder: Path) -> list[Path]:

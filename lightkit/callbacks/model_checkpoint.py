@@ -514,7 +514,7 @@ class ModelCheckpoint(Checkpoint):
     def take_up(self, path: Path, said: Mapping[str, Any] | None, *, is_named: bool) -> None:
         """As Checkpoint.take_up."""
         self._said = said
-        claim = Claim(self.state_key) if said is None else Claim.of(said)
+        claim = Claim("") if said is None else Claim.of(said)
         self._own.take_up(str(places.place(path).resolve()), claim, is_named=is_named)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

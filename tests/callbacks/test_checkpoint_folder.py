@@ -260,6 +260,21 @@ def test_a_run_that_began_before_files_said_whose_they_are_goes_on(
     assert names_in(kept) == ["last.ckpt", "step=12.ckpt"]
 
 
+def test_two_runs_that_began_before_that_do_not_take_each_others_files(
+    tmp_path: Path, fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    callback = lambda: ModelCheckpoint(kept, filename="{step}", save_top_k=-1)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr("lightkit.run.saving.note_of", lambda run: None)
+        fit([callback()], max_epochs=1)
+    start = tmp_path / "start.ckpt"
+    shutil.copy(kept / "step=4.ckpt", start)
+    fit([callback()], max_epochs=3, ckpt_path=start)
+    fit([callback()], max_epochs=2, ckpt_path=start)
+    assert names_in(kept) == ["step=12.ckpt", "step=4.ckpt", "step=8-v1.ckpt", "step=8.ckpt"]
+
+
 # ------------------------------------------------------------ names that hold a slash
 
 
