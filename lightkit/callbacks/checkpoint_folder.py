@@ -62,7 +62,7 @@ def _said_in(path: Path) -> dict[str, Any] | None:
 
 
 def _names_before_notes(path: Path, key: str) -> list[str]:
-    """The names in its folder that a file without a note has by the state of a callback in it: it was the newest then."""
+    """The names that a file without a note has in its folder, by the state of a callback in it: the newest's then."""
     try:
         state = files.outline(path)["callbacks"][key]
         return [rules.name_in(state["dirpath"], state[name]) for name in ("newest_file", "last_model_path")]

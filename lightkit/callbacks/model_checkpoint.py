@@ -254,7 +254,7 @@ class ModelCheckpoint(Checkpoint):
         return (waited != "" and not self._should_skip(trainer)) or self._is_due(trainer, is_train_epoch_end=True)
 
     def _is_due(self, trainer: Trainer, *, is_train_epoch_end: bool) -> bool:
-        if self._scored_at == trainer.global_step and self._has_newer_score(trainer):
+        if self._scored_at == trainer.global_step and not self._waits_for and self._has_newer_score(trainer):
             return True
         if self._should_skip(trainer) or self._should_save_on_train_epoch_end(trainer) != is_train_epoch_end:
             return False
