@@ -12,13 +12,14 @@ import signal
 import weakref
 from multiprocessing.process import BaseProcess
 
-_NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+_NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, name)]
 _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()  # workers that wait
 
 
 def handled() -> list[int]:
-    """The signals that this process handles in Python."""
-    return [number for number in _NUMBERS if callable(signal.getsignal(number))]
+    """The signals that this process handles in Python; Ctrl-C, where it is more than KeyboardInterrupt."""
+    handlers = {number: signal.getsignal(number) for number in _NUMBERS}
+    return [n for n, handler in handlers.items() if callable(handler) and handler is not signal.default_int_handler]
 
 
 def outlive(numbers: list[int]) -> None:

@@ -20,6 +20,7 @@ What nobody overrides is an empty list and costs one truth test. Tensors are rea
 from __future__ import annotations
 
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -110,8 +111,9 @@ class TrainingLoop(Limits):
         return "should_stop is set" if controls.may_end and self._ends_here() else ""
 
     def _ends_here(self) -> bool:
-        """Whether no further step is to be taken; a signal ends the fit as a whole, where no window is open."""
-        if self.run.controls.stop_signal and (self.micro == 0 or self._at_end()):
+        """Whether no further step is to be taken; a signal ends the fit as a whole, but for Ctrl-C between two steps."""
+        number = self.run.controls.stop_signal
+        if number and (number == signal.SIGINT or self.micro == 0 or self._at_end()):
             self.run.stop_by_signal()
         return self._should_stop()
 

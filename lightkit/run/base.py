@@ -6,6 +6,7 @@ on top of the fit's, which knows nothing of it.
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
 from lightkit.run.directory import RunDirectory
-from lightkit.run.signals import Listener
+from lightkit.run.signals import Listener, stopped_by
 from lightkit.seeding import Snapshot
 from lightkit.settings import Controls
 
@@ -307,7 +308,7 @@ class Run:
                 self.listener.end()
         self.ended()
         if self.controls.stop_signal and not self.is_nested:  # it came when everything was done
-            raise StoppedBySignal(self.controls.stop_signal)
+            raise stopped_by(self.controls.stop_signal)
 
     def go_back(self) -> None:
         """An error ended the run: leave what can be saved and resumed."""
@@ -324,6 +325,8 @@ class Run:
         from lightkit.data.worker_errors import explained
 
         found = explained(error, self.read_sources())
+        if found is not None and self.controls.stop_signal == signal.SIGINT:
+            return KeyboardInterrupt()  # which the worker got, too
         return error if found is None else found
 
     def _tear_down(self, status: str) -> None:

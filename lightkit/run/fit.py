@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -62,7 +63,8 @@ class FitRun(Run):
             if not is_resumed:
                 self._check_sanity()
             with torch.autograd.set_detect_anomaly(True) if self.controls.detect_anomaly else nullcontext():
-                self.loop.fit()
+                with self.listener.holding_interrupts(True):
+                    self.loop.fit()
             self.writer.settle()
             position.end()
             self.call("on_fit_end")
@@ -193,6 +195,8 @@ class FitRun(Run):
 
         assert self.data.validation is not None
         limits, p = self.data.validation_limits(), self.position.counters
+        if self.controls.stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt  # after the batch in which it came: what is saved begins with the validation
         broken_off = None
         next_step = p.next_logged_step
         if self.listener.hears:
@@ -206,7 +210,8 @@ class FitRun(Run):
         )  # fmt: skip
         self.position.begin_validation()
         try:
-            self.timing.timed("validation", self.data.validation.evaluate)(context, limits)
+            with self.listener.holding_interrupts(False):
+                self.timing.timed("validation", self.data.validation.evaluate)(context, limits)
         except StoppedBySignal:
             if broken_off is not None:
                 self.stop_by_signal(broken_off)
@@ -214,6 +219,8 @@ class FitRun(Run):
 
     def stop_by_signal(self, broken_off: BrokenOff | None = None) -> Never:
         """Save the fit as it is between two steps, and end it. broken_off: the validation that the signal came in."""
+        if self.controls.stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
         from lightkit.run import stopping
 
         stopping.save(self, broken_off)

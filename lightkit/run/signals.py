@@ -1,7 +1,8 @@
 """Signals that ask a run to end: SIGTERM, and SIGUSR1 and SIGUSR2, one of which Slurm is told to send as a warning.
 
 The first lets the run come to a place that it can go on from: a fit ends before its next step, an evaluation before its
-next batch; what is being set up ends at once. The second ends it at once, as Ctrl-C does; the third kills the process.
+next batch; what is being set up ends at once. The second ends it at once; the third kills the process. Ctrl-C is heard
+too: a batch of a training is finished first, so that what is saved then can be gone on from; a second one ends at once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Listener:
     def __init__(self, controls: Controls):
         self.controls = controls
         self._is_patient = True  # the run looks up by itself when it has come to a place that it can go on from
+        self._holds_interrupts = False  # a training goes on, which looks up before each batch
+        self._hears_interrupts = False
         self._process = os.getpid()
         self._heard: list[int] = []  # signals that nobody else handles, and that are heard here
         self._of_children: Any = None  # torch's handler for worker processes that ended, while it is to be silent
@@ -43,10 +46,15 @@ class Listener:
             if signal.getsignal(number) is signal.SIG_DFL and number not in caught:
                 signal.signal(number, self._take)
                 self._heard.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._hears_interrupts = True
 
     def end(self) -> None:
         """Put back the handlers that were there, but for those that somebody has replaced meanwhile."""
         self._put_back()
+        if self._hears_interrupts and signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._of_children is not None:
             signal.signal(signal.SIGCHLD, self._of_children)
 
@@ -70,6 +78,24 @@ class Listener:
         finally:
             self._is_patient = True
 
+    @contextmanager
+    def holding_interrupts(self, holds: bool) -> Iterator[None]:
+        """Ctrl-C waits for the end of the batch; or, not holding, ends what is going on where it is."""
+        before, self._holds_interrupts = self._holds_interrupts, holds
+        try:
+            yield
+        finally:
+            self._holds_interrupts = before
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        is_worker = os.getpid() != self._process and get_worker_info() is not None
+        if is_worker:
+            return
+        if os.getpid() != self._process or not self._holds_interrupts or self.controls.stop_signal != 0:
+            raise KeyboardInterrupt
+        self.controls.stop_by(number)
+        self._ignore_lost_workers()
+
     def _take(self, number: int, frame: object) -> None:
         if os.getpid() != self._process:
             return _in_a_child(number)
@@ -89,6 +115,11 @@ class Listener:
         if number is not None and getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling":
             # not SIG_DFL: Python prints a traceback for one that has come and waits for its handler
             self._of_children = signal.signal(number, _pass)
+
+
+def stopped_by(number: int) -> BaseException:
+    """What ends a run that was asked to end by this signal."""
+    return KeyboardInterrupt() if number == signal.SIGINT else StoppedBySignal(number)
 
 
 def _pass(number: int, frame: object) -> None:
