@@ -111,7 +111,7 @@ class TrainingLoop(Limits):
         return "should_stop is set" if controls.may_end and self._ends_here() else ""
 
     def _ends_here(self) -> bool:
-        """Whether no further step is to be taken; a signal ends the fit as a whole, but for Ctrl-C between two steps."""
+        """Whether no further step is to be taken; a signal ends the fit as a whole, Ctrl-C even in a window."""
         number = self.run.controls.stop_signal
         if number and (number == signal.SIGINT or self.micro == 0 or self._at_end()):
             self.run.stop_by_signal()
