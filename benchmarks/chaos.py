@@ -170,7 +170,8 @@ def loaded(path: Path, folder: Path) -> Any:
 def without_place(value: Any, folder: str) -> Any:
     """The same content, wherever it was written."""
     if isinstance(value, dict):
-        return {without_place(k, folder): without_place(v, folder) for k, v in value.items()}
+        # "newest_file": of several files of one moment, made up as copies after a kill, any may be the one written last
+        return {without_place(k, folder): without_place(v, folder) for k, v in value.items() if k != "newest_file"}
     if isinstance(value, list | tuple):
         return [without_place(item, folder) for item in value]
     return value.replace(folder, "<folder>") if isinstance(value, str) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +36,10 @@ def save(run: FitRun, broken_off: BrokenOff | None) -> None:
     step, epoch = run.position.counters.global_step, run.position.counters.epoch
     where = f"{name}: the fit ends in epoch {epoch}, after step {step}"
     if run.settings.fast_dev_run or run.settings.enable_checkpointing is False:
-        run.trainer.print(f"{where}; nothing is saved, as checkpoints are off")
+        _say(run, f"{where}; nothing is saved, as checkpoints are off")
     elif run.position.is_as_loaded:
         again = f"go on from {run.ckpt_path}" if run.ckpt_path else "begin anew"
-        run.trainer.print(f"{where}; there is nothing new to save, {again}")
+        _say(run, f"{where}; there is nothing new to save, {again}")
     else:
         path = folders_of(run)[0] / NAME
         run.loop.check_weights()
@@ -50,7 +51,12 @@ def save(run: FitRun, broken_off: BrokenOff | None) -> None:
         run.writer.settle()
         run.writer.save(checkpoint, path, saving.note_of(run))
         run.writer.settle()
-        run.trainer.print(f"{where}; saved {path}. Go on with ckpt_path='last' or Trainer(resume='auto')")
+        _say(run, f"{where}; saved {path}. Go on with ckpt_path='last' or Trainer(resume='auto')")
+
+
+def _say(run: FitRun, text: str) -> None:
+    with suppress(OSError):  # who reads it may have ended before
+        run.trainer.print(text)
 
 
 class Leftovers:
