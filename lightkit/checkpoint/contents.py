@@ -181,9 +181,14 @@ class ParameterGroups:
         """
         _GROUPS.check(states)
         parameters = {plain_name(name): parameter for name, parameter in self.module.named_parameters()}
-        for optimizer, groups in zip(self.optimizers, states, strict=False):
+        for index, (optimizer, groups) in enumerate(zip(self.optimizers, states, strict=False)):
             present = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            missing = groups[len(optimizer.param_groups) :]
+            missing = groups[(first := len(optimizer.param_groups)) :]
+            for number, names in enumerate(missing, first):
+                for name in names:
+                    if name and plain_name(name) not in parameters:
+                        problem = f"a group added during training has {name!r}, which the module has not"
+                        raise StateError(f"{problem}; resume with the module that was trained", index, number)
             found = [[parameters.get(plain_name(name)) for name in group] for group in missing]
             if all(p is not None and id(p) not in present for group in found for p in group):
                 for group in found:

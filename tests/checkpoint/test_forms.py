@@ -101,6 +101,8 @@ OTHERS: list[tuple[tuple[Any, ...], Any, str]] = [
     (("optimizer_states", 0, "state", 0, "momentum_buffer"), 1, "expected a tensor or None, found 1"),
     (("callbacks", "BackboneFinetuning", "trainable", 0), 3, "expected a string, found 3"),
     (("callbacks", "BackboneFinetuning", "previous_backbone_lr"), "x", "expected a number or None, found 'x'"),
+    (("optimizer_groups", 0, 1), ["x"],
+     "a group added during training has 'x', which the module has not; resume with the module that was trained"),
     (("loggers", 0, "max_step"), None, "expected a whole number, found None"),
     (("callbacks", "BackboneFinetuning", "trainable"), ["x"],
      "has 'x', which Other has not; resume with the module that was trained"),
