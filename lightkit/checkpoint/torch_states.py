@@ -51,12 +51,14 @@ def is_torchs(part: object) -> bool:
     return type(part).__module__.startswith("torch.")
 
 
-def check_optimizer(optimizer: Optimizer, state: Any) -> None:
+def check_optimizer(optimizer: Optimizer, state: object) -> None:
     """Raise StateError where the state of an optimizer, of torch's form, holds what it could not step with."""
     if not is_torchs(optimizer):
         return
     _OF_OPTIMIZER.check(state)
-    groups = state["param_groups"]
+    assert isinstance(state, Mapping)
+    groups: list[dict[str, Any]] = state["param_groups"]
+    kept: Mapping[int, object] = state["state"]
     for index, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=False)):
         for key in group.keys() & own.keys() - {"params", *FLAGS}:
             if group[key] is not None or not _may_be_none(optimizer, key):
@@ -64,11 +66,11 @@ def check_optimizer(optimizer: Optimizer, state: Any) -> None:
             _OPTIONS.get(key, ANYTHING).check(group[key], "param_groups", index, key)
     if not type(optimizer).__module__.startswith("torch.optim"):
         return
-    saved = [number for group in groups for number in group["params"]]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    saved: list[int] = [number for group in groups for number in group["params"]]
+    parameters: list[Tensor] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, parameter in zip(saved, parameters, strict=False):
-        if number in state["state"]:
-            _check_kept(type(optimizer).__name__, state["state"][number], parameter, number)
+        if number in kept:
+            _check_kept(type(optimizer).__name__, kept[number], parameter, number)
 
 
 def _may_be_none(optimizer: Optimizer, option: str) -> bool:
@@ -76,11 +78,12 @@ def _may_be_none(optimizer: Optimizer, option: str) -> bool:
     return parameter is None or parameter.default is None
 
 
-def _check_kept(kind: str, kept: Any, parameter: Tensor, number: int) -> None:
+def _check_kept(kind: str, kept: object, parameter: Tensor, number: int) -> None:
     if kind == "LBFGS":
         _LBFGS.check(kept, "state", number)
         return
     DictOf(ANYTHING).check(kept, "state", number)
+    assert isinstance(kept, Mapping)
     for key, value in kept.items():
         _KEPT.get(key, TENSOR).check(value, "state", number, key)
         if isinstance(value, Tensor) and value.is_complex() and not parameter.is_complex():
@@ -91,7 +94,7 @@ def _check_kept(kind: str, kept: Any, parameter: Tensor, number: int) -> None:
             raise StateError(f"{expected}, found {shown(value)}", "state", number, key)
 
 
-def check_scheduler(scheduler: LRScheduler, state: Any) -> None:
+def check_scheduler(scheduler: LRScheduler, state: object) -> None:
     """Raise StateError where the state of one of torch's schedulers is of another form than the one it has now."""
     if is_torchs(scheduler):
         example: Mapping[str, object] = scheduler.state_dict()

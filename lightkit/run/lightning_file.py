@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from lightkit.checkpoint.contents import naming
 from lightkit.loops.position import Counters
@@ -24,6 +24,22 @@ _FORM = Record({
     }, {"epoch_loop.val_loop.batch_progress": _BATCHES, "state_dict": DictOf(ANYTHING)})}),
 }, {"MixedPrecision": DictOf(ANYTHING)})  # fmt: skip
 
+Counts = dict[str, int]  # "ready", "started", "processed", "completed"
+
+
+class Batches(TypedDict):
+    """Batches of the running epoch and of all."""
+
+    current: Counts
+    total: Counts
+    is_last_batch: NotRequired[bool]
+
+
+Fit = TypedDict("Fit", {
+    "epoch_progress": dict[str, Counts], "epoch_loop.batch_progress": Batches,
+    "epoch_loop.val_loop.batch_progress": NotRequired[Batches], "state_dict": NotRequired[dict[str, list[object]]],
+})  # fmt: skip
+
 
 def converted(checkpoint: Mapping[str, Any], where: str, known: Collection[str]) -> dict[str, Any]:
     """The same checkpoint with what lightkit's parts ask for; one warning names what the file does not hold.
@@ -35,11 +51,11 @@ def converted(checkpoint: Mapping[str, Any], where: str, known: Collection[str])
     """
     with naming(where):
         _FORM.check(checkpoint)
-    fit = checkpoint["loops"]["fit_loop"]
+    fit: Fit = checkpoint["loops"]["fit_loop"]
     counters = _counters(fit, checkpoint["global_step"])
     lacks = ["the random generators (what is drawn from now on is not what Lightning would draw)"]
     lacks.append("the loggers' positions")
-    data: dict[str, Any] | None = None
+    data: dict[str, object] | None = None
     rng = Snapshot().plain()
     if counters.is_epoch_started:
         loaders = fit.get("state_dict", {}).get("combined_loader") or [None]
@@ -60,7 +76,7 @@ def converted(checkpoint: Mapping[str, Any], where: str, known: Collection[str])
         + (f". No callback here takes the states of {', '.join(sorted(unused))}" if unused else ""),
         stacklevel=2,
     )
-    loop: dict[str, Any] = {
+    loop: dict[str, object] = {
         "progress": counters.state_dict(), "results": {}, "metrics": {}, "data": data, "outputs": [[]],
         "board": {"callback": {}, "logged": {}, "progress_bar": {}},
     }  # fmt: skip
@@ -73,7 +89,7 @@ def _is_ours(state: object) -> bool:
     return not isinstance(state, Mapping) or "internal_optimizer_metadata" not in state
 
 
-def _counters(fit: Mapping[str, Any], global_step: int) -> Counters:
+def _counters(fit: Fit, global_step: int) -> Counters:
     """Where training is. `processed` counts what has had its effect, `completed` what has had its last hook, too."""
     epochs, batches = fit["epoch_progress"]["current"], fit["epoch_loop.batch_progress"]
     epoch, here, total = epochs["completed"], batches["current"], batches["total"]
@@ -87,11 +103,12 @@ def _counters(fit: Mapping[str, Any], global_step: int) -> Counters:
     if batches.get("is_last_batch") and _processed(here) == here["ready"]:
         counters.epochs_scheduled = epoch + 1  # they move with the last batch
         counters.is_epoch_done = _processed(epochs) > epoch  # its validation is over
-    if fit.get("epoch_loop.val_loop.batch_progress", {}).get("total", {}).get("ready"):
+    validation = fit.get("epoch_loop.val_loop.batch_progress")
+    if validation is not None and validation["total"]["ready"]:
         # one that is due after this batch comes before the batch is complete
         counters.validated_at = counters.total_batches - (here["completed"] < _processed(here))
     return counters
 
 
-def _processed(counts: Mapping[str, int]) -> int:
+def _processed(counts: Counts) -> int:
     return counts.get("processed", counts["completed"])
