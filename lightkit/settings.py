@@ -7,13 +7,11 @@ change, also while a run goes on.
 from __future__ import annotations
 
 import math
-import re
 import warnings
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightkit.errors import ConfigError, did_you_mean
 
@@ -28,58 +26,6 @@ Limit = int | float | None
 NanCheck = Literal["read", "step", "off"]
 OnLogError = Literal["warn", "raise"]
 ClipAlgorithm = Literal["norm", "value"]
-
-# Lightning's arguments that were renamed or removed, and what to write now
-REMOVED = {
-    "gpus": "accelerator='gpu', devices={value}", "num_processes": "accelerator='cpu', devices={value}",
-    "tpu_cores": "nothing: lightkit runs on CPU, CUDA and MPS", "ipus": "nothing: lightkit runs on CPU, CUDA and MPS",
-    "auto_select_gpus": "devices='auto'", "distributed_backend": "strategy={value}",
-    "resume_from_checkpoint": "trainer.fit(model, ckpt_path={value})",
-    "checkpoint_callback": "enable_checkpointing={value}",
-    "early_stop_callback": "callbacks=[EarlyStopping(monitor='val_loss')]",
-    "weights_summary": "enable_model_summary=True, or callbacks=[ModelSummary(max_depth=...)]",
-    "weights_save_path": "default_root_dir={value}", "default_save_path": "default_root_dir={value}",
-    "progress_bar_refresh_rate": "enable_progress_bar={is_on}",
-    "process_position": "nothing: the progress bar finds its place", "row_log_interval": "log_every_n_steps={value}",
-    "log_save_interval": "CSVLogger(flush_logs_every_n_steps={value})",
-    "flush_logs_every_n_steps": "CSVLogger(flush_logs_every_n_steps={value})",
-    "train_percent_check": "limit_train_batches={value}", "val_percent_check": "limit_val_batches={value}",
-    "test_percent_check": "limit_test_batches={value}", "max_nb_epochs": "max_epochs={value}",
-    "min_nb_epochs": "min_epochs={value}", "nb_sanity_val_steps": "num_sanity_val_steps={value}",
-    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs={is_on_number}",
-    "stochastic_weight_avg": "a callback", "terminate_on_nan": "nan_check='step'",
-    "track_grad_norm": "on_before_optimizer_step: self.log_dict(grad_norm(self, norm_type={value}))",
-    "use_amp": "precision='16-mixed'", "amp_level": "precision='16-mixed'", "amp_backend": "precision='16-mixed'",
-    "log_gpu_memory": "a callback that logs torch.cuda.memory_allocated()",
-    "auto_lr_find": "a learning rate of your own", "auto_scale_batch_size": "a batch size of your own",
-    "replace_sampler_ddp": "use_distributed_sampler={value}",
-    "truncated_bptt_steps": "a loop over the sequence in training_step",
-    "prepare_data_per_node": "nothing: prepare_data runs once", "multiple_trainloader_mode": "one training loader",
-}  # fmt: skip
-
-PLANNED = ("plugins", "model_registry")
-
-
-def what_now(name: str, value: object) -> str:
-    """What to write instead of an argument that Lightning once had."""
-    now = REMOVED[name].format(value=repr(value), is_on=bool(value), is_on_number=int(bool(value)))
-    verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
-    return f"this argument is gone; {verb}{now}"
-
-
-def refuse_unknown(arguments: Mapping[str, object], known: Iterable[str]) -> None:
-    """Raise ConfigError for arguments that Trainer does not have; says what to write now, all at once."""
-    problems = []
-    for name, value in arguments.items():
-        if name in REMOVED:
-            problems.append(f"Trainer({name}={value!r}): {what_now(name, value)}")
-        elif name in PLANNED:
-            now = "; for AsyncCheckpointIO write async_checkpoint=True" if name == "plugins" else "; leave it out"
-            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit{now}")
-        else:
-            problems.append(f"Trainer({name}={value!r}): no such argument{did_you_mean(name, known)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def check_count(
@@ -110,44 +56,6 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         raise ConfigError(
             f"Trainer({name}={value!r}): expected one of {listed}{did_you_mean(str(value), [str(c) for c in choices])}"
         )
-
-
-def interval_seconds(value: Any) -> float | None:
-    """Seconds in what a Timer takes: "90s", "10min", "DD:HH:MM:SS", a timedelta, a dict of its arguments; else None."""
-    from lightkit.durations import parse_duration
-
-    try:
-        return parse_duration(value).total_seconds()
-    except ConfigError:
-        return None
-
-
-class ValidationInterval(NamedTuple):
-    """When validation runs inside fit: a share of the epoch, or a count of batches, steps, epochs or seconds."""
-
-    number: float
-    unit: Literal["share", "batches", "step", "epoch", "seconds"]
-
-
-def parse_validation_interval(value: Any) -> ValidationInterval:
-    """Read Trainer(val_check_interval=...).
-
-    Raises:
-        ConfigError: none of the documented forms.
-    """
-    if value is None or (isinstance(value, float) and 0.0 < value <= 1.0):
-        return ValidationInterval(1.0 if value is None else value, "share")
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return ValidationInterval(value, "batches")
-    match = re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()) if isinstance(value, str) else None
-    if match and int(match[1]) > 0:
-        return ValidationInterval(int(match[1]), "step" if match[2] == "step" else "epoch")
-    if seconds := interval_seconds(value):
-        return ValidationInterval(seconds, "seconds")
-    raise ConfigError(
-        f"Trainer(val_check_interval={value!r}): expected a share of the epoch (0.0 to 1.0], a count of batches, or a "
-        "text with a unit: '100step', '1epoch', '10min'"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,11 +185,10 @@ def check(name: str, value: object) -> None:
     elif name == "fast_dev_run" and not isinstance(value, bool):
         if not isinstance(value, int) or value < 0:
             raise ConfigError(f"Trainer(fast_dev_run={value!r}): expected True, False or a count of batches")
-    elif name == "max_time" and value is not None and interval_seconds(value) is None:
-        raise ConfigError(
-            f"Trainer(max_time={value!r}): expected '00:12:00:00' (days:hours:minutes:seconds), '10min', "
-            "a timedelta or a dict of its arguments"
-        )
+    elif name == "max_time" and value is not None:
+        from lightkit.intervals import check_max_time
+
+        check_max_time(value)
 
 
 class Controls:

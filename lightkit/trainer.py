@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lightkit.callbacks.base import Callback, Checkpoint
-from lightkit.checkpoint.places import place
 from lightkit.checkpoint.writer import Writer
 from lightkit.contracts import Fn, Stage, TrainerState
 from lightkit.data import sources
@@ -24,7 +23,6 @@ from lightkit.devices.compute import apply_torch_switches, choose_compute
 from lightkit.devices.precision import choose_precision
 from lightkit.devices.strategies import Strategy, choose_strategy
 from lightkit.errors import ConfigError
-from lightkit.loggers.base import Logger
 from lightkit.loops.position import Position
 from lightkit.module import LightModule
 from lightkit.optimizers import LRSchedulerConfig
@@ -41,13 +39,13 @@ from lightkit.settings import (
     NanCheck,
     OnLogError,
     Settings,
-    parse_validation_interval,
-    refuse_unknown,
 )
+from lightkit.trainer_parts import make_callbacks, make_loggers
 from lightkit.version import __version__
 
 if TYPE_CHECKING:
     from lightkit.callbacks import EarlyStopping, ProgressBar
+    from lightkit.loggers.base import Logger
     from lightkit.loops.evaluation import EvaluationLoop
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.loops.training import TrainingLoop
@@ -61,8 +59,8 @@ class Trainer(Controls):
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
     Own arguments: `seed` (as `seed_everything(seed, workers=True)`), `run_dir` (the directory of the run), `run_name`
-    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": the loss when metrics are read, loss
-    and weights when an epoch ends and before a save; "step": the loss in every step, too; "off"),
+    (names it under `<default_root_dir>/runs/`), `nan_check` ("read": the loss when metrics are read and an
+    epoch ends, weights too before a save and at the end; "step": the loss in every step, too; "off"),
     `on_log_error` ("warn": where a logger cannot write, the training goes on and the end says what is missing; "raise":
     it stops). Directories may be URLs (docs/guide/remote.md).
     `val_check_interval` also takes "100step", "2epoch", "10min"; `async_checkpoint`: a thread writes checkpoints while
@@ -100,7 +98,8 @@ class Trainer(Controls):
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
         resume: Literal["auto"] | None = None, **unknown: Never,
     ) -> None:  # fmt: skip
-        refuse_unknown(unknown, Settings.names())
+        if unknown:
+            _refuse(unknown)
         asked = Settings(
             accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
             logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs,
@@ -126,8 +125,8 @@ class Trainer(Controls):
             seed_everything(seed, workers=True)
         self._assemble(settings)
         super().__init__(settings)
-        self.loggers: list[Logger] = _make_loggers(settings)
-        self._callbacks = _make_callbacks(settings)
+        self.loggers: list[Logger] = make_loggers(settings)
+        self._callbacks = make_callbacks(settings)
         self._directory = RunDirectory(self.default_root_dir, run_dir, run_name, __version__)
         self._position = Position()
         self._runs: list[Run] = []  # those that are open: a call inside a hook of another comes on top
@@ -148,14 +147,16 @@ class Trainer(Controls):
         self.precision = choose_precision(settings.precision, self.devices[0])
         self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.profiler = choose_profiler(settings.profiler)
-        parse_validation_interval(settings.val_check_interval)  # what is wrong with it is said now
+        if settings.val_check_interval is not None:  # what is wrong with it is said now
+            from lightkit.intervals import parse_validation_interval
+
+            parse_validation_interval(settings.val_check_interval)
         self.checkpoint_writer = Writer()
         if settings.async_checkpoint:
             from lightkit.checkpoint.async_write import AsyncWriter
 
             self.checkpoint_writer = AsyncWriter()
-        root = settings.default_root_dir
-        self.default_root_dir = str(place(os.getcwd() if root is None else root))
+        self.default_root_dir = _root_of(settings)
 
     # ---------------------------------------------------------------- what users start
 
@@ -580,62 +581,15 @@ class Trainer(Controls):
         return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
 
 
-def _make_loggers(settings: Settings) -> list[Logger]:
-    given = settings.logger
-    if given is False or (given is not None and given is not True and not isinstance(given, Logger) and not given):
-        return []
-    if settings.fast_dev_run:
-        from lightkit.loggers.dummy import DummyLogger
+def _refuse(unknown: Mapping[str, object]) -> None:
+    from lightkit.removed_arguments import refuse_unknown
 
-        return [DummyLogger()]
-    if given is None or given is True:
-        from lightkit.loggers import CSVLogger, TensorBoardLogger
-
-        return [TensorBoardLogger(), CSVLogger()]
-    loggers = list(given) if isinstance(given, (list, tuple)) else [given]
-    for item in loggers:
-        if not isinstance(item, Logger):
-            raise ConfigError(f"Trainer(logger=...): {type(item).__name__} is not a Logger")
-    return loggers
+    refuse_unknown(unknown, Settings.names())
 
 
-def _make_callbacks(settings: Settings) -> list[Callback]:
-    """The user's callbacks with the default ones; those that save come last. Those that are off are not imported."""
-    given = settings.callbacks
-    found = list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
-    for item in found:
-        if not isinstance(item, Callback):
-            raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")
-    has_bar = False
-    if found or settings.enable_progress_bar is not False:
-        from lightkit.callbacks.progress import ProgressBar
+def _root_of(settings: Settings) -> str:
+    if settings.default_root_dir is None:
+        return os.getcwd()
+    from lightkit.checkpoint.places import place
 
-        has_bar = any(isinstance(c, ProgressBar) for c in found)
-    has_checkpoint = any(isinstance(c, Checkpoint) for c in found)
-    for is_there, name, kind in (
-        (has_checkpoint, "enable_checkpointing", "a callback that saves checkpoints"),
-        (has_bar, "enable_progress_bar", "a progress bar"),
-    ):
-        if is_there and getattr(settings, name) is False:
-            raise ConfigError(f"Trainer({name}=False): callbacks has {kind}; leave one of them out")
-    if settings.max_time is not None:
-        from lightkit.callbacks.timer import Timer
-        from lightkit.durations import parse_duration
-
-        if not any(isinstance(c, Timer) for c in found):
-            found.append(Timer(parse_duration(settings.max_time)))
-    if settings.enable_model_summary is not False:
-        from lightkit.callbacks.model_summary import ModelSummary
-
-        if not any(isinstance(c, ModelSummary) for c in found):
-            found.append(ModelSummary())
-    if settings.enable_progress_bar is not False and not has_bar:
-        from lightkit.callbacks.default_bar import default_progress_bar
-
-        bar = default_progress_bar()
-        found += [bar] if bar is not None else []
-    if settings.enable_checkpointing is not False and not has_checkpoint:
-        from lightkit.callbacks.model_checkpoint import ModelCheckpoint
-
-        found.append(ModelCheckpoint())
-    return sorted(found, key=lambda c: isinstance(c, Checkpoint))
+    return str(place(settings.default_root_dir))

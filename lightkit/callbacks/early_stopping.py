@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightkit.callbacks.base import Callback, begins, monitored_value, validates_once_an_epoch
+from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+from lightkit.monitoring import begins, monitored_value, validates_once_an_epoch
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule

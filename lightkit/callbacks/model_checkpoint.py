@@ -16,10 +16,11 @@ import yaml
 from torch import Tensor
 
 from lightkit.callbacks import checkpoint_rules as rules
-from lightkit.callbacks.base import Checkpoint, begins, monitored_value, validates_once_an_epoch
+from lightkit.callbacks.base import Checkpoint
 from lightkit.callbacks.checkpoint_folder import Claim, Folder, OwnFiles
 from lightkit.checkpoint import atomic, places
 from lightkit.errors import ConfigError
+from lightkit.monitoring import begins, monitored_value, validates_once_an_epoch
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -119,8 +120,7 @@ class ModelCheckpoint(Checkpoint):
         self._waits_for: Literal["", "validation", "epoch"] = ""
         self._decided: tuple[object, ...] = ()  # where it was last asked whether to save
         self._scored_at = -1  # the step of a save that was due by steps: what is logged for it later is its score
-        self._score = math.nan  # that of the last decision
-        self._is_explained = False
+        self._score, self._is_explained = math.nan, False  # of the last decision; of a score that is missing
         self._own = OwnFiles()
         self._said: Mapping[str, Any] | None = None  # of this callback, by the file that the fit goes on from
 
@@ -289,12 +289,17 @@ class ModelCheckpoint(Checkpoint):
         trainer.checkpoint_writer.settle()  # names depend on the files that are there
         metrics, taken, saves = rules.candidates(trainer), set[str](), []
         for callback in due:
-            callback._decided = here
-            saves.append(callback._decide(trainer, metrics, taken))
+            saves.append(callback._decide(trainer, metrics, taken, here))
         self._write_all(trainer, saves)
 
-    def _decide(self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str]) -> rules.Save | None:
-        """Settle what the state says and what is to be done; None: nothing. taken: names given out at this moment."""
+    def _decide(
+        self, trainer: Trainer, metrics: dict[str, Tensor], taken: set[str], here: tuple[object, ...] = ()
+    ) -> rules.Save | None:
+        """Settle what the state says and what is to be done; None: nothing.
+
+        taken: names given out at this moment. here: the moment.
+        """
+        self._decided = here
         if self.monitor is not None and self.monitor not in metrics:
             self._check_no_validation(trainer, metrics)
             if self.save_last:

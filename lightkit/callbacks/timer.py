@@ -6,9 +6,10 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lightkit.callbacks.base import Callback, begins
+from lightkit.callbacks.base import Callback
 from lightkit.durations import parse_duration
 from lightkit.errors import ConfigError, did_you_mean
+from lightkit.monitoring import begins
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule

@@ -33,7 +33,7 @@ from lightkit.cli.options import Option, OptionNode, is_help
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import did_you_mean
 from lightkit.plain_yaml import MERGE
-from lightkit.settings import REMOVED, what_now
+from lightkit.removed_arguments import REMOVED, what_now
 
 _OTHER_BASE = re.compile(r"[-+]?0[0-7_]*[0-7]|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 

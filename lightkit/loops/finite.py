@@ -1,9 +1,10 @@
-"""Whether what was trained holds numbers: looked at when an epoch ends and when a checkpoint is saved."""
+"""Whether what was trained holds numbers: looked at when the fit ends and when a checkpoint is saved."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,9 +38,12 @@ def is_all_finite(run: FitRun, loss: Tensor | None) -> bool:
 def weight_error(run: FitRun, p: Counters) -> NonFiniteError:
     """What is raised for the first weight that is not."""
     place = next(name for name, tensor in _watched(run) if not bool(_are_finite([tensor]).all()))
-    index = max(p.batches_done - 1, 0)
-    problem = f"{place} is NaN or infinite after epoch {p.epoch}, batch {index} (step {p.global_step})"
-    return _error(problem, p, index, False)
+    batches, epoch = p.batches_done, p.epoch
+    if batches == 0 and epoch > 0 and math.isfinite(run.data.num_batches):  # it has gone on to the next epoch
+        batches, epoch = int(run.data.num_batches), epoch - 1
+    index = max(batches - 1, 0)
+    problem = f"{place} is NaN or infinite after epoch {epoch}, batch {index} (step {p.global_step})"
+    return _error(problem, replace(p, epoch=epoch), index, False)
 
 
 def _error(problem: str, p: Counters, index: int, is_first: bool) -> NonFiniteError:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from lightkit.run.fit import FitRun
+
+T = TypeVar("T")
+
+
+class _OfTrainer(Generic[T]):
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, loop: Any, owner: type) -> T:
+        value: T = getattr(loop.run.controls, self.name)
+        return value
+
+    def __set__(self, loop: Any, value: T) -> None:
+        setattr(loop.run.controls, self.name, value)
 
 
 class Limits:
@@ -13,39 +27,5 @@ class Limits:
 
     __slots__ = ()
     run: FitRun
-
-    @property
-    def max_epochs(self) -> int | None:
-        """As `trainer.max_epochs`."""
-        return self.run.controls.max_epochs
-
-    @max_epochs.setter
-    def max_epochs(self, value: int | None) -> None:
-        self.run.controls.max_epochs = value
-
-    @property
-    def min_epochs(self) -> int | None:
-        """As `trainer.min_epochs`."""
-        return self.run.controls.min_epochs
-
-    @min_epochs.setter
-    def min_epochs(self, value: int | None) -> None:
-        self.run.controls.min_epochs = value
-
-    @property
-    def max_steps(self) -> int:
-        """As `trainer.max_steps`."""
-        return self.run.controls.max_steps
-
-    @max_steps.setter
-    def max_steps(self, value: int) -> None:
-        self.run.controls.max_steps = value
-
-    @property
-    def min_steps(self) -> int | None:
-        """As `trainer.min_steps`."""
-        return self.run.controls.min_steps
-
-    @min_steps.setter
-    def min_steps(self, value: int | None) -> None:
-        self.run.controls.min_steps = value
+    max_epochs, min_epochs, min_steps = _OfTrainer[int | None](), _OfTrainer[int | None](), _OfTrainer[int | None]()
+    max_steps = _OfTrainer[int]()

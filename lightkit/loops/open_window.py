@@ -153,6 +153,7 @@ class Guard:
                 "the batch, it is not exact",
                 stacklevel=2,
             )
+            loop.open_window()  # what it held is spent
             return
         counters.go_back_to(moment.counters)
         moment.rng.restore()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lightkit.callbacks.base import missing_metric_message
 from lightkit.errors import ConfigError
 from lightkit.optimizers import LRSchedulerConfig, step_schedulers
 
@@ -77,6 +76,8 @@ class Schedules:
             return available[config.monitor]
         if self.run.data.enable_validation and self.counters.validated_at < 0:
             return None  # it may be logged there
+        from lightkit.monitoring import missing_metric_message
+
         who = f"configure_optimizers: {type(config.scheduler).__name__}(monitor={config.monitor!r})"
         message = missing_metric_message(str(config.monitor), available, who)
         if config.strict:

@@ -81,7 +81,7 @@ class TrainingLoop(Limits):
         with self.run.collect_into(self.results):
             self.run.call("on_train_start")
             before: StepParts | None = None
-            resting = 0
+            resting, has_rested = 0, False
             if (reason := self._why_done()) and self.run.data.num_batches > 0:
                 self.run.say_nothing_to_do(reason)
             while not self._why_done():
@@ -89,10 +89,13 @@ class TrainingLoop(Limits):
                 self._epoch(before)
                 resting = 0 if is_part or self.progress.global_step > done else resting + 1
                 if resting:
-                    self.run.check_progress(resting)
+                    self.run.check_progress(resting, is_first=not has_rested)
+                    has_rested = True
                 before = self.parts
             if before is None:
                 self.position.take_up(self.run.data.source)
+            else:
+                self.check_weights()
             self.run.call("on_train_end")
 
     def _why_done(self) -> str:
@@ -451,7 +454,7 @@ class TrainingLoop(Limits):
         run, p, schedules = self.run, self.progress, self.parts.schedules
         board, kept = run.board, self.position.outputs
         run.dispatcher.refresh()
-        self.check_weights()
+        self.check_finite()
         if ended_early:
             schedules.move_epoch()
             plan = run.data.plan  # one that counts batches or steps has had its turns inside the epoch

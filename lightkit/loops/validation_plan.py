@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 
 from lightkit.errors import ConfigError
+from lightkit.intervals import ValidationInterval
 from lightkit.loops.position import Counters
-from lightkit.settings import Controls, ValidationInterval
+from lightkit.settings import Controls
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,11 @@ class ValidationPlan:
         ConfigError: an interval that such an epoch cannot have.
     """
 
-    def __init__(self, interval: ValidationInterval, controls: Controls, num_batches: float, *, enabled: bool):
+    def __init__(self, interval: ValidationInterval, controls: Controls, num_batches: float):
         number, unit = interval
-        self.enabled, self.num_batches, self.every = enabled, num_batches, math.inf
+        self.num_batches = num_batches
         self.check_every, self.accumulate = controls.check_val_every_n_epoch, controls.accumulate_grad_batches
-        if enabled:
-            self.every = batches_between(interval, num_batches, self.accumulate, self.check_every is not None)
+        self.every = batches_between(interval, num_batches, self.accumulate, self.check_every is not None)
         if unit == "epoch":
             self.check_every = int(number)
         self.seconds = number if unit == "seconds" else None
@@ -57,7 +57,7 @@ class ValidationPlan:
 
     def validates_in(self, epoch: int) -> bool:
         """Whether an epoch has validations at all."""
-        return self.enabled and (self.check_every is None or (epoch + 1) % self.check_every == 0)
+        return self.check_every is None or (epoch + 1) % self.check_every == 0
 
     def next(self, p: Counters) -> float:
         """The count of batches in this epoch at which to ask `is_due` next; inf: not in this epoch."""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightkit.checkpoint.places import place
 from lightkit.contracts import UNTIMED, Timing
 from lightkit.errors import ConfigError, RunDirError
 
@@ -30,7 +29,7 @@ class Profiler:
     """
 
     def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
-        self.dirpath = None if dirpath is None else place(dirpath)
+        self.dirpath = None if dirpath is None else _place(dirpath)
         self.filename = filename
         self._stage = ""
         self._log_dir: str | None = None
@@ -95,7 +94,7 @@ class Profiler:
 
     def _path(self, extension: str, name: str | None = None) -> Path | None:
         """The file `<stage>-<filename>[-name]<extension>`, its folder made; None where nothing may be written."""
-        folder = self.dirpath or (None if self._log_dir is None else place(self._log_dir))
+        folder = self.dirpath or (None if self._log_dir is None else _place(self._log_dir))
         if folder is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,3 +149,9 @@ class PassThroughProfiler(Profiler):
 
     def _open(self, trainer: Trainer) -> None:
         """Nothing is written."""
+
+
+def _place(path: str | Path) -> Path:
+    from lightkit.checkpoint.places import place
+
+    return place(path)

@@ -26,7 +26,6 @@ from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
 from lightkit.errors import ConfigError, StoppedBySignal
 from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
-from lightkit.loggers.base import Logger
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
@@ -38,6 +37,7 @@ from lightkit.settings import Controls
 if TYPE_CHECKING:
     from torch import nn
 
+    from lightkit.loggers.base import Logger
     from lightkit.loops.position import Position
     from lightkit.trainer import Trainer
 

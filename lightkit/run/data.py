@@ -9,12 +9,12 @@ from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError
 from lightkit.hooks import overrides
-from lightkit.loops.validation_plan import ValidationPlan
+from lightkit.loops.no_validation import NoValidation
 from lightkit.module import LightModule
-from lightkit.settings import parse_validation_interval
 
 if TYPE_CHECKING:
     from lightkit.loops.evaluation import EvaluationLoop
+    from lightkit.loops.validation_plan import ValidationPlan
     from lightkit.run.fit import FitRun
 
 
@@ -22,14 +22,13 @@ class FitData:
     """Loaders of a fit, read as sources."""
 
     source: Source  # of the training
-    plan: ValidationPlan
+    plan: ValidationPlan | NoValidation
 
     def __init__(self, run: FitRun, train: object, val: object):
         self.run, self.given_train, self.given_val = run, train, val
         self.validation: EvaluationLoop | None = None
         self.num_batches: float = math.inf  # of a training epoch
         self.enable_validation = False
-        self.interval = parse_validation_interval(run.settings.val_check_interval)
         self._is_loaded = False
         self._loaded_epoch = 0
         self._length: float = math.inf  # of the training loader; those of the validation's
@@ -59,8 +58,14 @@ class FitData:
         self._plan()
 
     def _plan(self) -> None:
-        controls, enabled = self.run.controls, self.enable_validation
-        self.plan = ValidationPlan(self.interval, controls, self.num_batches, enabled=enabled)
+        if not self.enable_validation:
+            self.plan = NoValidation()
+            return
+        from lightkit.intervals import parse_validation_interval
+        from lightkit.loops.validation_plan import ValidationPlan
+
+        interval = parse_validation_interval(self.run.settings.val_check_interval)
+        self.plan = ValidationPlan(interval, self.run.controls, self.num_batches)
 
     def load_training(self) -> None:
         """Ask for the training loader, unless configure_optimizers has, through estimated_stepping_batches."""

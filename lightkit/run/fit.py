@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never
 import torch
 from torch.optim import Optimizer
 
-from lightkit import hparams, optimizers
+from lightkit import optimizers
 from lightkit.callbacks.base import Checkpoint
-from lightkit.checkpoint.places import place
 from lightkit.contracts import UNTIMED, Fn, Stage
 from lightkit.data.order import Source
 from lightkit.errors import ConfigError, HookError, StoppedBySignal
@@ -38,7 +37,6 @@ class FitRun(Run):
     data: FitData
     loop: TrainingLoop
     manual: ManualOptimization | None = None  # where the module optimizes by itself
-    _has_warned = False  # of epochs without a step
     is_finished = False  # it came to its end before, and is started again
     leftovers: Leftovers | None = None  # of a stop before, after a resume
 
@@ -99,7 +97,10 @@ class FitRun(Run):
             self._give_training(checkpoint, path, is_auto=is_auto)
         self._note(is_end=False)
         self.call("on_fit_start")
-        self._log_hyperparameters()
+        if self.loggers:
+            from lightkit.run.logged_hparams import log_hyperparameters
+
+            log_hyperparameters(self)
         self.data.load()
         return checkpoint is not None
 
@@ -226,26 +227,6 @@ class FitRun(Run):
         stopping.save(self, broken_off)
         raise StoppedBySignal(self.controls.stop_signal)
 
-    def _log_hyperparameters(self) -> None:
-        module, datamodule = self.module, self.datamodule
-        params: dict[str, object] = {}
-        for owner in (datamodule, module):
-            if owner is None or not (hyperparameters := hparams.of(owner)).is_logged:
-                continue
-            for key, value in hyperparameters.initial.items():
-                if key in params and hparams.differ(params[key], value):
-                    raise ConfigError(
-                        f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, "
-                        f"{type(datamodule).__name__} has {params[key]!r}; rename one, or use "
-                        "save_hyperparameters(logger=False)"
-                    )
-                params[key] = value
-        for logger in self.loggers:
-            if params:
-                logger.log_hyperparams(params)
-            logger.log_graph(module)
-            logger.save()
-
     # ------------------------------------------------------------ what its loop uses
 
     @property
@@ -276,6 +257,8 @@ class FitRun(Run):
             self.loop.check_weights()
         super().save_checkpoint(path, rng, weights_only=weights_only)
         if self.leftovers is not None and not weights_only:
+            from lightkit.checkpoint.places import place
+
             self.leftovers.leave(self.writer, place(path))
 
     def go_back(self) -> None:
@@ -283,36 +266,17 @@ class FitRun(Run):
         if self.loop.guard is not None:
             self.loop.guard.go_back()
 
-    # ------------------------------------------------------------ what is said of a training that does not move
-
     def say_nothing_to_do(self, reason: str) -> None:
         """The fit ends before its first batch."""
-        p = self.position.counters
-        of = "this Trainer" if self.ckpt_path is None else f"the checkpoint {self.ckpt_path}"
-        self.trainer.print(
-            f"fit: nothing is left to train, {reason}: {of} is at epoch {p.epoch}, step {p.global_step}. Raise the "
-            "limit to go on, or make another Trainer and fit without ckpt_path to train from the start"
-        )
+        from lightkit.run.standstill import say_nothing_to_do
 
-    def check_progress(self, epochs: int) -> None:
-        """So many epochs in a row have taken no optimizer step; say so once, and end what would never end.
+        say_nothing_to_do(self, reason)
 
-        Raises:
-            ConfigError: `max_steps` alone limits the fit, and 10 epochs have not brought it nearer.
-        """
-        controls, name = self.controls, type(self.module).__name__
-        waits = controls.max_epochs in (None, -1) and controls.max_steps != -1 and self.settings.max_time is None
-        why = (
-            f"no optimizer has stepped through self.optimizers() in {name}.training_step, so trainer.global_step "
-            "stands still; write optimizer = self.optimizers() and optimizer.step()"
-            if self.manual is not None
-            else f"{name}.training_step returned None for every batch, or the batches were skipped"
-        )
-        if waits and epochs >= 10:
-            raise ConfigError(f"Trainer(max_steps={controls.max_steps}): 10 epochs without an optimizer step; {why}")
-        if epochs == 1 and (waits or self.manual is not None) and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(f"an epoch without an optimizer step: {why}", stacklevel=2)
+    def check_progress(self, epochs: int, *, is_first: bool) -> None:
+        """So many epochs in a row have taken no optimizer step; see `standstill.check_progress`."""
+        from lightkit.run.standstill import check_progress
+
+        check_progress(self, epochs, is_first=is_first)
 
     def read_sources(self) -> list[Source]:
         """As Run.read_sources."""

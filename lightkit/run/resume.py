@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightkit.checkpoint import files
-from lightkit.run import directory, saving
+from lightkit.run import marker, saving
 
 if TYPE_CHECKING:
     from lightkit.run.fit import FitRun
@@ -22,7 +22,7 @@ def newest(run: FitRun) -> Path | None:
     if run.directory.explicit is not None:
         folders += saving.folders_below(run, run.directory.explicit / "checkpoints")
     else:
-        fits = (d for d in directory.versions(run.directory.parent(run.name)) if directory.is_of_fit(d))
+        fits = (d for d in marker.versions(run.directory.parent(run.name)) if marker.is_of_fit(d))
         folders += [folder for d in list(fits)[:1] for folder in saving.folders_below(run, d / "checkpoints")]
     return files.newest_whole(folders, is_wanted=saving.can_train)
 

@@ -16,7 +16,7 @@ from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError, ConfigError
 from lightkit.loops.saved_form import check_generators
-from lightkit.run import directory
+from lightkit.run import marker
 from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _last(run: Run, *, must_train: bool) -> Path | None:
     if home.explicit is not None:
         own += folders_below(run, home.explicit / "checkpoints")
     elif not saving or None in saving:  # one without a folder saves in the run directory
-        runs = [d / "checkpoints" for d in directory.versions(home.parent(run.name))]
+        runs = [d / "checkpoints" for d in marker.versions(home.parent(run.name))]
     found = ((d, files.newest_whole(folders_below(run, d), is_wanted=is_wanted)) for d in runs)
     of_newest_run = next((d for d, path in found if path is not None), None)
     own += folders_below(run, of_newest_run) if of_newest_run else []

@@ -1,0 +1,76 @@
+"""The loggers and callbacks of a Trainer: those that were given, checked, with the default ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightkit.callbacks.base import Callback, Checkpoint
+from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.loggers.base import Logger
+    from lightkit.settings import Settings
+
+
+def make_loggers(settings: Settings) -> list[Logger]:
+    """The loggers; TensorBoard and CSV where nothing is said."""
+    given = settings.logger
+    if given is False or (isinstance(given, (list, tuple)) and len(given) == 0):
+        return []
+    if settings.fast_dev_run:
+        from lightkit.loggers.dummy import DummyLogger
+
+        return [DummyLogger()]
+    if given is None or given is True:
+        from lightkit.loggers import CSVLogger, TensorBoardLogger
+
+        return [TensorBoardLogger(), CSVLogger()]
+    from lightkit.loggers.base import Logger
+
+    loggers = list(given) if isinstance(given, (list, tuple)) else [given]
+    for item in loggers:
+        if not isinstance(item, Logger):
+            raise ConfigError(f"Trainer(logger=...): {type(item).__name__} is not a Logger")
+    return loggers
+
+
+def make_callbacks(settings: Settings) -> list[Callback]:
+    """The user's callbacks with the default ones; those that save come last. Those that are off are not imported."""
+    given = settings.callbacks
+    found = list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
+    for item in found:
+        if not isinstance(item, Callback):
+            raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")
+    has_bar = False
+    if found or settings.enable_progress_bar is not False:
+        from lightkit.callbacks.progress import ProgressBar
+
+        has_bar = any(isinstance(c, ProgressBar) for c in found)
+    has_checkpoint = any(isinstance(c, Checkpoint) for c in found)
+    for is_there, name, kind in (
+        (has_checkpoint, "enable_checkpointing", "a callback that saves checkpoints"),
+        (has_bar, "enable_progress_bar", "a progress bar"),
+    ):
+        if is_there and getattr(settings, name) is False:
+            raise ConfigError(f"Trainer({name}=False): callbacks has {kind}; leave one of them out")
+    if settings.max_time is not None:
+        from lightkit.callbacks.timer import Timer
+        from lightkit.durations import parse_duration
+
+        if not any(isinstance(c, Timer) for c in found):
+            found.append(Timer(parse_duration(settings.max_time)))
+    if settings.enable_model_summary is not False:
+        from lightkit.callbacks.model_summary import ModelSummary
+
+        if not any(isinstance(c, ModelSummary) for c in found):
+            found.append(ModelSummary())
+    if settings.enable_progress_bar is not False and not has_bar:
+        from lightkit.callbacks.default_bar import default_progress_bar
+
+        bar = default_progress_bar()
+        found += [bar] if bar is not None else []
+    if settings.enable_checkpointing is not False and not has_checkpoint:
+        from lightkit.callbacks.model_checkpoint import ModelCheckpoint
+
+        found.append(ModelCheckpoint())
+    return sorted(found, key=lambda c: isinstance(c, Checkpoint))
