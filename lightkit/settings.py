@@ -260,6 +260,10 @@ class Controls:
         """Another run begins."""
         self.stop_signal, self.may_end = 0, self.should_stop
 
+    def take(self, name: str, value: object) -> None:
+        """Set what has this name, as `trainer.<name> = value` does."""
+        setattr(self, name, value)
+
     @property
     def log_interval(self) -> float:
         """Steps between two readings of what was logged; inf: never."""

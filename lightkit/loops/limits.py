@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from lightkit.run.fit import FitRun
@@ -14,12 +14,12 @@ class _OfTrainer(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, loop: Any, owner: type) -> T:
+    def __get__(self, loop: Limits, owner: type) -> T:
         value: T = getattr(loop.run.controls, self.name)
         return value
 
-    def __set__(self, loop: Any, value: T) -> None:
-        setattr(loop.run.controls, self.name, value)
+    def __set__(self, loop: Limits, value: T) -> None:
+        loop.run.controls.take(self.name, value)
 
 
 class Limits:
