@@ -221,8 +221,11 @@ Taken = list[tuple[Entry, float]]
 class Results:
     """The values logged in one loop's run, by hook and name."""
 
-    def __init__(self, size_of: Callable[[object], int], is_training: bool, has_several_loaders: bool = False):
-        self.size_of, self.is_training, self.has_several_loaders = size_of, is_training, has_several_loaders
+    def __init__(
+        self, is_training: bool, has_several_loaders: bool = False, size_of: Callable[[object], int] | None = None
+    ):
+        self.is_training, self.has_several_loaders = is_training, has_several_loaders
+        self.size_of = size_of  # None: found when a size is asked for
         self.slots: dict[str, dict[Key, Slot]] = defaultdict(dict)
         self.hook = ""
         self.current: dict[Key, Slot] = {}  # of that hook
@@ -242,8 +245,14 @@ class Results:
 
     def batch_size(self) -> int:
         """The size of the batch, which is found once a hook; 1 where there is none."""
-        if self.size is None:
-            self.size = 1 if self.batch is None else self.size_of(self.batch)
+        if self.size is None and self.batch is None:
+            self.size = 1
+        elif self.size is None:
+            if self.size_of is None:
+                from lightkit.devices.batch_size import BatchSizes
+
+                self.size_of = BatchSizes()
+            self.size = self.size_of(self.batch)
         return self.size
 
     def stand_in(self, outer: Results | None) -> None:

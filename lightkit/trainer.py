@@ -23,6 +23,7 @@ from lightkit.devices.compute import apply_torch_switches, choose_compute
 from lightkit.devices.precision import choose_precision
 from lightkit.devices.strategies import Strategy, choose_strategy
 from lightkit.errors import ConfigError
+from lightkit.loggers.base import Logger
 from lightkit.loops.position import Position
 from lightkit.module import LightModule
 from lightkit.optimizers import LRSchedulerConfig
@@ -45,7 +46,6 @@ from lightkit.version import __version__
 
 if TYPE_CHECKING:
     from lightkit.callbacks import EarlyStopping, ProgressBar
-    from lightkit.loggers.base import Logger
     from lightkit.loops.evaluation import EvaluationLoop
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.loops.training import TrainingLoop

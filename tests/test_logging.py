@@ -377,7 +377,7 @@ def test_tensors_and_numbers_under_one_name_are_one_mean(tmp_path: Path) -> None
 
 
 def test_the_buffer_stays_at_its_window() -> None:
-    results = Results(len, is_training=True)
+    results = Results(is_training=True, size_of=len)
     results.batch = [0]
     results.enter("training_step")
     options = (False, None, True, True, "mean", True)

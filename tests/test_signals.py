@@ -484,7 +484,9 @@ def test_a_job_whose_workers_get_the_signal_too_is_saved_and_leaves_no_process(
             break
     told, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
-    assert errors == "" and "after the fit" not in told
+    # multiprocessing's own helper, which got the signal too, may say what it found
+    ours = [line for line in errors.splitlines() if "resource_tracker" not in line and "warnings.warn" not in line]
+    assert ours == [] and "after the fit" not in told
     assert (tmp_path / "run" / "checkpoints" / STOPPED).is_file()
     for _ in range(100):  # multiprocessing's own helper takes its time
         try:

@@ -13,9 +13,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch.utils import data
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
@@ -25,6 +24,9 @@ from lightkit.data.fetch import Fetch
 from lightkit.data.rows import row_order
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
+
+if TYPE_CHECKING:
+    from lightkit.data.ahead import Ahead
 
 T = TypeVar("T")
 
@@ -209,41 +211,6 @@ class _Keys:
         return 0
 
 
-class Ahead(NamedTuple):
-    """An epoch opened early: its batches; generators before and after; `first_seed` and `epochs_opened` after.
-
-    settings: what else decided its order, see `_settings`.
-    """
-
-    batches: Iterator[Any]
-    before: Moment
-    after: Moment
-    counts: tuple[int | None, int]
-    settings: dict[str, object]
-
-
-def _all_torchs(sampler: object) -> bool:
-    """Whether the order is drawn by samplers of torch alone, which keep nothing but generators from epoch to epoch."""
-    kinds = SequentialSampler, data.RandomSampler, data.SubsetRandomSampler, data.WeightedRandomSampler
-    return type(sampler.sampler if type(sampler) is BatchSampler else sampler) in (*kinds, data.DistributedSampler)
-
-
-def _settings(sampler: Any) -> dict[str, object]:
-    """What decides the order of torch's samplers beside generators, copied: weights, indices, the size of a batch."""
-    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
-    found: dict[str, object] = {"len": len(inner)}  # type: ignore[arg-type]
-    for place, part in (("", sampler), ("sampler.", inner)):
-        for name, value in vars(part).items():
-            if name in ("sampler", "generator", "data_source", "dataset"):
-                continue
-            if isinstance(value, torch.Tensor):
-                value = value.clone()
-            elif isinstance(value, (list, np.ndarray)):
-                value = list(value)
-            found[place + name] = value
-    return found
-
-
 class IndexedSource(Source):
     """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
 
@@ -308,11 +275,15 @@ class IndexedSource(Source):
         The generators are put back as if nothing had been drawn: what is saved meanwhile knows nothing of it, and
         `open` takes these batches only where nobody has drawn since. A sampler of the user's is not asked early.
         """
-        if not (self.loader.persistent_workers and self.is_training and _all_torchs(self.sampler)):
+        if not (self.loader.persistent_workers and self.is_training):
+            return
+        from lightkit.data.ahead import Ahead, is_torchs, settings_of
+
+        if not is_torchs(self.sampler):
             return
         before, counts = self._capture(), (self.first_seed, self.epochs_opened)
         self.set_epoch(epoch)
-        settings, batches = _settings(self.sampler), self._iterate(0)
+        settings, batches = settings_of(self.sampler), self._iterate(0)
         self.ahead = Ahead(batches, before, self._capture(), (self.first_seed, self.epochs_opened), settings)
         self._put_back(before, counts)
 
@@ -322,9 +293,7 @@ class IndexedSource(Source):
         if ahead is None:
             return super().open(remember=remember)
         self.before = now = self._capture()
-        has_changed = not generators.same(_settings(self.sampler), ahead.settings)
-        has_drawn = not now["rng"].equals(ahead.before["rng"])
-        if has_changed or has_drawn or not generators.same(now["generators"], ahead.before["generators"]):
+        if not ahead.is_true(self.sampler, now):
             return self._iterate(0)
         self._put_back(ahead.after, ahead.counts)
         return ahead.batches

@@ -18,7 +18,6 @@ from torch import nn
 
 from lightkit.contracts import HookFn, Stage
 from lightkit.data.order import Source
-from lightkit.devices.batch_size import BatchSizes
 from lightkit.devices.transfer import to_cpu
 from lightkit.errors import HookError, StoppedBySignal
 from lightkit.hooks import accepts_positional, overrides, parameter_names
@@ -62,7 +61,7 @@ class EvaluationLoop:
         self.run, self.name, self.sources, self.limits = run, name, sources, limits
         self.batch_idx = 0
         # kept from one validation to the next, emptied
-        self.results = Results(BatchSizes(), is_training=False, has_several_loaders=len(sources) > 1)
+        self.results = Results(is_training=False, has_several_loaders=len(sources) > 1)
         self.outputs: EpochOutputs | None = None
         self.predictions: list[list[object]] | None = [[] for _ in sources] if keeps else None  # by loader
 

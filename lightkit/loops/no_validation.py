@@ -10,19 +10,16 @@ if TYPE_CHECKING:
 
 
 class NoValidation:
-    """As ValidationPlan, for never."""
+    """What a ValidationPlan answers, for never."""
 
     every = math.inf
     seconds: float | None = None
 
     def validates_in(self, epoch: int) -> bool:
-        """As ValidationPlan.validates_in."""
         return False
 
     def next(self, p: Counters) -> float:
-        """As ValidationPlan.next."""
         return math.inf
 
     def is_due(self, p: Counters) -> bool:
-        """As ValidationPlan.is_due."""
         return False

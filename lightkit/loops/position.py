@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from lightkit.devices.batch_size import BatchSizes
 from lightkit.results import Results
 from lightkit.seeding import RngState, restore_rng
 
@@ -119,7 +118,7 @@ class Position:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.results = Results(BatchSizes(), is_training=True)
+        self.results = Results(is_training=True)
         self.outputs: EpochOutputs | None = None  # what the earlier style wants to see again at the epoch's end
         self.source: Source | None = None  # of the running epoch
         self.has_ended = False  # the last fit ran to its end, which may be inside an epoch

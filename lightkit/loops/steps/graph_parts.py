@@ -21,7 +21,7 @@ class Notes(Results):
     """Calls of `self.log` in a recorded step, to be made again with the same tensors after each launch."""
 
     def __init__(self, results: Results, where: str):
-        super().__init__(results.size_of, is_training=True)
+        super().__init__(is_training=True, size_of=results.size_of)
         self.batch, self.where = results.batch, where
         self.calls: list[tuple[str, Tensor, Options, int | None]] = []
 
