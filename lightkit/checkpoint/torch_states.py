@@ -17,6 +17,7 @@ from lightkit.schema import (
     NUMBER,
     SCALAR,
     TENSOR,
+    TRUTH,
     WHOLE,
     Choice,
     DictOf,
@@ -64,6 +65,8 @@ def check_optimizer(optimizer: Optimizer, state: object) -> None:
             if group[key] is not None or not _may_be_none(optimizer, key):
                 check_like(group[key], own[key], "param_groups", index, key)
             _OPTIONS.get(key, ANYTHING).check(group[key], "param_groups", index, key)
+        for key in group.keys() & set(FLAGS):  # of kernels: those of this machine are taken, whatever they were
+            optional(TRUTH).check(group[key], "param_groups", index, key)
     if not type(optimizer).__module__.startswith("torch.optim"):
         return
     saved: list[int] = [number for group in groups for number in group["params"]]

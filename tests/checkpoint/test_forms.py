@@ -50,6 +50,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("optimizer_states", 0, "param_groups", 0, "lr"), "0.1", "expected a number, found '0.1'"),
     (("optimizer_states", 0, "param_groups", 0, "betas", 1), None, "expected a number, found None"),
     (("optimizer_states", 0, "param_groups", 0, "amsgrad"), 1, "expected True or False, found 1"),
+    (("optimizer_states", 0, "param_groups", 0, "fused"), 1, "expected True or False or None, found 1"),
     (("optimizer_groups", 0, 0), "x", "expected a list, found 'x'"),
     (("lr_schedulers", 0, "last_epoch"), [6], "expected a number, found a list of 1"),
     (("lr_schedulers", 0, "last_epoch"), 6.5, "expected a whole number, found 6.5"),
