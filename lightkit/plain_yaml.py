@@ -47,8 +47,13 @@ def compose(text: str, name: str = "<text>") -> Node | None:
         loader.dispose()
     if node is None:
         return None
-    _Sizes().check(node)
+    check_size(node)
     return _separate(node, set())
+
+
+def check_size(node: Node) -> None:
+    """Raise RefusedError for a node that contains itself, is nested too deeply, or stands for too many values."""
+    _Sizes().check(node)
 
 
 def what_and_where(error: yaml.YAMLError, text: str) -> tuple[str, int]:

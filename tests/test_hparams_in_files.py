@@ -795,3 +795,19 @@ def test_a_file_as_lightning_writes_it_gives_its_one_object_to_its_argument(tmp_
 def test_what_no_program_of_ours_wrote_is_an_error_too(entries, message, tmp_path):
     path = changed(saved(taking(None)(1), tmp_path), **entries)
     assert message_of(lambda: taking(None).load_from_checkpoint(path)) == message.replace("FILE", str(path))
+
+
+BOMB = "\n".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 30)), "lr: *a29"])
+
+
+@pytest.mark.parametrize("text, problem", [
+    ("lr: &x [*x]\n", "an alias of what it stands in: it would never end"),
+    ("lr: &x {part: *x}\n", "an alias of what it stands in: it would never end"),
+    (BOMB, "its aliases stand for more than 10,000 values"),
+])  # fmt: skip
+def test_a_file_of_hyperparameters_that_never_ends_is_one_error(tmp_path: Path, text: str, problem: str) -> None:
+    path, file = saved(Net(), tmp_path), tmp_path / "h.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        Net.load_from_checkpoint(path, hparams_file=file)
+    assert str(caught.value).startswith(f"load_from_checkpoint(hparams_file={str(file)!r}): {problem}")

@@ -38,6 +38,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
 def _read_yaml(text: str) -> Any:
     import yaml
 
+    from lightkit.plain_yaml import check_size
+
     class Loader(yaml.SafeLoader):
         """Knows those of Python's own tags that Lightning's files have for values; nothing is imported for another."""
 
@@ -62,7 +64,11 @@ def _read_yaml(text: str) -> Any:
         for kind in ("PosixPath", "WindowsPath"):
             Loader.add_constructor(f"{_PYTHONS}object/apply:{module}.{kind}", as_path)
     try:
-        found = yaml.load(text, Loader)
+        loader = Loader(text)
+        if (node := loader.get_single_node()) is None:
+            return {}
+        check_size(node)
+        found = loader.construct_document(node)
     except (yaml.YAMLError, KeyError, OverflowError) as error:
         raise ValueError(str(error)) from error
     except RecursionError:
