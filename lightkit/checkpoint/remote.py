@@ -353,15 +353,6 @@ class RemotePath(os.PathLike[str]):
 
     rename = replace
 
-    def copy_to(self, target: Path | RemotePath) -> None:
-        """Let `target` become a copy of this file; in the same store nothing is downloaded for it."""
-        if isinstance(target, RemotePath) and target._fs is self._fs and self._is_object_store:
-            with _as_os_errors(self):
-                self._fs.cp_file(self._path, target._path)
-            return
-        with self.downloaded() as local:
-            target.put(local) if isinstance(target, RemotePath) else shutil.copyfile(local, target)
-
 
 def _file_system(url: str, scheme: str, root: str) -> fsspec.AbstractFileSystem:
     try:
