@@ -51,14 +51,12 @@ class Claim:
 
 def read(path: Path, identity: str) -> Claim | None:
     """What a file says of a callback; None where it is not the callback's, or no checkpoint. Reads the note alone."""
-    claims = (Claim.of(claim) for claim in (_said_in(path) or {}).values() if isinstance(claim, dict))
+    return _claim_of(identity, files.saved_by(path) or {})
+
+
+def _claim_of(identity: str, said: Mapping[str, Any]) -> Claim | None:
+    claims = (Claim.of(claim) for claim in said.values() if isinstance(claim, dict))
     return next((claim for claim in claims if claim.identity == identity), None)
-
-
-def _said_in(path: Path) -> dict[str, Any] | None:
-    note = files.note(path)
-    said = note.get("saved_by") if isinstance(note, dict) else None
-    return said if isinstance(said, dict) else None
 
 
 def _names_before_notes(path: Path, key: str) -> list[str]:
@@ -109,14 +107,14 @@ class Folder:
         """
         if not self.holds(path):
             return False
-        if _said_in(place(path)) is None:
+        if (said := files.saved_by(place(path))) is None:
             return self.name_of(path) in _names_before_notes(place(path), key)
-        claim = read(place(path), identity) if identity else None
+        claim = _claim_of(identity, said) if identity else None
         return claim is not None and self.name_of(path) in claim.names
 
     def bears(self, path: str, key: str) -> bool:
         """Whether a path is a file of this folder that a callback of this state key wrote, in whichever run."""
-        claim = (_said_in(place(path)) or {}).get(key) if self.holds(path) else None
+        claim = (files.saved_by(place(path)) or {}).get(key) if self.holds(path) else None
         return isinstance(claim, dict) and self.name_of(path) in Claim.of(claim).names
 
     def holds(self, path: str) -> bool:

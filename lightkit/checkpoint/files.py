@@ -111,6 +111,13 @@ def note(path: PathLike) -> object:
         return None
 
 
+def saved_by(path: PathLike) -> dict[str, Any] | None:
+    """What a file's note says of the callbacks that save, by their state keys; None where it says nothing of them."""
+    found = note(path)
+    said = found.get("saved_by") if isinstance(found, dict) else None
+    return said if isinstance(said, dict) else None
+
+
 def _await_writers() -> None:
     for writer in list(unfinished):
         writer.wait()

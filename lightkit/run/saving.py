@@ -168,11 +168,10 @@ def for_fit(run: Run, ckpt_path: str | Path | None, *, is_found: bool = False) -
 
         checkpoint = converted(checkpoint, str(path), _by_key(run.callbacks).keys())
     run.directory.adopt(path)
-    note = files.note(path)
-    said = note.get("saved_by") if isinstance(note, dict) else None
+    said = files.saved_by(path) or {}
     for key, callback in _by_key(run.callbacks).items():
         if isinstance(callback, Checkpoint):
-            claim = said.get(key) if isinstance(said, dict) else None
+            claim = said.get(key)
             callback.take_up(path, claim if isinstance(claim, dict) else None, is_named=is_named)
     return checkpoint, str(path)
 
