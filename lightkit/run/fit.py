@@ -22,6 +22,7 @@ from lightkit.loops.training import TrainingLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
 from lightkit.run.data import FitData
+from lightkit.run.signals import stopped_by
 from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class FitRun(Run):
         assert self.data.validation is not None
         limits, p = self.data.validation_limits(), self.position.counters
         if self.controls.stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt  # after the batch in which it came: what is saved begins with the validation
+            self.stop_by_signal()  # after the batch in which it came: what is saved begins with the validation
         broken_off = None
         next_step = p.next_logged_step
         if self.listener.hears:
@@ -220,12 +221,11 @@ class FitRun(Run):
 
     def stop_by_signal(self, broken_off: BrokenOff | None = None) -> Never:
         """Save the fit as it is between two steps, and end it. broken_off: the validation that the signal came in."""
-        if self.controls.stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        from lightkit.run import stopping
+        if self.controls.stop_signal != signal.SIGINT:
+            from lightkit.run import stopping
 
-        stopping.save(self, broken_off)
-        raise StoppedBySignal(self.controls.stop_signal)
+            stopping.save(self, broken_off)
+        raise stopped_by(self.controls.stop_signal)
 
     # ------------------------------------------------------------ what its loop uses
 
