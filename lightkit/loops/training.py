@@ -410,7 +410,8 @@ class TrainingLoop(Limits):
         p = self.progress
         if self.loss is None or self.run.controls.nan_check == "off":
             return
-        value = float(self.loss.detach().sum())  # manual optimization may have several
+        loss = self.loss.detach()
+        value = float(loss if loss.dim() == 0 else loss.sum())  # manual optimization may have several
         if math.isfinite(value):
             return
         from lightkit.loops.finite import loss_error
