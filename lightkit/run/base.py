@@ -6,7 +6,6 @@ on top of the fit's, which knows nothing of it.
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -318,16 +317,12 @@ class Run:
         return []
 
     def _explained(self, error: BaseException) -> BaseException:
-        """The error, or what to read instead where a worker process of a loader died or brought it."""
+        """The error, or what to read instead."""
         if not isinstance(error, Exception):
             return error
-        _explain(error)
-        from lightkit.data.worker_errors import explained
+        from lightkit.run.explanations import explained
 
-        found = explained(error, self.read_sources())
-        if found is not None and self.controls.stop_signal == signal.SIGINT:
-            return KeyboardInterrupt()  # which the worker got, too
-        return error if found is None else found
+        return explained(error, self)
 
     def _tear_down(self, status: str) -> None:
         try:
@@ -392,15 +387,6 @@ class Run:
         state.update(is_copy=True, is_open=False, given=(), _stage=None, _compiled=[])
         state["optimization"] = Optimization([], [])  # a scheduler cannot be pickled
         return {**state, "loaders": Loaders({}, self.loaders.counts)}
-
-
-def _explain(error: BaseException) -> None:
-    """Say in a note what torch's words about inference tensors leave open."""
-    if isinstance(error, RuntimeError) and "nference tensor" in str(error):
-        error.add_note(
-            "A tensor made in trainer.validate, test or predict, such as a cache, is used where gradients are wanted; "
-            "make it outside, or write Trainer(inference_mode=False)"
-        )
 
 
 def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:
