@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightkit.data.order import Source
+from lightkit.data.packing import packed
 from lightkit.data.worker_errors import Failure
 from lightkit.data.worker_side import options_of_workers
 from lightkit.data.workers import remember
@@ -62,7 +63,7 @@ class Joined:
             if type(item) is Failure:
                 return item
         try:
-            return self.collate(items)
+            return packed(self.collate(items))
         except Exception as error:
             return Failure(error, f"{self.name}: collate_fn")
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from lightkit.data.fetch import Fetch, in_short
+from lightkit.data.packing import packed
 from lightkit.data.workers import handled, outlive
 from lightkit.seeding import key_rng, mix
 
@@ -46,7 +47,7 @@ class KeyedDataset(Dataset[object]):
                     self.seed = seed
                     _seed_info(seed)
                 key_rng(mix(seed, index))
-            return self.fetch(indices)
+            return packed(self.fetch(indices))
         except Exception as error:
             if get_worker_info() is None:
                 raise  # fetched in this process, see Source.has_inner
