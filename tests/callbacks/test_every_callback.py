@@ -1,5 +1,6 @@
 """What holds for every callback: its names, its texts, copies of it, and runs inside the run that it is in."""
 
+import ast
 import copy
 import inspect
 import io
@@ -208,6 +209,13 @@ def test_the_room_lists_its_callbacks_and_nothing_else() -> None:
     assert dir(callbacks) == sorted(callbacks.__all__) == sorted(callbacks._FILES)
     with pytest.raises(AttributeError, match="^module 'lightkit.callbacks' has no attribute 'Earlystopping'$"):
         callbacks.Earlystopping
+
+
+def test_what_checkers_read_of_the_room_names_the_same_callbacks_in_the_same_files() -> None:
+    stub = ast.parse(Path(callbacks.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    named = {alias.asname: f"{node.module}:{alias.name}" for node in imports for alias in node.names}
+    assert named == {name: f"lightkit.callbacks.{file}:{name}" for name, file in callbacks._FILES.items()}
 
 
 # ---------------------------------------------------------------- copies
