@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lightkit.callbacks.base import Callback
     from lightkit.datamodule import LightDataModule
     from lightkit.datamodule import LightDataModule as LightningDataModule
+    from lightkit.global_seed import seed_everything
     from lightkit.module import LightModule
     from lightkit.module import LightModule as LightningModule
-    from lightkit.seeding import seed_everything
     from lightkit.trainer import Trainer
 
 __all__ = [
@@ -35,7 +35,7 @@ attach(
     {
         "LightModule": "module", "LightningModule": "module:LightModule",
         "LightDataModule": "datamodule", "LightningDataModule": "datamodule:LightDataModule",
-        "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "seeding",
+        "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "global_seed",
     },
     ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from lightkit import hparams as hyper
 from lightkit.devices.transfer import move_data_to_device
@@ -120,17 +120,9 @@ class LightDataModule:
         hparams_file: a .yaml or .csv file of hyperparameters to use instead of the saved ones. Raises what
         `LightModule.load_from_checkpoint` raises.
         """
-        from lightkit.checkpoint import files
-        from lightkit.checkpoint.places import place
-        from lightkit.hparams.loading import load_kwargs, refuse_code
+        from lightkit.datamodule_sources import loaded
 
-        refuse_code(weights_only)
-        checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")
-        beside = None if hparams_file is None else place(hparams_file)
-        data = cls(**load_kwargs(cls, checkpoint, kwargs, "datamodule_hyper_parameters", beside))
-        if state := checkpoint.get(cls.__qualname__):
-            data.load_state_dict(state)
-        return data
+        return loaded(cls, checkpoint_path, map_location, hparams_file, weights_only, kwargs)
 
     @classmethod
     def from_datasets(
@@ -139,17 +131,12 @@ class LightDataModule:
         num_workers: int = 0, **kwargs: Any,
     ) -> T:  # fmt: skip
         """Make a data module of data sets, one or a list of them a stage; only training data is shuffled."""
+        from lightkit.datamodule_sources import loaders
+
         data = cls(**kwargs)
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
         for stage, datasets in given.items():
             if datasets is not None:
-                make = partial(_loaders, datasets, stage == "train", batch_size, num_workers)
+                make = partial(loaders, datasets, stage == "train", batch_size, num_workers)
                 data._take_hook(f"{stage}_dataloader", make)
         return data
-
-
-def _loaders(datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int) -> object:
-    if isinstance(datasets, Sequence) and not isinstance(datasets, Dataset):
-        return [_loaders(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
-    shuffle = shuffle and not isinstance(datasets, IterableDataset)
-    return DataLoader(datasets, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)

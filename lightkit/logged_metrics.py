@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,20 @@ class Parked(NamedTuple):
     metric: Any
     states: States
     updates: list[int]
+
+
+def computed(name: str, metric: Any) -> object:
+    """What the metric logged under this name computes; None where it was never updated and cannot say anything."""
+    try:
+        return metric.compute()
+    except Exception as error:  # whatever a metric makes of having nothing
+        if any(getattr(part, "_update_count", 0) for part in metric.modules()):
+            raise
+        warnings.warn(
+            f"self.log({name!r}, ...): this {type(metric).__name__} was never updated and has no value: {error}",
+            stacklevel=3,
+        )
+        return None
 
 
 def park(ended: Iterable[Slot]) -> dict[int, Parked]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -151,40 +150,19 @@ class Slot:
     def final(self) -> object:
         """The value of the epoch: a tensor on its device, a number, or None where there is none."""
         if self.metric is not None:
-            return self._computed() if self.frozen is None else self.frozen
+            if self.frozen is not None:
+                return self.frozen
+            from lightkit.logged_metrics import computed
+
+            return computed(self.name, self.metric)
         reduced, weight = self._reduced()
         total: Tensor | float | None = reduced
         if self.host_total is not None:
             total = self.host_total if reduced is None else self._combine(reduced, self.host_total)
         return total / weight if self.reduce == "mean" and total is not None else total
 
-    def _computed(self) -> object:
-        """What the metric computes; None where it was never updated and cannot say anything."""
-        try:
-            return self.metric.compute()
-        except Exception as error:  # whatever a metric makes of having nothing
-            if any(getattr(part, "_update_count", 0) for part in self.metric.modules()):
-                raise
-            warnings.warn(
-                f"self.log({self.name!r}, ...): this {type(self.metric).__name__} was never updated and has no value: "
-                f"{error}",
-                stacklevel=2,
-            )
-            return None
-
-    def state_dict(self) -> State:
-        """Everything, so that a run resumed in the middle of the epoch has the same mean to the last bit."""
-        latest = self.latest.clone() if isinstance(self.latest, Tensor) else self.latest
-        rows = None if self.buffer is None else self.buffer[: self.count].clone()
-        return {
-            "options": [*self.options[:4], self.reduce, self.options[5]], "used": self.used, "latest": latest,
-            "rows": rows, "weights": list(self.weights), "total": self.total, "host_total": self.host_total,
-            "weight": self.weight, "on_step": self.on_step, "on_epoch": self.on_epoch, "reduce": self.reduce,
-            "has_suffix": self.has_suffix,
-        }  # fmt: skip
-
     def load_state_dict(self, state: State, device: torch.device) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what of it was saved."""
         self.used, self.weights = state["used"], list(state["weights"])
         self.host_total, self.weight = state["host_total"], state["weight"]
         total, latest = state["total"], state["latest"]
@@ -400,22 +378,13 @@ class Results:
 
         warns: where one has no place, so that what it holds is lost.
         """
-        state: ResultsState = {hook: [] for hook in self.slots}
-        for hook, index, slot in self.each():
-            place = None if slot.metric is None else places.get(id(slot.metric), "")
-            if warns and place == "" and slot.used:
-                warnings.warn(
-                    f"self.log({slot.name!r}, ...) in {hook}: this {type(slot.metric).__name__} is not in the module, "
-                    "so checkpoints leave out what it holds; assign it to an attribute in __init__",
-                    stacklevel=2,
-                )
-            state[hook].append([slot.name, index, slot.state_dict(), place])
-        return state
+        from lightkit.results_state import state_of
+
+        return state_of(self, places, warns)
 
     def load_state_dict(self, state: ResultsState, device: torch.device, parts: Mapping[str, object]) -> None:
         """Take back what `state_dict` gave; parts: the torchmetrics objects of the module by place."""
         for hook, entries in state.items():
-            slots = self.slots[hook]
             for name, index, saved, place in entries:
                 if place is not None and place not in parts:
                     continue  # logged anew, with the metric that is there
@@ -423,4 +392,4 @@ class Results:
                 slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])
                 slot.load_state_dict(saved, device)
                 slot.metric = None if place is None else parts[place]
-                slots[name, index] = slot
+                self.slots[hook][name, index] = slot

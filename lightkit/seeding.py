@@ -1,4 +1,4 @@
-"""Seed, capture and restore every random generator of this process: torch, CUDA, MPS, numpy, `random`.
+"""Capture and restore every random generator of this process: torch, CUDA, MPS, numpy, `random`.
 
 What is captured is plain (numbers, lists, tensors), so that it opens with `torch.load(weights_only=True)`.
 numpy's global generator is meant here, the one of `np.random.rand()`; a `default_rng()` belongs to its owner.
@@ -7,12 +7,10 @@ numpy's global generator is meant here, the one of `np.random.rand()`; a `defaul
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import random
 import struct
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,46 +20,7 @@ import torch
 
 from lightkit.errors import ConfigError
 
-GLOBAL_SEED = "LIGHTKIT_GLOBAL_SEED"
 SEED_WORKERS = "LIGHTKIT_SEED_WORKERS"
-MAX_SEED = 2**32 - 1  # numpy's global generator takes no larger one
-
-_log = logging.getLogger(__name__)
-
-
-def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
-    """Seed torch (all devices), numpy and `random`; return the seed.
-
-    Without a seed the one in the environment, LIGHTKIT_GLOBAL_SEED, is used, else 0 with a warning. Both the
-    seed and `workers` are left in the environment (LIGHTKIT_SEED_WORKERS), so that child processes find them.
-    `workers=True` keys the random numbers of each batch by its position, whichever process fetches it.
-    Raises ConfigError where the seed is not an integer from 0 to 2**32 - 1. As `lightning.seed_everything`.
-    """
-    if seed is None:
-        if (found := os.environ.get(GLOBAL_SEED)) is None:
-            warnings.warn("seed_everything(): no seed given and none in the environment; using 0", stacklevel=2)
-            found = "0"
-        checked = _checked_seed(found, where=f"the environment variable {GLOBAL_SEED}={{!r}}")
-    else:
-        checked = _checked_seed(seed, where="seed_everything(seed={!r})")
-    os.environ[GLOBAL_SEED] = str(checked)
-    os.environ[SEED_WORKERS] = str(int(workers))
-    random.seed(checked)
-    np.random.seed(checked)
-    torch.manual_seed(checked)
-    if verbose:
-        _log.info("Seed set to %d", checked)
-    return checked
-
-
-def _checked_seed(seed: object, where: str) -> int:
-    try:
-        number = int(seed)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= MAX_SEED:
-        raise ConfigError(f"{where.format(seed)}: expected an integer from 0 to {MAX_SEED}")
-    return number
 
 
 def workers_are_keyed() -> bool:
@@ -174,17 +133,6 @@ class Snapshot:
             torch.cuda.set_rng_state_all(self.cuda)
         if self.mps is not None:
             torch.mps.set_rng_state(self.mps)
-
-    def equals(self, other: Snapshot) -> bool:
-        """Whether nothing was drawn between the two."""
-        return (
-            torch.equal(self.torch, other.torch)
-            and self.python == other.python
-            and _numpy_list(_numpy.decoded(self.numpy)) == _numpy_list(_numpy.decoded(other.numpy))
-            and (self.cuda is None) == (other.cuda is None)  # else somebody has begun to use CUDA in between
-            and all(torch.equal(a, b) for a, b in zip(self.cuda or (), other.cuda or (), strict=True))
-            and (self.mps is None or other.mps is None or torch.equal(self.mps, other.mps))
-        )
 
     def plain(self) -> RngState:
         """The same in numbers, lists and tensors."""

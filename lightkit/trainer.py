@@ -26,13 +26,11 @@ from lightkit.errors import ConfigError
 from lightkit.loggers.base import Logger
 from lightkit.loops.position import Position
 from lightkit.module import LightModule
-from lightkit.optimizers import LRSchedulerConfig
 from lightkit.profilers import choose as choose_profiler
 from lightkit.profilers.base import Profiler
 from lightkit.run.base import Loaders, Run
 from lightkit.run.directory import RunDirectory
 from lightkit.run.fit import FitRun
-from lightkit.seeding import seed_everything
 from lightkit.settings import (
     ClipAlgorithm,
     Controls,
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from lightkit.loops.evaluation import EvaluationLoop
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.loops.training import TrainingLoop
+    from lightkit.optimizer_forms import LRSchedulerConfig
     from lightkit.run.evaluation import EvaluationRun
 
 R = TypeVar("R", bound=Run)
@@ -122,7 +121,7 @@ class Trainer(Controls):
         )  # fmt: skip
         settings = asked.in_effect()
         if seed is not None:
-            seed_everything(seed, workers=True)
+            _seed(seed)
         self._assemble(settings)
         super().__init__(settings)
         self.loggers: list[Logger] = make_loggers(settings)
@@ -593,3 +592,9 @@ def _root_of(settings: Settings) -> str:
     from lightkit.checkpoint.places import place
 
     return str(place(settings.default_root_dir))
+
+
+def _seed(seed: int) -> None:
+    from lightkit.global_seed import seed_everything
+
+    seed_everything(seed, workers=True)

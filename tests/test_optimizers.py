@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import lightkit as lk
 from lightkit.callbacks import LearningRateMonitor
 from lightkit.errors import ConfigError, HookError, LightkitError
-from lightkit.optimizers import FORMS, SteppedOptimizer, parse
+from lightkit.optimizer_forms import FORMS
+from lightkit.optimizers import parse
+from lightkit.stepped_optimizer import SteppedOptimizer
 
 EPOCHS, BATCH = 2, 4
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightkit import seeding
+from lightkit import global_seed, seeding
+from lightkit.data.generator_states import same_moment
 from lightkit.errors import ConfigError
 
 
@@ -28,26 +29,26 @@ def draw() -> list[float]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
-    monkeypatch.delenv(seeding.GLOBAL_SEED, raising=False)
+    monkeypatch.delenv(global_seed.GLOBAL_SEED, raising=False)
     monkeypatch.delenv(seeding.SEED_WORKERS, raising=False)
     with seeding.isolate_rng():
         yield
     # what seed_everything wrote itself: monkeypatch.delenv puts back only what was there before
-    os.environ.pop(seeding.GLOBAL_SEED, None)
+    os.environ.pop(global_seed.GLOBAL_SEED, None)
     os.environ.pop(seeding.SEED_WORKERS, None)
 
 
 def test_the_same_seed_draws_the_same_numbers_everywhere():
-    assert seeding.seed_everything(17) == 17
+    assert global_seed.seed_everything(17) == 17
     first = draw()
-    seeding.seed_everything(17)
+    global_seed.seed_everything(17)
     assert draw() == first
-    seeding.seed_everything(18)
+    global_seed.seed_everything(18)
     assert not set(draw()) & set(first)
 
 
 def test_the_numbers_are_those_of_the_libraries_own_seeding():
-    seeding.seed_everything(5)
+    global_seed.seed_everything(5)
     ours = draw()
     torch.manual_seed(5)
     np.random.seed(5)
@@ -56,8 +57,8 @@ def test_the_numbers_are_those_of_the_libraries_own_seeding():
 
 
 def test_seed_and_workers_are_left_for_child_processes():
-    seeding.seed_everything(3, workers=True)
-    code = "from lightkit import seeding as s; print(s.seed_everything(), s.workers_are_keyed())"
+    global_seed.seed_everything(3, workers=True)
+    code = "from lightkit import global_seed as g, seeding as s; print(g.seed_everything(), s.workers_are_keyed())"
     child = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -71,9 +72,9 @@ def test_seed_and_workers_are_left_for_child_processes():
 
 def test_workers_are_keyed_only_on_request():
     assert not seeding.workers_are_keyed()
-    seeding.seed_everything(3, workers=True)
+    global_seed.seed_everything(3, workers=True)
     assert seeding.workers_are_keyed()
-    seeding.seed_everything(3)
+    global_seed.seed_everything(3)
     assert not seeding.workers_are_keyed()
 
 
@@ -81,43 +82,43 @@ def test_without_any_seed_zero_is_used_and_said():
     with pytest.warns(
         UserWarning, match=r"^seed_everything\(\): no seed given and none in the environment; using 0$"
     ):
-        assert seeding.seed_everything() == 0
+        assert global_seed.seed_everything() == 0
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, "many", 10**30, [1]])
 def test_a_seed_out_of_range_is_refused(seed):
     with pytest.raises(ConfigError) as caught:
-        seeding.seed_everything(seed)
+        global_seed.seed_everything(seed)
     assert str(caught.value) == f"seed_everything(seed={seed!r}): expected an integer from 0 to 4294967295"
-    assert seeding.GLOBAL_SEED not in os.environ
+    assert global_seed.GLOBAL_SEED not in os.environ
 
 
 def test_a_bad_seed_in_the_environment_is_refused(monkeypatch):
-    monkeypatch.setenv(seeding.GLOBAL_SEED, "abc")
+    monkeypatch.setenv(global_seed.GLOBAL_SEED, "abc")
     with pytest.raises(ConfigError) as caught:
-        seeding.seed_everything()
+        global_seed.seed_everything()
     assert str(caught.value) == (
         "the environment variable LIGHTKIT_GLOBAL_SEED='abc': expected an integer from 0 to 4294967295"
     )
 
 
 def test_the_largest_seed_works():
-    assert seeding.seed_everything(2**32 - 1) == 4294967295
+    assert global_seed.seed_everything(2**32 - 1) == 4294967295
 
 
 def test_the_seed_is_logged_unless_asked_not_to(caplog):
     with caplog.at_level("INFO", logger="lightkit"):
-        seeding.seed_everything(9)
-        seeding.seed_everything(10, verbose=False)
+        global_seed.seed_everything(9)
+        global_seed.seed_everything(10, verbose=False)
     assert [record.getMessage() for record in caplog.records] == ["Seed set to 9"]
 
 
 def test_restored_generators_draw_the_same_numbers_also_in_the_middle_of_a_normal_pair():
-    seeding.seed_everything(1)
+    global_seed.seed_everything(1)
     draw()  # leaves one cached normal in numpy and in random
     state = seeding.capture_rng()
     expected = [draw() for _ in range(300)]  # beyond one refill of 624 words
-    seeding.seed_everything(2)
+    global_seed.seed_everything(2)
     seeding.restore_rng(state)
     assert [draw() for _ in range(300)] == expected
 
@@ -143,9 +144,9 @@ def test_a_captured_state_does_not_change_with_later_draws():
 
 
 def test_isolation_leaves_every_generator_as_it_was_also_after_an_error():
-    seeding.seed_everything(4)
+    global_seed.seed_everything(4)
     expected = draw()
-    seeding.seed_everything(4)
+    global_seed.seed_everything(4)
     with pytest.raises(ZeroDivisionError), seeding.isolate_rng():
         draw()
         1 / 0
@@ -300,5 +301,5 @@ def test_numpy_s_state_is_the_same_whether_read_in_memory_or_not(monkeypatch, is
 def test_snapshots_before_and_after_the_first_use_of_a_gpu_differ():
     before, after = seeding.Snapshot(), seeding.Snapshot()
     before.cuda, after.cuda = None, [torch.zeros(16, dtype=torch.uint8)]
-    assert not before.equals(after)
-    assert after.equals(after)
+    assert not same_moment(before, after)
+    assert same_moment(after, after)

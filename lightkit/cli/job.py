@@ -19,8 +19,8 @@ from lightkit.cli.config import Parsed, parse
 from lightkit.cli.resuming import changes, with_config_of_run
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
+from lightkit.global_seed import GLOBAL_SEED, seed_everything
 from lightkit.module import LightModule
-from lightkit.seeding import GLOBAL_SEED, seed_everything
 from lightkit.trainer import Trainer
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils import data
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from lightkit.data import generators
+from lightkit.data.generator_states import same, same_moment
 
 if TYPE_CHECKING:
     from lightkit.data.order import Moment
@@ -30,8 +30,8 @@ class Ahead(NamedTuple):
 
     def is_true(self, sampler: object, now: Moment) -> bool:
         """Whether opening the epoch now would give the same batches: nothing was drawn or set meanwhile."""
-        is_same = generators.same(settings_of(sampler), self.settings) and now["rng"].equals(self.before["rng"])
-        return is_same and generators.same(now["generators"], self.before["generators"])
+        is_same = same(settings_of(sampler), self.settings) and same_moment(now["rng"], self.before["rng"])
+        return is_same and same(now["generators"], self.before["generators"])
 
 
 def is_torchs(sampler: object) -> bool:

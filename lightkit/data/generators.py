@@ -1,4 +1,4 @@
-"""Random generators that a loader, its samplers, its data set and its transforms hold: found, captured, put back."""
+"""Random generators that a loader, its samplers, its data set and its transforms hold: found and captured."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
-
-from lightkit.errors import CheckpointError
 
 _PARTS = frozenset(("sampler", "batch_sampler", "dataset", "datasets", "transform", "transforms", "collate_fn"))
 _MAX_OBJECTS = 200  # a bound on what is looked through; real loaders hold a handful
@@ -64,19 +62,6 @@ def states(found: Mapping[str, object]) -> dict[str, object]:
     return {place: _state(generator) for place, generator in found.items()}
 
 
-def restore(loader: object, saved: States) -> None:
-    """Put every generator that is where it was back to its state; one that is new, or gone, is left out."""
-    generators = find(loader) if saved else {}
-    for place, state in saved.items():
-        if (generator := generators.get(place)) is None:
-            continue
-        try:
-            _set(generator, state)
-        except Exception as error:  # each library has its own for a state that is none
-            what = f"the state of the loader's {place} in the checkpoint is none of a {type(generator).__name__}"
-            raise CheckpointError(f"{what}: {error}") from error
-
-
 def _state(generator: Any) -> object:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
@@ -87,29 +72,7 @@ def _state(generator: Any) -> object:
     return generator.getstate() if isinstance(generator, random.Random) else generator.random_state
 
 
-def _set(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator):
-        generator.set_state(state.cpu())
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
-        generator.random_state = state
-
-
 def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two captured states are equal."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    return bool(a == b)

@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils import data
@@ -24,9 +24,6 @@ from lightkit.data.fetch import Fetch
 from lightkit.data.rows import row_order
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
-
-if TYPE_CHECKING:
-    from lightkit.data.ahead import Ahead
 
 T = TypeVar("T")
 
@@ -57,7 +54,10 @@ class Source:
 
     def restore_own_generators(self, states: generators.States | None) -> None:
         """Put them back; None: leave them."""
-        generators.restore(self.loader, states or {})
+        if states:
+            from lightkit.data.generator_states import restore
+
+            restore(self.loader, states)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers, and an iterable data set, that want to know (DistributedSampler's protocol), once an epoch."""
@@ -198,21 +198,11 @@ def _in_order(loader: DataLoader[Any]) -> Iterable[Any]:
     return BatchSampler(plain, size, bool(getattr(loader.batch_sampler, "drop_last", False)))
 
 
-class _Keys:
-    """The sampler of the loader with workers: keys of the epoch that was set last."""
-
-    def __init__(self) -> None:
-        self.keys: Iterator[tuple[int | None, int, Any]] = iter(())
-
-    def __iter__(self) -> Iterator[tuple[int | None, int, Any]]:
-        return self.keys  # the same iterator however often it is asked: PyTorch asks twice at its first epoch
-
-    def __len__(self) -> int:
-        return 0
-
-
 class IndexedSource(Source):
-    """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here or in workers."""
+    """A DataLoader over a map-style data set: its indices are drawn here, its batches fetched here.
+
+    WorkerSource is the one with worker processes.
+    """
 
     loader: DataLoader[Any]
 
@@ -222,7 +212,6 @@ class IndexedSource(Source):
     ):  # fmt: skip
         super().__init__(loader, name)
         self.is_training = is_training
-        self.runs_ahead = loader.num_workers > 0
         is_batched = loader.batch_sampler is not None
         self.fetch = Fetch(loader.dataset, loader.collate_fn, is_batched)
         # reading rows of tensors draws nothing, so there is nothing to key
@@ -232,13 +221,8 @@ class IndexedSource(Source):
             self.sampler = _in_order(loader)
         self.first_seed: int | None = None
         self.epochs_opened = 0
-        self.keys = _Keys()
-        self.inner: DataLoader[Any] | None = None  # made when the first epoch begins
-        is_pinned = loader.pin_memory and torch.cuda.is_available()
-        self.has_inner = loader.num_workers > 0 or (is_pinned and not is_keyed)
         self.rows = self._find_rows()
         self.found: tuple[list[object], dict[str, object]] | None = None
-        self.ahead: Ahead | None = None
 
     def own_generators(self) -> generators.States:
         """As Source.own_generators; a plain loader of tensors is looked through once."""
@@ -253,70 +237,31 @@ class IndexedSource(Source):
     def _find_rows(self) -> Callable[[], Iterator[Any]] | None:
         """The order by rows, where there is one; anew for each epoch, as batches may grow and data may change."""
         self.fetch.look()
-        tensors = None if self.has_inner else self.fetch.tensors
+        tensors = self.fetch.tensors
         return row_order(self.sampler, tensors) if tensors is not None else None
-
-    def _draw_seed(self) -> int:
-        """The base seed of the epoch, drawn where and when PyTorch draws it."""
-        if self.loader.persistent_workers and self.is_training and not self.is_keyed:
-            # PyTorch draws once for workers that stay; each epoch's seed must differ all the same. An evaluation puts
-            # the generators back: there it may draw every time, and depends on none that went before.
-            if self.first_seed is None:
-                self.first_seed = self._draw()
-            return mix(self.first_seed, self.epochs_opened)
-        return self._draw()
 
     def _draw(self) -> int:
         return int(torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator).item())
 
-    def open_ahead(self, epoch: int) -> None:
-        """Give workers that stay the first batches of the next epoch to fetch.
-
-        The generators are put back as if nothing had been drawn: what is saved meanwhile knows nothing of it, and
-        `open` takes these batches only where nobody has drawn since. A sampler of the user's is not asked early.
-        """
-        if not (self.loader.persistent_workers and self.is_training):
-            return
-        from lightkit.data.ahead import Ahead, is_torchs, settings_of
-
-        if not is_torchs(self.sampler):
-            return
-        before, counts = self._capture(), (self.first_seed, self.epochs_opened)
-        self.set_epoch(epoch)
-        settings, batches = settings_of(self.sampler), self._iterate(0)
-        self.ahead = Ahead(batches, before, self._capture(), (self.first_seed, self.epochs_opened), settings)
-        self._put_back(before, counts)
-
-    def open(self, *, remember: bool = True) -> Iterator[Any]:
-        """As Source.open; goes on with what was opened ahead, where that is what opening now would give."""
-        ahead, self.ahead = self.ahead, None
-        if ahead is None:
-            return super().open(remember=remember)
-        self.before = now = self._capture()
-        if not ahead.is_true(self.sampler, now):
-            return self._iterate(0)
-        self._put_back(ahead.after, ahead.counts)
-        return ahead.batches
-
-    def _put_back(self, state: Moment, counts: tuple[int | None, int]) -> None:
-        state["rng"].restore()
-        self.restore_own_generators(state["generators"])
-        self.first_seed, self.epochs_opened = counts
-
     def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
         self.rows = self._find_rows()
-        order = iter(self.sampler) if self.rows is None else self.rows()
-        seed = self._draw_seed()
-        self.epochs_opened += 1
-        if self.loader.num_workers > 0 and not (self.loader.persistent_workers and self.epochs_opened > 1):
-            order = iter(self.sampler)  # PyTorch asks twice here; a sampler that draws in __iter__ would notice
+        order, seed = self._draw_order()
         order = self._to_the_end(order)
         for _ in itertools.islice(order, skip):
             pass
         if state is not None and skip == 0:  # saved in the first batch: what is drawn with it comes before the restore
             order = itertools.chain(list(itertools.islice(order, 1)), order)
-        if self.has_inner:
-            return self._from_loader(order, seed, skip)
+        return self._fetched(order, seed, skip)
+
+    def _draw_order(self) -> tuple[Iterator[Any], int]:
+        """The order and the base seed of the epoch, drawn where and when PyTorch draws them."""
+        order = iter(self.sampler) if self.rows is None else self.rows()
+        seed = self._draw()
+        self.epochs_opened += 1
+        return order, seed
+
+    def _fetched(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
+        """The batches of this order, of which the first comes `skip` batches after the epoch's beginning."""
         return self._keyed(order, seed, skip) if self.is_keyed else map(self.fetch, order)
 
     def _to_the_end(self, order: Iterator[Any]) -> Iterator[Any]:
@@ -330,34 +275,12 @@ class IndexedSource(Source):
             return order
         return itertools.chain(itertools.islice(order, before_last), _all_at_once(order))
 
-    def _from_loader(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
-        if self.inner is None:  # not `or`: its length is 0, so it is false
-            from lightkit.data.worker_side import loader_of_keys
-
-            self.inner = loader_of_keys(self.fetch, self.name, self.keys, self.loader)
-        inner = self.inner
-        assert inner.generator is not None
-        inner.generator.manual_seed(seed)
-        # without workers (pinned memory only) the fetch uses the process's own generators, as PyTorch's does
-        key = seed if self.loader.num_workers > 0 else None
-        self.keys.keys = ((key, index, indices) for index, indices in enumerate(order, skip))
-        from lightkit.data.workers import remember
-
-        batches = iter(inner)
-        remember(batches)
-        return self._follow(batches)
-
     def _keyed(self, order: Iterator[Any], seed: int, skip: int) -> Iterator[Any]:
         for index, indices in enumerate(order, skip):
             with isolate_rng():
                 key_rng(mix(seed, index))
                 batch = self.fetch(indices)
             yield batch
-
-    def release(self, *, has_failed: bool = False) -> None:
-        """As Source.release; workers that stay are this source's own."""
-        super().release(has_failed=has_failed)
-        self.inner = self.ahead = None
 
     def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""
@@ -386,7 +309,13 @@ def make_source(
         getattr(type(loader), name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
     )
     if is_plain and not isinstance(loader.dataset, IterableDataset):
-        return IndexedSource(loader, name, is_keyed=is_keyed, is_sequential=is_sequential, is_training=is_training)
+        kind: type[IndexedSource] = IndexedSource
+        # memory is pinned by a thread of a loader's own
+        if loader.num_workers > 0 or (loader.pin_memory and torch.cuda.is_available() and not is_keyed):
+            from lightkit.data.worker_source import WorkerSource
+
+            kind = WorkerSource
+        return kind(loader, name, is_keyed=is_keyed, is_sequential=is_sequential, is_training=is_training)
     if is_plain and loader.num_workers > 0 and not isinstance(loader.dataset, data.IterDataPipe):
         from lightkit.data.streams import StreamSource
 

@@ -50,7 +50,7 @@ class KeyedDataset(Dataset[object]):
             return packed(self.fetch(indices))
         except Exception as error:
             if get_worker_info() is None:
-                raise  # fetched in this process, see Source.has_inner
+                raise  # fetched in this process, into pinned memory
             from lightkit.data.worker_errors import Failure
 
             kind = type(self.fetch.dataset).__name__

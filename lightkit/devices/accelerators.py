@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 
@@ -75,7 +74,11 @@ def choose(accelerator: str, devices: Devices) -> tuple[Accelerator, list[torch.
     Raises ConfigError where the machine has no such device, or the arguments make no sense.
     """
     kind = _choose_kind(accelerator)
-    return kind, [kind.device(index) for index in _choose_indices(kind, devices)]
+    if devices == "auto":
+        return kind, [kind.device(0)]  # Lightning takes all of them; this version trains on one
+    from lightkit.devices.indices import choose_indices
+
+    return kind, [kind.device(index) for index in choose_indices(kind, devices)]
 
 
 def _choose_kind(accelerator: str) -> Accelerator:
@@ -93,33 +96,3 @@ def _choose_kind(accelerator: str) -> Accelerator:
     if not kind.is_available():
         raise ConfigError(f"{where}: {kind.why_not()}; use accelerator='auto' or 'cpu'")
     return kind
-
-
-def _choose_indices(kind: Accelerator, devices: Devices) -> list[int]:
-    where = f"Trainer(devices={devices!r})"
-    if devices == "auto":
-        return [0]  # Lightning takes all of them; this version trains on one
-    count = kind.device_count()
-    indices = _asked_indices(devices, count, where)
-    if not indices:
-        raise ConfigError(f"{where}: no device is asked for; expected 1, [0] or 'auto'")
-    if len(indices) > 1:
-        raise ConfigError(
-            f"{where}: {len(indices)} devices are asked for and this version trains on one; "
-            "write devices=1, or for example devices=[1] to choose which"
-        )
-    if not 0 <= indices[0] < count:
-        there = "only device 0" if count == 1 else f"devices 0 to {count - 1}"
-        raise ConfigError(f"{where}: {kind.name} has {there}")
-    return indices
-
-
-def _asked_indices(devices: Devices, count: int, where: str) -> list[int]:
-    with suppress(TypeError, ValueError):
-        if isinstance(devices, str) and "," in devices:
-            return [int(part) for part in devices.split(",") if part.strip()]
-        if isinstance(devices, (list, tuple)) and not any(isinstance(index, bool) for index in devices):
-            return [int(index) for index in devices]
-        if isinstance(devices, (int, str)) and not isinstance(devices, bool) and (number := int(devices)) >= -1:
-            return list(range(count if number == -1 else number))
-    raise ConfigError(f"{where}: expected a number of devices, a list of indices, -1 (all) or 'auto'")

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from lightkit.devices.precision import Precision
 from lightkit.devices.strategies import Strategy
 from lightkit.devices.transfer import move_data_to_device
-from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from lightkit.devices.capture import CudaRecorder
@@ -79,43 +78,13 @@ def choose_compute(asked: Settings, device: torch.device, precision: Precision) 
 
     Raises ConfigError for a wrong value, and for a CUDA graph with what cannot be in it.
     """
-    for name in ("channels_last", "cuda_graph", "overlap_transfer"):
-        if not isinstance(value := getattr(asked, name), bool):
-            raise ConfigError(f"Trainer({name}={value!r}): expected True or False")
-    options, recorder = None, None
-    layout: Callable[[Any], Any] | None = None
-    move: Callable[[Any, torch.device], Any] = move_data_to_device
-    if asked.channels_last:
-        from lightkit.devices.memory_format import batch_to_channels_last
+    switches = asked.channels_last, asked.cuda_graph, asked.overlap_transfer
+    values = asked.optimizer_kernel, asked.tf32, asked.compile
+    if all(switch is False for switch in switches) and all(value is None for value in values):
+        return Compute()
+    from lightkit.devices.switches import switched_on
 
-        layout = batch_to_channels_last
-    if asked.overlap_transfer and device.type == "cuda":  # on the CPU a batch is where it should be
-        from lightkit.devices.overlap import OverlappedTransfer
-
-        move = OverlappedTransfer()
-    if (kernel := asked.optimizer_kernel) is not None:
-        from lightkit.devices.kernels import KERNELS
-
-        if not isinstance(kernel, str) or kernel not in KERNELS:
-            raise ConfigError(
-                f"Trainer(optimizer_kernel={kernel!r}): expected one of {', '.join(map(repr, KERNELS))}, or None for "
-                f"what configure_optimizers says{did_you_mean(str(kernel), KERNELS)}"
-            )
-    if asked.compile is not None and asked.compile is not False:
-        from lightkit.devices.compilation import compile_options
-
-        options = compile_options(asked.compile)
-    if asked.cuda_graph:
-        from lightkit.devices.capture import CudaRecorder, check_graph
-
-        check_graph(asked, device, precision, options or {})
-        recorder = CudaRecorder(device)
-    if (tf32 := asked.tf32) is not None:
-        if not isinstance(tf32, bool):
-            raise ConfigError(f"Trainer(tf32={tf32!r}): expected True, False, or None to leave torch's switches alone")
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = tf32
-    return Compute(layout, move, recorder, kernel, options)
+    return switched_on(asked, device, precision)
 
 
 def apply_torch_switches(deterministic: bool | str | None, benchmark: bool | None, accelerator: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lightkit.devices.batch_size import collect
-from lightkit.devices.transfer import fields_of
+from lightkit.devices.rare_batches import fields_of
 from lightkit.errors import ConfigError
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -63,52 +61,21 @@ def map_tensors(obj: object, visit: Visit, visit_movable: VisitMovable | None = 
         return visit(obj)
     if type(obj) is tuple or type(obj) is list:
         items: list[object] = [map_tensors(item, visit, visit_movable) for item in obj]
-        return obj if _same(items, obj) else type(obj)(items)
+        return obj if same(items, obj) else type(obj)(items)
     if type(obj) is dict:
         values: list[object] = [map_tensors(value, visit, visit_movable) for value in obj.values()]
-        return obj if _same(values, obj.values()) else dict(zip(obj, values, strict=True))
+        return obj if same(values, obj.values()) else dict(zip(obj, values, strict=True))
     if type(obj) in (str, int, float, bool, bytes, type(None)):
         return obj
     if visit_movable is not None and callable(getattr(obj, "to", None)):
         return visit_movable(obj)
-    return _map_rare(obj, visit, visit_movable)
+    from lightkit.devices.rare_batches import map_rare
+
+    return map_rare(obj, visit, visit_movable)
 
 
-def _map_rare(obj: object, visit: Visit, visit_movable: VisitMovable | None) -> object:
-    """Map subclasses of containers, dataclasses, torchtext's batches; copied only if something changed."""
-    if isinstance(obj, (tuple, list)):
-        items: list[object] = [map_tensors(item, visit, visit_movable) for item in obj]
-        if _same(items, obj):
-            return obj
-        make: Callable[..., object] = type(obj)
-        return make(*items) if hasattr(obj, "_fields") else make(items)
-    parts: dict[Any, object]
-    if is_mapping := isinstance(obj, Mapping):
-        parts = {key: obj[key] for key in obj}
-    else:
-        parts = {name: getattr(obj, name) for name in fields_of(obj)}
-    found: list[object] = [map_tensors(part, visit, visit_movable) for part in parts.values()]
-    if _same(found, parts.values()):
-        return obj
-    changed: Any = {} if is_mapping and not hasattr(obj, "__setitem__") else copy.copy(obj)
-    for key, value in zip(parts, found, strict=True):
-        if is_mapping:
-            changed[key] = value
-        else:
-            object.__setattr__(changed, key, value)  # a frozen dataclass too: the copy is ours
-    return changed
-
-
-def fields_of(obj: object) -> list[str]:
-    """The attributes of a dataclass, or of a batch of torchtext, in which tensors may be; [] for anything else."""
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return [field.name for field in dataclasses.fields(obj) if hasattr(obj, field.name)]
-    if hasattr(obj, "input_fields") and hasattr(obj, "target_fields"):  # a batch of torchtext 0.6
-        return [name for name in getattr(obj, "fields", ()) if hasattr(obj, name)]
-    return []
-
-
-def _same(new: Iterable[object], old: Iterable[object]) -> bool:
+def same(new: Iterable[object], old: Iterable[object]) -> bool:
+    """Whether nothing changed."""
     for one, other in zip(new, old, strict=True):  # a loop: all() over a generator doubles the cost of a batch
         if one is not other:
             return False

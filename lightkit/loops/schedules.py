@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightkit.errors import ConfigError
-from lightkit.optimizers import LRSchedulerConfig, step_schedulers
+from lightkit.optimizers import step_schedulers
 
 if TYPE_CHECKING:
     from lightkit.loops.training import TrainingLoop
+    from lightkit.optimizer_forms import LRSchedulerConfig
     from lightkit.run.fit import FitRun
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightkit.profilers.base import Profiler
+from lightkit.profilers.timing import innermost
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
@@ -63,7 +64,7 @@ class AdvancedProfiler(Profiler):
         """As Profiler.stop: calls count again for the section around it."""
         if threading.get_ident() != self._thread:
             return
-        place = self._innermost(action_name, self._running)
+        place = innermost(action_name, self._running)
         self.profiled_actions[self._running[-1]].disable()
         del self._running[place]
         if self._running:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightkit.contracts import UNTIMED, Timing
-from lightkit.errors import ConfigError, RunDirError
+from lightkit.errors import RunDirError
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
@@ -100,14 +100,6 @@ class Profiler:
         folder.mkdir(parents=True, exist_ok=True)
         parts = (self._stage, self.filename or "profile", name)
         return folder / ("-".join(part for part in parts if part) + extension)
-
-    def _innermost(self, name: str, running: Sequence[str]) -> int:
-        """Where the innermost section of that name stands among those that run; ConfigError where none does."""
-        for index in reversed(range(len(running))):
-            if running[index] == name:
-                return index
-        those = ", ".join(map(repr, running)) or "none"
-        raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")
 
     # ------------------------------------------------------------ what runs call
 

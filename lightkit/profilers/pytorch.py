@@ -12,6 +12,7 @@ import torch
 
 from lightkit.checkpoint.places import local_file
 from lightkit.profilers.base import Profiler
+from lightkit.profilers.timing import innermost
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
@@ -105,7 +106,7 @@ class PyTorchProfiler(Profiler):
     def stop(self, action_name: str) -> None:
         """As Profiler.stop."""
         if threading.get_ident() == self._thread:
-            index = self._innermost(action_name, [name for name, _ in self._ranges])
+            index = innermost(action_name, [name for name, _ in self._ranges])
             self._ranges.pop(index)[1].__exit__(None, None, None)
 
     def _end(self, trainer: Trainer, status: str) -> None:

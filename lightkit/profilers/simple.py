@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightkit.profilers.base import Profiler
-from lightkit.profilers.timing import LOOP, OUTSIDE_STEP
+from lightkit.profilers.timing import LOOP, OUTSIDE_STEP, innermost
 
 if TYPE_CHECKING:
     from lightkit.trainer import Trainer
@@ -93,7 +93,7 @@ class SimpleProfiler(Profiler):
     def _close(self, name: str, *, is_call: bool) -> None:
         if threading.get_ident() != self._thread:
             return
-        place = self._innermost(name, self._running)
+        place = innermost(name, self._running)
         self._advance()
         del self._running[place]
         if is_call and name not in self._running:  # a section inside itself, as a logger's inside a written step: once

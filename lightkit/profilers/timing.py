@@ -23,11 +23,12 @@ Runs and loops hand their parts to a `Timing` when they bind them; this one give
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING
 
 from lightkit.contracts import HookFn, P, R, Timing
+from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightkit.profilers.base import Profiler
@@ -79,3 +80,12 @@ class SectionTiming(Timing):
             if not fetched:
                 return
             yield fetched.pop()  # held no longer than the loop holds it
+
+
+def innermost(name: str, running: Sequence[str]) -> int:
+    """Where the innermost section of that name stands among those that run; ConfigError where none does."""
+    for index in reversed(range(len(running))):
+        if running[index] == name:
+            return index
+    those = ", ".join(map(repr, running)) or "none"
+    raise ConfigError(f"profiler.stop({name!r}): no such section was started; those that run: {those}")

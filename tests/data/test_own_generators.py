@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 import lightkit as lk
-from lightkit.data import generators
+from lightkit.data import generator_states, generators
 
 SIZE, EPOCHS = 20, 3
 Seen = list[tuple[list[int], float]]
@@ -215,5 +215,5 @@ def test_generators_are_found_by_their_place_each_one_once() -> None:
     assert sorted(found) == ["dataset.holds", "generator"]
     states = generators.capture(loader)
     first = (torch.rand(3, generator=shared).tolist(), loader.dataset.holds.random())  # type: ignore[attr-defined]
-    generators.restore(loader, {**states, "gone.generator": states["generator"]})
+    generator_states.restore(loader, {**states, "gone.generator": states["generator"]})
     assert (torch.rand(3, generator=shared).tolist(), loader.dataset.holds.random()) == first  # type: ignore[attr-defined]

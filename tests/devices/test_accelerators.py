@@ -5,6 +5,7 @@ import torch
 
 from lightkit.devices import accelerators
 from lightkit.devices.accelerators import Accelerator, choose
+from lightkit.devices.indices import choose_indices
 from lightkit.errors import ConfigError
 
 NO_GPU = not torch.cuda.is_available() and not torch.backends.mps.is_available()
@@ -48,8 +49,8 @@ class FourGPUs(Accelerator):
 
 def test_a_list_names_the_device_and_a_count_takes_the_first():
     kind = FourGPUs()
-    for devices, index in (("auto", 0), (1, 0), ([3], 3), ("2,", 2), ("1", 0)):
-        assert accelerators._choose_indices(kind, devices) == [index]
+    for devices, index in ((1, 0), ([3], 3), ("2,", 2), ("1", 0)):
+        assert choose_indices(kind, devices) == [index]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_list_names_the_device_and_a_count_takes_the_first():
 )
 def test_more_than_one_device_is_refused(devices, problem):
     with pytest.raises(ConfigError) as caught:
-        accelerators._choose_indices(FourGPUs(), devices)
+        choose_indices(FourGPUs(), devices)
     assert str(caught.value) == (
         f"Trainer(devices={devices!r}): {problem} and this version trains on one; write devices=1, or for "
         "example devices=[1] to choose which"
@@ -86,7 +87,7 @@ def test_more_than_one_device_is_refused(devices, problem):
 )
 def test_a_count_or_index_that_makes_no_sense_is_refused(devices, problem):
     with pytest.raises(ConfigError) as caught:
-        accelerators._choose_indices(FourGPUs(), devices)
+        choose_indices(FourGPUs(), devices)
     assert str(caught.value) == f"Trainer(devices={devices!r}): {problem}"
 
 

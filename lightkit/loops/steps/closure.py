@@ -10,7 +10,7 @@ from torch.optim import LBFGS, Optimizer
 
 from lightkit.contracts import Stepped
 from lightkit.errors import ConfigError
-from lightkit.optimizers import SteppedOptimizer
+from lightkit.stepped_optimizer import SteppedOptimizer
 
 if TYPE_CHECKING:
     from lightkit.loops.training import TrainingLoop

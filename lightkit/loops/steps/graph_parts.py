@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightkit.devices.transfer import fields_of
+from lightkit.devices.rare_batches import fields_of
 from lightkit.errors import ConfigError
 from lightkit.results import Options, Results
 
