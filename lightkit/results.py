@@ -385,6 +385,7 @@ class Results:
     def load_state_dict(self, state: ResultsState, device: torch.device, parts: Mapping[str, object]) -> None:
         """Take back what `state_dict` gave; parts: the torchmetrics objects of the module by place."""
         for hook, entries in state.items():
+            slots = self.slots[hook]
             for name, index, saved, place in entries:
                 if place is not None and place not in parts:
                     continue  # logged anew, with the metric that is there
@@ -392,4 +393,4 @@ class Results:
                 slot = Slot(name, options, saved["on_step"], saved["on_epoch"], saved["reduce"], saved["has_suffix"])
                 slot.load_state_dict(saved, device)
                 slot.metric = None if place is None else parts[place]
-                self.slots[hook][name, index] = slot
+                slots[name, index] = slot

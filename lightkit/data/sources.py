@@ -75,17 +75,9 @@ def limited(total: float, limit: int | float, argument: str, name: str) -> float
         return min(limit, total) if limit != 0 else 0
     if limit == 1.0:
         return total
-    if total == math.inf:
-        raise ConfigError(
-            f"Trainer({argument}={limit}): {name} has no length, so no fraction of it; give a count of batches"
-        )
-    count = int(total * limit)
-    if count == 0 and total > 0:
-        raise ConfigError(
-            f"Trainer({argument}={limit}): that is less than one of the {int(total)} batches of {name}; "
-            f"use at least {1 / total:.3g} or a count"
-        )
-    return count
+    from lightkit.data.shares import share_of
+
+    return share_of(total, limit, argument, name)
 
 
 def check_loader(loader: object, name: str) -> None:

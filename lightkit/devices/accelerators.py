@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from lightkit.errors import ConfigError, did_you_mean
-
 
 class Accelerator:
     """One kind of device. What stands here is true of the processor: always there, one however many cores it has."""
@@ -61,7 +59,6 @@ class MPSAccelerator(Accelerator):
 
 
 CPU, CUDA, MPS = Accelerator(), CUDAAccelerator(), MPSAccelerator()
-_NAMES = ("auto", "cpu", "gpu", "cuda", "mps")
 
 Devices = int | str | Sequence[int]
 
@@ -73,26 +70,9 @@ def choose(accelerator: str, devices: Devices) -> tuple[Accelerator, list[torch.
     device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, for one device.
     Raises ConfigError where the machine has no such device, or the arguments make no sense.
     """
-    kind = _choose_kind(accelerator)
-    if devices == "auto":
-        return kind, [kind.device(0)]  # Lightning takes all of them; this version trains on one
-    from lightkit.devices.indices import choose_indices
+    if accelerator == "cpu" and devices == "auto":
+        return CPU, [CPU.device(0)]
+    from lightkit.devices.choice import choose_indices, choose_kind
 
+    kind = choose_kind(accelerator)
     return kind, [kind.device(index) for index in choose_indices(kind, devices)]
-
-
-def _choose_kind(accelerator: str) -> Accelerator:
-    where = f"Trainer(accelerator={accelerator!r})"
-    by_name = {"cpu": CPU, "cuda": CUDA, "mps": MPS}
-    if accelerator in ("auto", "gpu"):
-        gpu = next((kind for kind in (CUDA, MPS) if kind.is_available()), None)
-        if gpu is None and accelerator == "gpu":
-            raise ConfigError(f"{where}: {CUDA.why_not()}, {MPS.why_not()}; use accelerator='auto' or 'cpu'")
-        return gpu or CPU
-    if not isinstance(accelerator, str) or accelerator not in by_name:
-        expected = ", ".join(map(repr, _NAMES))
-        raise ConfigError(f"{where}: expected one of {expected}{did_you_mean(str(accelerator), _NAMES)}")
-    kind = by_name[accelerator]
-    if not kind.is_available():
-        raise ConfigError(f"{where}: {kind.why_not()}; use accelerator='auto' or 'cpu'")
-    return kind

@@ -5,7 +5,7 @@ import torch
 
 from lightkit.devices import accelerators
 from lightkit.devices.accelerators import Accelerator, choose
-from lightkit.devices.indices import choose_indices
+from lightkit.devices.choice import choose_indices
 from lightkit.errors import ConfigError
 
 NO_GPU = not torch.cuda.is_available() and not torch.backends.mps.is_available()
@@ -49,7 +49,7 @@ class FourGPUs(Accelerator):
 
 def test_a_list_names_the_device_and_a_count_takes_the_first():
     kind = FourGPUs()
-    for devices, index in ((1, 0), ([3], 3), ("2,", 2), ("1", 0)):
+    for devices, index in (("auto", 0), (1, 0), ([3], 3), ("2,", 2), ("1", 0)):
         assert choose_indices(kind, devices) == [index]
 
 

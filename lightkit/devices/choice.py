@@ -1,15 +1,37 @@
-"""Which devices `Trainer(devices=...)` means, where it says more than "auto"."""
+"""Which devices `Trainer(accelerator=..., devices=...)` means, where it says more than the CPU."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from lightkit.devices.accelerators import Accelerator, Devices
-from lightkit.errors import ConfigError
+from lightkit.devices.accelerators import CPU, CUDA, MPS, Accelerator, Devices
+from lightkit.errors import ConfigError, did_you_mean
+
+_NAMES = ("auto", "cpu", "gpu", "cuda", "mps")
+
+
+def choose_kind(accelerator: str) -> Accelerator:
+    """The kind of device of this name; raises ConfigError where there is none such, or the machine has none."""
+    where = f"Trainer(accelerator={accelerator!r})"
+    by_name = {"cpu": CPU, "cuda": CUDA, "mps": MPS}
+    if accelerator in ("auto", "gpu"):
+        gpu = next((kind for kind in (CUDA, MPS) if kind.is_available()), None)
+        if gpu is None and accelerator == "gpu":
+            raise ConfigError(f"{where}: {CUDA.why_not()}, {MPS.why_not()}; use accelerator='auto' or 'cpu'")
+        return gpu or CPU
+    if not isinstance(accelerator, str) or accelerator not in by_name:
+        expected = ", ".join(map(repr, _NAMES))
+        raise ConfigError(f"{where}: expected one of {expected}{did_you_mean(str(accelerator), _NAMES)}")
+    kind = by_name[accelerator]
+    if not kind.is_available():
+        raise ConfigError(f"{where}: {kind.why_not()}; use accelerator='auto' or 'cpu'")
+    return kind
 
 
 def choose_indices(kind: Accelerator, devices: Devices) -> list[int]:
-    """The indices of the devices that are asked for, by any words but "auto"; raises ConfigError as `choose` does."""
+    """The indices of the devices that are asked for, by count, index or "auto"; raises ConfigError as `choose` does."""
+    if devices == "auto":
+        return [0]  # Lightning takes all of them; this version trains on one
     where = f"Trainer(devices={devices!r})"
     count = kind.device_count()
     indices = _asked_indices(devices, count, where)
