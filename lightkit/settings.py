@@ -217,6 +217,7 @@ class Controls:
         self.max_steps = asked.max_steps  # -1: no limit
         self.accumulate_grad_batches = asked.accumulate_grad_batches
         self.gradient_clip_val = asked.gradient_clip_val
+        self.takes_steps = True  # False: training steps run, no weight changes
         # when the loaders are asked for next
         self.limit_train_batches: int | float = _settled("limit_train_batches", asked.limit_train_batches)
         self.limit_val_batches: int | float = _settled("limit_val_batches", asked.limit_val_batches)

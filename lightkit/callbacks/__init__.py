@@ -7,10 +7,12 @@ from lightkit.lazy import attach
 
 _FILES = {
     "BackboneFinetuning": "finetuning", "BaseFinetuning": "finetuning", "Callback": "base", "Checkpoint": "base",
-    "EMAWeightAveraging": "weight_averaging", "EarlyStopping": "early_stopping", "LambdaCallback": "lambda_callback",
+    "EMAWeightAveraging": "weight_averaging", "EarlyStopping": "early_stopping",
+    "GradientAccumulationScheduler": "gradient_accumulation", "LambdaCallback": "lambda_callback",
     "LearningRateMonitor": "lr_monitor", "LineProgress": "progress", "ModelCheckpoint": "model_checkpoint",
-    "ModelSummary": "model_summary", "ProgressBar": "progress", "RichProgressBar": "rich_progress", "Timer": "timer",
-    "WeightAveraging": "weight_averaging", "default_progress_bar": "default_bar",
+    "ModelSummary": "model_summary", "ProgressBar": "progress", "RichProgressBar": "rich_progress",
+    "StochasticWeightAveraging": "stochastic_weight_avg", "Timer": "timer", "WeightAveraging": "weight_averaging",
+    "default_progress_bar": "default_bar",
 }  # fmt: skip
 __all__ = list(_FILES)
 

@@ -4,6 +4,7 @@ from lightkit.callbacks.default_bar import default_progress_bar as default_progr
 from lightkit.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from lightkit.callbacks.finetuning import BackboneFinetuning as BackboneFinetuning
 from lightkit.callbacks.finetuning import BaseFinetuning as BaseFinetuning
+from lightkit.callbacks.gradient_accumulation import GradientAccumulationScheduler as GradientAccumulationScheduler
 from lightkit.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from lightkit.callbacks.lr_monitor import LearningRateMonitor as LearningRateMonitor
 from lightkit.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
@@ -11,6 +12,7 @@ from lightkit.callbacks.model_summary import ModelSummary as ModelSummary
 from lightkit.callbacks.progress import LineProgress as LineProgress
 from lightkit.callbacks.progress import ProgressBar as ProgressBar
 from lightkit.callbacks.rich_progress import RichProgressBar as RichProgressBar
+from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
 from lightkit.callbacks.timer import Timer as Timer
 from lightkit.callbacks.weight_averaging import EMAWeightAveraging as EMAWeightAveraging
 from lightkit.callbacks.weight_averaging import WeightAveraging as WeightAveraging

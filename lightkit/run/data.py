@@ -134,15 +134,9 @@ class FitData:
 
     def estimated_stepping_batches(self) -> float:
         """See Trainer.estimated_stepping_batches."""
-        controls = self.run.controls
-        limit = math.inf if controls.max_steps == -1 else controls.max_steps
-        if controls.max_epochs in (None, -1):
-            return limit
-        self.load_training()
-        if self.num_batches == math.inf:
-            return limit
-        a_epoch = math.ceil(self.num_batches / controls.accumulate_grad_batches)
-        return min(limit, a_epoch * max(controls.max_epochs, 1))
+        from lightkit.run.estimate import stepping_batches
+
+        return stepping_batches(self)
 
     def read_sources(self) -> list[Source]:
         """Those that there are, the training's first."""

@@ -23,6 +23,10 @@ def choose_step(run: FitRun, loop: TrainingLoop, before: Step | None) -> Step | 
     Raises:
         ConfigError: a step that cannot be recorded, or an optimizer that cannot work with the Trainer's arguments.
     """
+    if not run.controls.takes_steps:
+        from lightkit.loops.steps.forward import ForwardStep
+
+        return ForwardStep(run, loop)
     if run.compute.recorder is not None:
         from lightkit.loops.steps.graph import graph_step
 
