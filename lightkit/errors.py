@@ -6,6 +6,7 @@
     ├── DataError(ValueError)             a loader or a data set that cannot be used as it is
     │   └── MissingDataError              the files of a data set are not there
     ├── CheckpointError(RuntimeError)     a checkpoint that cannot be written, read or used
+    ├── ExportError(RuntimeError)         a module cannot be exported, or what was exported is another one
     ├── MissingExtraError(ImportError)    an optional package is not installed
     ├── RunDirError(OSError)              the run directory cannot be written
     └── NonFiniteError(ArithmeticError)   a loss or a metric became NaN or infinite
@@ -45,6 +46,10 @@ class MissingDataError(DataError):
 
 class CheckpointError(LightkitError, RuntimeError):
     """A checkpoint cannot be written, read, or used for this module."""
+
+
+class ExportError(LightkitError, RuntimeError):
+    """A module cannot be exported, or what was exported gives other numbers."""
 
 
 class MissingExtraError(LightkitError, ImportError):

@@ -20,6 +20,9 @@ from lightkit.errors import ConfigError, HookError
 from lightkit.module_hooks import HookedModule
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.onnx import ONNXProgram
+
     from lightkit.loggers.base import Logger
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.results import Options, Results
@@ -40,6 +43,12 @@ class LightModule(HookedModule):
     example_input_array: Any = None
     _trainer: Trainer | None
     _results: Results | None
+    # TorchScript neither compiles nor reads these: they are the run's
+    __jit_ignored_attributes__ = __jit_unused_properties__ = [
+        "_hyperparameters", "_results", "_trainer", "automatic_optimization", "current_epoch", "device", "dtype",
+        "example_input_array", "global_rank", "global_step", "hparams", "hparams_initial", "local_rank", "logger",
+        "loggers", "on_gpu", "strict_loading", "trainer",
+    ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,6 +79,8 @@ class LightModule(HookedModule):
     def trainer(self) -> Trainer:
         """The Trainer that runs this module; RuntimeError where none does."""
         if self._trainer is None:
+            if sys._getframe(1).f_globals.get("__name__", "").startswith(("torch.jit.", "torch._jit")):
+                raise AttributeError("trainer")  # TorchScript reads all attributes, and lets this error alone pass
             raise HookError(
                 f"{type(self).__name__}.trainer: not attached to a Trainer yet; call trainer.fit(model) first"
             )
@@ -308,6 +319,32 @@ class LightModule(HookedModule):
         from lightkit.checkpoint import weights
 
         weights.load(self, state_dict, where, strict=self.strict_loading if strict is None else strict)
+
+    # ---------------------------------------------------------------- export
+
+    def to_torchscript(
+        self, file_path: str | Path | None = None, method: str = "script", example_inputs: Any = None, **kwargs: Any
+    ) -> torch.jit.ScriptModule:
+        """The module as TorchScript, written where a file is named; see `lightkit.export.to_torchscript`."""
+        from lightkit import export
+
+        return export.to_torchscript(self, file_path, method, example_inputs, **kwargs)
+
+    def to_onnx(
+        self, file_path: str | Path | IO[bytes] | None = None, input_sample: Any = None, **kwargs: Any
+    ) -> ONNXProgram | None:
+        """Write the module as ONNX; see `lightkit.export.to_onnx`."""
+        from lightkit import export
+
+        return export.to_onnx(self, file_path, input_sample, **kwargs)
+
+    def to_exported_program(
+        self, file_path: str | Path | None = None, example_inputs: Any = None, **kwargs: Any
+    ) -> ExportedProgram:
+        """The module as a program of `torch.export`; see `lightkit.export.to_exported_program`."""
+        from lightkit import export
+
+        return export.to_exported_program(self, file_path, example_inputs, **kwargs)
 
     def freeze(self) -> None:
         """Stop all parameters from learning and switch to evaluation mode."""

@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # The further right a room stands, the lower its rank; an import goes from a higher rank to a lower one.
 # DESIGN names module ... devices as one set; 27 to 20 is the order that they have among themselves.
 RANKS = {
-    "cli": 60, "tuner": 60, "export": 60, "testing": 60, "utilities": 60,
+    "cli": 60, "tuner": 60, "testing": 60, "utilities": 60,
     "trainer": 50, "trainer_parts": 48, "run": 45, "legacy": 42,
     "loops": 40,
     "callbacks": 30, "loggers": 30, "profilers": 30,
     "data": 27, "module": 26, "datamodule": 26, "datamodule_sources": 25, "module_hooks": 25,
-    "board": 24, "results": 23, "results_state": 22,
+    "export": 24, "board": 24, "results": 23, "results_state": 22,
     "monitoring": 22, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,
     "optimizers": 22, "optimizer_forms": 21, "stepped_optimizer": 21, "checkpoint": 21, "devices": 20,
     "settings": 15, "global_seed": 11, "hooks": 10, "hparams": 10, "seeding": 10,

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,6 +68,66 @@ def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         raise
     finally:
         _under_way.discard(temporary)
+
+
+def replace_all(files: Mapping[Path, Path]) -> None:
+    """Let finished files of this machine (the values) take these places: all of them, or after any failure none.
+
+    The last one names the others, where any does: it is moved when they are there. A file that was in a place is back
+    after a failure.
+    """
+    *before, last = files
+    staged: dict[Path, Path] = {}
+    aside: dict[Path, Path | None] = {}
+    try:
+        for target, local in files.items():
+            staged[target] = temporary_name(target)
+            _under_way.add(staged[target])
+            _stage(local, staged[target])
+        for target in before:
+            aside[target] = _put_aside(target)
+            staged[target].replace(target)
+        staged[last].replace(last)
+    except BaseException as error:
+        for target, old in aside.items():
+            with contextlib.suppress(OSError):
+                target.unlink(missing_ok=True) if old is None else old.replace(target)
+        if isinstance(error, OSError) and not isinstance(error, RunDirError):
+            raise RunDirError(_cannot_write(last, error)) from error
+        raise
+    finally:
+        for left in (*staged.values(), *filter(None, aside.values())):
+            _under_way.discard(left)
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+    if places.remote(last) is None:
+        _sync_folder(last.parent)
+
+
+def _stage(local: Path, temporary: Path) -> None:
+    if (there := places.remote(temporary)) is not None:
+        there.put(local)
+        return
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    with open(local, "rb") as source, open(temporary, "xb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _put_aside(target: Path) -> Path | None:
+    """Another name for what is there, None where there is nothing; on a disk it also keeps its own."""
+    if not target.exists():
+        return None
+    old = temporary_name(target)
+    _under_way.add(old)
+    if places.remote(target) is not None:
+        return target.replace(old)
+    try:
+        os.link(target, old)
+    except OSError:  # a file system without links
+        shutil.copyfile(target, old)
+    return old
 
 
 def temporary_name(target: Path) -> Path:

@@ -32,7 +32,7 @@ EXTRAS = {
     "text": ("torchtext", "tokenizers"),
     "graph": ("torch_geometric",),
     "audio": ("torchaudio", "soundfile"),
-    "export": ("onnx", "onnxscript"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
 }
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")

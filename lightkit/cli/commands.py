@@ -14,6 +14,7 @@ from lightkit.cli.shipped import describe, shipped_configs
 from lightkit.errors import ConfigError, RunDirError
 
 if TYPE_CHECKING:
+    from lightkit.cli.exporting import ExportJob
     from lightkit.cli.job import Job
     from lightkit.cli.raw_input import RawJob
     from lightkit.trainer import Trainer
@@ -115,6 +116,18 @@ def _predict(job: Job | RawJob) -> None:
     print(f"predictions: {path}")
 
 
+def _prepare_export(arguments: list[str]) -> ExportJob:
+    from lightkit.cli.exporting import prepare_export
+
+    return prepare_export(arguments)
+
+
+def _export(job: ExportJob) -> None:
+    from lightkit.cli.exporting import run_export
+
+    run_export(job)
+
+
 def _list(arguments: list[str]) -> list[str]:
     """Names and descriptions as two columns."""
     if arguments:
@@ -156,5 +169,6 @@ COMMANDS: dict[str, Command] = {
     **JOB_COMMANDS,
     "list": Command("Show the shipped configs", _list, _say),
     "check": Command("Build everything and run two steps", _check, _say),
+    "export": Command("Write a checkpoint as ONNX, TorchScript, pt2 or safetensors", _prepare_export, _export),
     "copy": Command("Write a shipped job as files of your own", _copy, _say),
 }

@@ -25,6 +25,8 @@ usage: lightkit COMMAND [CONFIG] [--key value ...]
   lightkit predict CONFIG            predict, and keep the outputs
   lightkit predict --ckpt_path FILE --text "..." ...
                                      label and probability from the checkpoint alone; also --audio, --image FILE
+  lightkit export CKPT --format onnx the checkpoint as a file that runs without lightkit, compared with the module;
+                                     also torchscript, pt2, safetensors; --output FILE
   lightkit check CONFIG              build everything, run two steps, report all problems; writes nothing
   lightkit copy CONFIG FOLDER        the job as YAML and Python of your own, to run and to change
 
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     exit_code = EXIT_BAD_INPUT
     try:
         name = find_command(arguments, COMMANDS)
-        if name != "list" and len(arguments) > 1 and not arguments[1].startswith("-"):
+        if name not in ("list", "export") and len(arguments) > 1 and not arguments[1].startswith("-"):
             find_config(arguments[1])  # before torch is imported, which takes seconds
         command = COMMANDS[name]
         prepared = command.prepare(arguments[1:])

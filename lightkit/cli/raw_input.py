@@ -33,11 +33,11 @@ class RawJob:
     inputs: list[str]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse with our errors."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"lightkit predict: {message}")
+        raise ConfigError(f"{self.prog}: {message}")
 
 
 def is_raw(arguments: Sequence[str]) -> bool:
@@ -56,7 +56,7 @@ def prepare_raw(arguments: list[str]) -> RawJob:
     """
     kind, inputs, options = _parse(arguments)
     checkpoint = files.load(options.ckpt_path)
-    cls = _class_of(checkpoint, options)
+    cls = class_of(checkpoint, options.model, options.ckpt_path)
     takes = getattr(cls, "raw_input", None)
     if not callable(getattr(cls, "predict_raw", None)) or takes not in KINDS:
         raise HookError(
@@ -73,7 +73,7 @@ def prepare_raw(arguments: list[str]) -> RawJob:
 
 def _parse(arguments: list[str]) -> tuple[str, list[str], argparse.Namespace]:
     """Return the one kind of input, the inputs, and the other options."""
-    parser = _Parser(prog="lightkit predict", allow_abbrev=False)
+    parser = Parser(prog="lightkit predict", allow_abbrev=False)
     parser.add_argument("config", nargs="*")
     parser.add_argument("--ckpt_path")
     parser.add_argument("--model", metavar="CLASS")
@@ -96,11 +96,10 @@ def _parse(arguments: list[str]) -> tuple[str, list[str], argparse.Namespace]:
     return given[0], inputs, options
 
 
-def _class_of(checkpoint: dict[str, Any], options: argparse.Namespace) -> Any:
-    """Return the class to load: the one that was given, else the recipe that the checkpoint names."""
-    named: Any = options.model or checkpoint.get("class_path")
-    where = options.ckpt_path
-    if options.model:
+def class_of(checkpoint: dict[str, Any], given: str | None, where: str) -> Any:
+    """Return the class to load: the one that was given, else the recipe that the checkpoint at `where` names."""
+    named: Any = given or checkpoint.get("class_path")
+    if given:
         where = "command line: --model"
         classes.let_the_working_directory_be_imported()
     elif not isinstance(named, str):
@@ -115,8 +114,8 @@ def _class_of(checkpoint: dict[str, Any], options: argparse.Namespace) -> Any:
     except classes.ClassPathError as error:
         raise ConfigError(f"{where}: {error}") from error
     is_module = isinstance(cls, type) and issubclass(cls, LightModule)
-    if not is_module or not (options.model or cls.__module__.startswith("recipes.")):
-        raise ConfigError(f"{where}: {named} is not a LightModule{'' if options.model else ' of the recipes'}")
+    if not is_module or not (given or cls.__module__.startswith("recipes.")):
+        raise ConfigError(f"{where}: {named} is not a LightModule{'' if given else ' of the recipes'}")
     return cls
 
 

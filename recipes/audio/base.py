@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import lightkit as lk
@@ -66,6 +67,9 @@ class AudioModule(lk.LightModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.schedule: Schedule = schedule
+        # two sounds of a second and of three quarters of one
+        waves = torch.linspace(0, 2000, 2 * sample_rate).sin().view(2, sample_rate)
+        self.example_input_array = (waves, torch.tensor([sample_rate, sample_rate * 3 // 4]))
         self.names: list[str] = []
         self.clip_seconds: float | None = None
 

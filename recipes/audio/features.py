@@ -94,14 +94,19 @@ class FrontEnd(nn.Module):
         Returns:
             float (batch, bins, frames), 0 after each sound's end where the kind is spectral, and int64 (batch,).
         """
+        if not torch.is_autocast_enabled(waveforms.device.type):
+            return self._features(waveforms, lengths)  # an export cannot hold the switch below
         # the powers of a spectrum span more than half precision holds
         with torch.autocast(waveforms.device.type, enabled=False):
-            if self.kind == "waveform":
-                return waveforms[:, None], lengths
-            if self.kind == "mu_law":
-                # louder than full scale has no class of its own
-                return self.embedding(self.transform(waveforms.float().clamp(-1, 1))).transpose(1, 2), lengths
-            return self._spectral(waveforms.float(), lengths)
+            return self._features(waveforms, lengths)
+
+    def _features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kind == "waveform":
+            return waveforms[:, None], lengths
+        if self.kind == "mu_law":
+            # louder than full scale has no class of its own
+            return self.embedding(self.transform(waveforms.float().clamp(-1, 1))).transpose(1, 2), lengths
+        return self._spectral(waveforms.float(), lengths)
 
     @torch.no_grad()
     def _spectral(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

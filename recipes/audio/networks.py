@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightkit.errors import ConfigError, require
+from lightkit.errors import ConfigError, ExportError, require
 
 EncoderKind = Literal["lstm", "conformer"]
 
@@ -140,6 +140,11 @@ class FrameEncoder(nn.Module):
         lengths = (lengths - 1) // self.stride + 1
         total = frames.shape[1]
         if isinstance(self.layers, nn.LSTM):
+            if torch.compiler.is_exporting():
+                raise ExportError(
+                    "FrameEncoder(kind='lstm'): a packed recurrence runs as long as each sound, which torch.export and "
+                    "ONNX cannot hold; train a conformer, or export as torchscript"
+                )
             # packing needs the lengths on the host, a read that a Conformer does without
             packed = nn.utils.rnn.pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
             encoded, _ = self.layers(packed)

@@ -118,6 +118,9 @@ class NodeClassifier(lk.LightModule):
     def _build(self, num_features: int, class_names: list[str]) -> None:
         hp = self.hparams
         self.num_features, self.class_names = num_features, class_names
+        # three nodes and two links
+        features = torch.linspace(-1, 1, 3 * num_features).view(3, num_features)
+        self.example_input_array = (features, torch.tensor([[0, 1], [1, 2]]))
         self.net = GraphNet(hp.conv, num_features, hp.hidden, len(class_names), hp.num_layers, hp.dropout)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

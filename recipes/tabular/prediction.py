@@ -85,6 +85,7 @@ class TablePredictor(lk.LightModule):
 
     def _build(self, columns: Columns) -> None:
         self.columns = columns
+        self.example_input_array = torch.linspace(-1, 1, 2 * len(columns.names)).view(2, len(columns.names))
         sizes, layers = [len(columns.names), *(self.hparams.hidden or [])], []
         for inputs, outputs in zip(sizes, sizes[1:], strict=False):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(self.hparams.dropout)]

@@ -115,6 +115,8 @@ class LanguageModel(lk.LightModule):
     def _build(self, tokenizer: Tokenizer) -> None:
         names = ("context", "layers", "heads", "width", "dropout", "tie_weights", "positions")
         self.tokenizer = tokenizer
+        length = min(16, self.hparams.context)
+        self.example_input_array = torch.arange(2 * length).view(2, length) % tokenizer.vocab_size
         self.net = GPT(tokenizer.vocab_size, **{name: self.hparams[name] for name in names})
 
     @staticmethod

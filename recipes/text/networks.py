@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lightkit.errors import ConfigError, did_you_mean
+from lightkit.errors import ConfigError, ExportError, did_you_mean
 
 NETS = ("lstm", "gru", "rnn", "transformer", "bag")
 POOLS = ("last", "mean", "max")
@@ -68,6 +68,11 @@ class RecurrentEncoder(TokenEncoder):
         """Return the states (batch, tokens, features) and the last state of each direction (batch, features)."""
         embedded: Any = self.dropout(self.embedding(tokens))
         if self.packed:
+            if torch.compiler.is_exporting():
+                raise ExportError(
+                    f"{type(self.recurrent).__name__}(packed=True): a packed recurrence runs as long as each text, "
+                    "which torch.export and ONNX cannot hold; train with model.packed=false, or export as torchscript"
+                )
             lengths = (tokens != self.pad_index).sum(dim=1).clamp(min=1).cpu()
             embedded = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         states, last = self.recurrent(embedded)

@@ -70,6 +70,9 @@ class TextModule(lk.LightModule):
         self.encoder = self.architecture.build(len(codec.tokens), codec.pad_index)
         linear = nn.Linear(self.encoder.features, len(codec.class_names))
         self.head = nn.Sequential(nn.Dropout(self.architecture.dropout), linear)
+        # two texts, one of which is padded
+        self.example_input_array = torch.arange(16).view(2, 8) % len(codec.tokens)
+        self.example_input_array[1, 5:] = codec.pad_index
         self.encoder.embedding.weight.requires_grad_(not self.freeze_embedding)
 
     def _take_vectors(self, vectors: Tensor | None) -> None:

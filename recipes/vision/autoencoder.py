@@ -22,6 +22,7 @@ from lightkit.errors import ConfigError
 from recipes.plots import Curves
 from recipes.vision.image_data import training_images
 from recipes.vision.pictures import PictureGrid, PixelRange, check_shape
+from recipes.vision.raw import example
 
 
 class Autoencoder(lk.LightModule):
@@ -58,6 +59,7 @@ class Autoencoder(lk.LightModule):
         side = image_size // 4  # after two convolutions with stride 2
         self.in_channels, self.image_size = in_channels, image_size
         self.lr, self.weight_decay, self.num_pictures = lr, weight_decay, num_pictures
+        self.example_input_array = example(in_channels, image_size)
         self.pixels = PixelRange(in_channels)
         self.encoder = nn.Sequential(
             nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1),

@@ -50,6 +50,7 @@ class BaseClassifier(lk.LightModule):
         self.channels_last = channels_last
         self.test_time_augmentation = test_time_augmentation
         self.picture_input: raw.PictureInput | None = None
+        self.example_input_array = raw.example(in_channels or 3)
 
     def use_network(self, net: nn.Module) -> None:
         """Take `net`, which maps images to logits (batch, classes)."""
@@ -61,7 +62,7 @@ class BaseClassifier(lk.LightModule):
         """Compare the data's classes and shape with the network's, before the first batch."""
         data = self.trainer.datamodule
         self.check_data(getattr(data, "class_names", None), getattr(data, "image_shape", None))
-        self.picture_input = getattr(data, "picture_input", self.picture_input)
+        self._take_pictures(getattr(data, "picture_input", self.picture_input))
 
     def check_data(self, names: list[str] | None, shape: tuple[int, int, int] | None) -> None:
         """Raise DataError where the classes or the channels are not the network's; None is not known."""
@@ -80,7 +81,12 @@ class BaseClassifier(lk.LightModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them back."""
-        self.picture_input = raw.take(checkpoint)
+        self._take_pictures(raw.take(checkpoint))
+
+    def _take_pictures(self, settings: raw.PictureInput | None) -> None:
+        self.picture_input = settings
+        if settings is not None:
+            self.example_input_array = raw.example(settings.channels, settings.image_size)
 
     def configure_callbacks(self) -> list[lk.Callback]:
         """Return the callbacks that draw the curves and the report on the test."""

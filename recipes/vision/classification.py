@@ -17,6 +17,7 @@ from typing import Any
 
 from lightkit.errors import DataError
 from recipes.schedules import Schedule, adamw
+from recipes.vision import raw
 from recipes.vision.base import BaseClassifier, Views
 from recipes.vision.networks import TorchvisionNet, build_network
 from recipes.vision.pretrained import check_weights, copy_pretrained
@@ -90,6 +91,7 @@ class ImageClassifier(BaseClassifier):
         check_weights("ImageClassifier", net, weights)
         self.net_name = net
         self.image_size = image_size
+        self.example_input_array = raw.example(in_channels, image_size)
         self.lr = lr
         self.weight_decay = weight_decay
         self.schedule: Schedule = schedule

@@ -116,6 +116,7 @@ class DCGAN(lk.LightModule):
         self.automatic_optimization = False
         self.latent_dim, self.in_channels, self.image_size = latent_dim, in_channels, image_size
         self.lr, self.beta1, self.real_label = lr, beta1, real_label
+        self.example_input_array = torch.linspace(-2, 2, 2 * latent_dim).view(2, latent_dim, 1, 1)
         self.pixels = PixelRange(in_channels)
         self.generator = generator(latent_dim, width, in_channels, image_size).apply(start_small)
         self.discriminator = discriminator(width, in_channels, image_size).apply(start_small)

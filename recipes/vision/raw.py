@@ -53,6 +53,11 @@ def put(picture_input: PictureInput | None, checkpoint: dict[str, Any]) -> None:
         checkpoint[_KEY] = asdict(picture_input)
 
 
+def example(channels: int, image_size: int = 32) -> Tensor:
+    """Return two images of this size, float (2, channels, image_size, image_size): what an export is made with."""
+    return torch.linspace(-2, 2, 2 * channels * image_size**2).sin().view(2, channels, image_size, image_size)
+
+
 def take(checkpoint: dict[str, Any]) -> PictureInput | None:
     """Return the settings that a checkpoint holds, or None."""
     found = checkpoint.get(_KEY)

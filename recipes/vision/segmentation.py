@@ -83,6 +83,7 @@ class Segmenter(lk.LightModule):
         self.ignore_index = ignore_index
         self.channels_last = channels_last
         self.picture_input: raw.PictureInput | None = None
+        self.example_input_array = raw.example(3, 64)
         self._weights_to_read = weights
         self._counts: Tensor | None = None  # pixels by true and predicted class
 
