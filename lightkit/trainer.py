@@ -45,6 +45,7 @@ from lightkit.version import __version__
 if TYPE_CHECKING:
     from lightkit.callbacks import EarlyStopping, ProgressBar
     from lightkit.loops.evaluation import EvaluationLoop
+    from lightkit.loops.prediction import PredictionLoop
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.loops.training import TrainingLoop
     from lightkit.optimizer_forms import LRSchedulerConfig
@@ -471,6 +472,13 @@ class Trainer(Controls):
         if found is None:
             raise ConfigError("trainer.validate_loop: this fit has no validation, or its loaders are not asked for yet")
         return found
+
+    @property
+    def predict_loop(self) -> PredictionLoop:
+        """The pass of the prediction that runs, or of the last one."""
+        from lightkit.run.evaluation import prediction_of
+
+        return prediction_of(self._newest)
 
     @property
     def is_last_batch(self) -> bool:

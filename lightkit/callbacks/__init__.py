@@ -6,11 +6,12 @@ What the names are to a type checker stands in `__init__.pyi`.
 from lightkit.lazy import attach
 
 _FILES = {
-    "BackboneFinetuning": "finetuning", "BaseFinetuning": "finetuning", "Callback": "base", "Checkpoint": "base",
-    "EMAWeightAveraging": "weight_averaging", "EarlyStopping": "early_stopping",
-    "GradientAccumulationScheduler": "gradient_accumulation", "LambdaCallback": "lambda_callback",
-    "LearningRateMonitor": "lr_monitor", "LineProgress": "progress", "ModelCheckpoint": "model_checkpoint",
-    "ModelSummary": "model_summary", "ProgressBar": "progress", "RichProgressBar": "rich_progress",
+    "BackboneFinetuning": "finetuning", "BaseFinetuning": "finetuning", "BasePredictionWriter": "prediction_writer",
+    "Callback": "base", "Checkpoint": "base", "EMAWeightAveraging": "weight_averaging",
+    "EarlyStopping": "early_stopping", "GradientAccumulationScheduler": "gradient_accumulation",
+    "LambdaCallback": "lambda_callback", "LearningRateMonitor": "lr_monitor", "LineProgress": "progress",
+    "ModelCheckpoint": "model_checkpoint", "ModelSummary": "model_summary", "PredictionWriter": "prediction_writer",
+    "ProgressBar": "progress", "RichProgressBar": "rich_progress",
     "StochasticWeightAveraging": "stochastic_weight_avg", "Timer": "timer", "WeightAveraging": "weight_averaging",
     "default_progress_bar": "default_bar",
 }  # fmt: skip

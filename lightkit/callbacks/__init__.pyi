@@ -9,6 +9,8 @@ from lightkit.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from lightkit.callbacks.lr_monitor import LearningRateMonitor as LearningRateMonitor
 from lightkit.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from lightkit.callbacks.model_summary import ModelSummary as ModelSummary
+from lightkit.callbacks.prediction_writer import BasePredictionWriter as BasePredictionWriter
+from lightkit.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from lightkit.callbacks.progress import LineProgress as LineProgress
 from lightkit.callbacks.progress import ProgressBar as ProgressBar
 from lightkit.callbacks.rich_progress import RichProgressBar as RichProgressBar

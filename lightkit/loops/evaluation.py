@@ -55,7 +55,7 @@ class Context:
 class EvaluationLoop:
     """Runs `<name>_step` over loaders; name is "validation", "test" or "predict". keeps: outputs are, on the CPU."""
 
-    __slots__ = ("batch_idx", "limits", "name", "outputs", "predictions", "results", "run", "sources")
+    __slots__ = ("batch_idx", "kept", "limits", "name", "outputs", "results", "run", "sources")
 
     def __init__(self, run: Run, name: str, sources: list[Source], limits: list[float], *, keeps: bool = False):
         self.run, self.name, self.sources, self.limits = run, name, sources, limits
@@ -63,7 +63,7 @@ class EvaluationLoop:
         # kept from one validation to the next, emptied
         self.results = Results(is_training=False, has_several_loaders=len(sources) > 1)
         self.outputs: EpochOutputs | None = None
-        self.predictions: list[list[object]] | None = [[] for _ in sources] if keeps else None  # by loader
+        self.kept: list[list[object]] | None = [[] for _ in sources] if keeps else None  # by loader
 
     # ------------------------------------------------------------ the pass
 
@@ -96,7 +96,7 @@ class EvaluationLoop:
             results.dataloader_idx = loader_idx
             where = (loader_idx,) if len(self.sources) > 1 else ()
             source.set_epoch(self.run.position.counters.epoch)
-            batches = timing.batches(timing.timed("open data", source.open)(remember=False))
+            batches = timing.batches(timing.timed("open data", self.opened)(source, loader_idx))
             self._batches(context, batches, limit, loader_idx, where, prepare, step, starts, ends)
             del batches  # workers that do not stay end here, before those of the next loader begin
             source.close()
@@ -144,8 +144,8 @@ class EvaluationLoop:
             output = step(batch, index, loader_idx)
             if self.outputs is not None:
                 self.outputs.keep(output, loader_idx)
-            if self.predictions is not None:
-                self.predictions[loader_idx].append(to_cpu(output))
+            if self.kept is not None:
+                self.kept[loader_idx].append(to_cpu(output))
             if ends:
                 results.enter(on_end)
                 for fn in ends:
@@ -153,6 +153,10 @@ class EvaluationLoop:
             if results.has_step_values and context.writes and self.run.loggers:
                 self.run.write(self.run.board.take(results, of_step=True), context.next_step())
             index += 1
+
+    def opened(self, source: Source, loader_idx: int) -> Iterator[object]:
+        """The batches of a loader."""
+        return source.open(remember=False)
 
     def _step(self) -> Callable[[object, int, int], object]:
         """The module's step as `(batch, batch_idx, loader_idx)`, whatever it takes, in the trainer's precision."""
@@ -229,7 +233,7 @@ class EvaluationLoop:
 
     def release(self, *, has_failed: bool) -> None:
         """The run is over: let go of the last batch, and of processes."""
-        self.results.batch = self.outputs = self.predictions = None
+        self.results.batch = self.outputs = self.kept = None
         for source in self.sources:
             source.release(has_failed=has_failed)
 

@@ -12,6 +12,7 @@ from lightkit.data.order import Source
 from lightkit.errors import ConfigError, DataError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.evaluation import Context, EvaluationLoop
+from lightkit.loops.prediction import PredictionLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
 
@@ -39,15 +40,18 @@ class EvaluationRun(Run):
         return metrics
 
     def _pass(
-        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool = False
+        self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool
     ) -> list[dict[str, float]]:
         with self.profiler.profile("set-up"), self.listener.at_once():
-            self.loop = EvaluationLoop(self, self.hooks, *self._prepare(ckpt_path, fit, takes_best), keeps=keeps)
+            self.loop = self._make_loop(*self._prepare(ckpt_path, fit, takes_best))
         p, writes = self.position.counters, self.fn != "predict"
         context = Context(
             self.main_stage, self.board.clear, step=lambda: p.global_step, next_step=count().__next__, writes=writes
         )
         return self.loop.evaluate(context)
+
+    def _make_loop(self, readable: list[Source], limits: list[float]) -> EvaluationLoop:
+        return EvaluationLoop(self, self.hooks, readable, limits)
 
     def _prepare(
         self, ckpt_path: str | Path | None, fit: FitRun | None, takes_best: bool
@@ -125,15 +129,29 @@ class PredictionRun(EvaluationRun):
 
     fn = main_stage = "predict"
     hooks, loaders_of = "predict", "predict"
+    loop: PredictionLoop
+    returns = True
 
     def predict(
         self, ckpt_path: str | Path | None, fit: FitRun | None, *, takes_best: bool, keeps: bool
     ) -> list[object] | None:
         """Run the pass once; -> what the steps returned."""
+        self.returns = keeps
         with self.running():
-            self._pass(ckpt_path, fit, takes_best=takes_best, keeps=keeps)
-            found = self.loop.predictions
-            return None if found is None else found[0] if len(found) == 1 else [*found]
+            self._pass(ckpt_path, fit, takes_best=takes_best)
+            return self.loop.predictions if keeps else None
+
+    def _make_loop(self, readable: list[Source], limits: list[float]) -> PredictionLoop:
+        return PredictionLoop(self, readable, limits, returns=self.returns)
+
+
+def prediction_of(run: Run | None) -> PredictionLoop:
+    """The loop of a prediction that runs, or ran last; ConfigError where that is another run."""
+    if not isinstance(run, PredictionRun) or "loop" not in vars(run):
+        raise ConfigError(
+            "trainer.predict_loop: no prediction has begun; read it in a hook of trainer.predict(model), or after it"
+        )
+    return run.loop
 
 
 def table(fn: str, metrics: list[dict[str, float]]) -> str:

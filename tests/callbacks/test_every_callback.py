@@ -23,6 +23,7 @@ from lightkit import callbacks, hooks
 from lightkit.callbacks import (
     BackboneFinetuning,
     BaseFinetuning,
+    BasePredictionWriter,
     Callback,
     Checkpoint,
     EarlyStopping,
@@ -33,6 +34,7 @@ from lightkit.callbacks import (
     LineProgress,
     ModelCheckpoint,
     ModelSummary,
+    PredictionWriter,
     ProgressBar,
     RichProgressBar,
     StochasticWeightAveraging,
@@ -68,6 +70,7 @@ def nothing(*_: Any) -> None:
 MAKE: dict[type, Callable[[Path], Callback]] = {
     BackboneFinetuning: lambda path: BackboneFinetuning(unfreeze_backbone_at_epoch=1),
     BaseFinetuning: lambda path: Thaws(),
+    BasePredictionWriter: lambda path: BasePredictionWriter(),
     Callback: lambda path: Callback(),
     Checkpoint: lambda path: Checkpoint(),
     EMAWeightAveraging: lambda path: EMAWeightAveraging(decay=0.5),
@@ -78,6 +81,7 @@ MAKE: dict[type, Callable[[Path], Callback]] = {
     LineProgress: lambda path: LineProgress(every_s=0),
     ModelCheckpoint: lambda path: ModelCheckpoint(path / "kept", monitor="v", save_top_k=2, save_last=True),
     ModelSummary: lambda path: ModelSummary(),
+    PredictionWriter: lambda path: PredictionWriter(path / "written"),
     ProgressBar: lambda path: ProgressBar(),
     RichProgressBar: lambda path: RichProgressBar(console=terminal()),
     StochasticWeightAveraging: lambda path: StochasticWeightAveraging(0.1, 1),
@@ -112,7 +116,7 @@ class Net(lk.LightModule):
 
 def test_every_public_callback_is_made_below() -> None:
     assert set(MAKE) == set(CLASSES)
-    assert len(CLASSES) == 17
+    assert len(CLASSES) == 19
 
 
 # ---------------------------------------------------------------- names and texts
