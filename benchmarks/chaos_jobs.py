@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 import lightkit as lk
-from benchmarks.chaos_modules import Earlier, Gan, Measured, Net, Own, Reloaded, Rows, Stream, held_out, loader
+from benchmarks.chaos_modules import Earlier, Gan, Measured, Net, Own, Reloaded, Rows, Several, Stream, held_out, loader
 from lightkit.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from lightkit.loggers import CSVLogger, TensorBoardLogger
+from lightkit.utilities import CombinedLoader
 
 
 @dataclass
@@ -156,6 +157,17 @@ def own_generators() -> Chaos:
 def weighted_sampler() -> Chaos:
     sampler = WeightedRandomSampler(torch.arange(36.0).tolist(), 24)
     return fitted(train=DataLoader(Rows(), 4, sampler=sampler), callbacks=[every(2)])
+
+
+@job()
+def several_loaders() -> Chaos:
+    short = loader(torch.utils.data.Subset(Rows(), range(10)), generator=torch.Generator().manual_seed(9))
+    return fitted(Several(), train={"short": short, "long": loader(Rows(), num_workers=1)}, callbacks=[every(2)])
+
+
+@job(accumulate_grad_batches=3)
+def several_loaders_in_turn() -> Chaos:
+    return fitted(train=CombinedLoader([loader(Rows()), loader(Stream())], "sequential"), callbacks=[every(1)])
 
 
 @job()

@@ -117,6 +117,14 @@ class Net(lk.LightModule):
         return optimizer
 
 
+class Several(Net):
+    """Of the batches of two loaders."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        joined = [torch.cat(parts) for parts in zip(batch["short"], batch["long"], strict=True)]
+        return super().training_step(joined, batch_idx)
+
+
 class Measured(Net):
     """With torchmetrics objects, one of each use."""
 

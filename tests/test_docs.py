@@ -51,6 +51,13 @@ def test_the_quickstart_runs_from_top_to_bottom(repository: Path, tmp_path: Path
     assert (tmp_path / "runs" / "Regression" / "version_0" / "metrics.csv").is_file()
 
 
+def test_the_page_of_several_loaders_runs(repository: Path, tmp_path: Path) -> None:
+    found = blocks(repository / "docs" / "guide" / "several_loaders.md", "python")
+    assert len(found) == 2
+    (tmp_path / "page.py").write_text("\n".join(found), encoding="utf-8")
+    run([sys.executable, "-W", "error", "page.py"], tmp_path)
+
+
 def test_the_first_page_runs_and_both_loops_give_the_same_line(repository: Path, tmp_path: Path) -> None:
     found = blocks(repository / "docs" / "first.md", "python")
     assert len(found) == 5

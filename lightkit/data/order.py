@@ -21,6 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 
 from lightkit.data import generators
 from lightkit.data.fetch import Fetch
+from lightkit.data.lengths import check_loader, length_of, limited
 from lightkit.data.rows import row_order
 from lightkit.errors import DataError
 from lightkit.seeding import Snapshot, isolate_rng, key_rng, mix, restore_rng
@@ -89,13 +90,36 @@ class Source:
                 stacklevel=2,
             )
 
+    def parts(self) -> list[Source]:
+        """The sources that read one loader each: this one, where it does."""
+        return [self]
+
+    def lengths(self) -> list[float]:
+        """How many batches each loader has now, inf where it cannot say."""
+        return [length_of(self.loader)]
+
+    def limited(self, limit: int | float, argument: str) -> float:
+        """How many batches of an epoch are used, of as many as there are now; see `lengths.limited`."""
+        return limited(length_of(self.loader), limit, argument, self.name)
+
+    def check(self) -> None:
+        """Raise DataError where there are no batches (any more)."""
+        check_loader(self.loader, self.name)
+
     def open(self, *, remember: bool = True) -> Iterator[Any]:
         """Begin an epoch; an evaluation, which is never taken up in its middle, need not remember the generators."""
         self.before = self._capture() if remember else None
         return self._iterate(0)
 
     def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
-        """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards."""
+        """Take up an epoch after `skip` batches; the caller restores the process's generators afterwards.
+
+        Raises CheckpointError where the epoch was one of several loaders.
+        """
+        if "children" in state:
+            from lightkit.data.combined import other_loaders
+
+            raise other_loaders(self.name, "one loader", state)
         self.before = before = state["before"]
         restore_rng(before["rng"])
         self.restore_own_generators(before["generators"])
@@ -156,8 +180,15 @@ class Source:
     def _capture(self) -> Moment:
         return {"rng": Snapshot(), "generators": self.own_generators()}
 
+    def _restore_first(self, state: SourceState | None) -> None:
+        """Beside other loaders, the first batch was asked for when these were opened, too."""
+        if state is not None and (first := state.get("first")) is not None:
+            restore_rng(first["rng"])
+            self.restore_own_generators(first["generators"])
+
     def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
         batches = self._begin()
+        self._restore_first(state)
         for done in range(skip):
             if next(batches, self) is self:
                 raise DataError(ended_early(done, skip))
@@ -246,6 +277,7 @@ class IndexedSource(Source):
     def _iterate(self, skip: int, state: SourceState | None = None) -> Iterator[Any]:
         self.rows = self._find_rows()
         order, seed = self._draw_order()
+        self._restore_first(state)
         order = self._to_the_end(order)
         for _ in itertools.islice(order, skip):
             pass
@@ -284,7 +316,7 @@ class IndexedSource(Source):
 
     def reopen(self, state: SourceState, skip: int) -> Iterator[Any]:
         """As Source.reopen; the seeds of workers that stay go on where they were."""
-        self.epochs_opened = state["epochs_opened"] - 1
+        self.epochs_opened = state.get("epochs_opened", 1) - 1
         self.first_seed = state["first_seed"] if self.epochs_opened > 0 else None  # the first epoch draws it again
         return super().reopen(state, skip)
 

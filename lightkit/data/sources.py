@@ -1,20 +1,18 @@
-"""Where loaders come from, and how many of their batches are used."""
+"""Where loaders come from, and what happens to their batches before a step."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
+from lightkit.data.lengths import check_loader
 from lightkit.data.order import Source, make_source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import Compute
 from lightkit.devices.precision import Precision
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import ConfigError
 from lightkit.hooks import overrides
 from lightkit.module import LightModule
 from lightkit.seeding import workers_are_keyed
@@ -35,18 +33,6 @@ def _own(name: str, datamodule: LightDataModule | None, module: LightModule) -> 
     return getattr(module, name) if overrides(module, LightModule, name) else None
 
 
-def as_list(loaders: object) -> list[object]:
-    """One loader or several, as a list; a list of batches is one loader."""
-    if loaders is None:
-        return []
-    if isinstance(loaders, Mapping):
-        return list(loaders.values())
-    data = Tensor, list, tuple, Mapping, str, bytes
-    if isinstance(loaders, (list, tuple)) and all(hasattr(x, "__iter__") and not isinstance(x, data) for x in loaders):
-        return list(loaders)
-    return [loaders]
-
-
 def data_of(
     loaders: object, datamodule: LightDataModule | None, name: str, val: object = None
 ) -> tuple[object, LightDataModule | None]:
@@ -58,52 +44,21 @@ def data_of(
     return loaders, datamodule
 
 
-def length_of(loader: object) -> float:
-    """Batches in the loader; inf where it cannot say."""
-    try:
-        return len(loader) if isinstance(loader, Sized) else math.inf
-    except (TypeError, NotImplementedError):
-        return math.inf
-
-
-def limited(total: float, limit: int | float, argument: str, name: str) -> float:
-    """How many of `total` batches are used: at most `limit` where it is a count, that share where it is a fraction.
-
-    Raises ConfigError for a fraction of a loader without length, or one that leaves no batch.
-    """
-    if isinstance(limit, int) or limit == 0.0:
-        return min(limit, total) if limit != 0 else 0
-    if limit == 1.0:
-        return total
-    from lightkit.data.shares import share_of
-
-    return share_of(total, limit, argument, name)
-
-
-def check_loader(loader: object, name: str) -> None:
-    """Raise DataError where a loader is not iterable or has no batches."""
-    if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
-        raise DataError(
-            f"{name} returned {'None' if loader is None else f'a {type(loader).__name__}'}, which is not iterable; "
-            "return a DataLoader or any iterable of batches"
-        )
-    if length_of(loader) == 0:
-        why = ""
-        if isinstance(loader, DataLoader):
-            size = length_of(loader.dataset)
-            why = f" (its data set has {size:g} samples, batch_size={loader.batch_size}, drop_last={loader.drop_last})"
-        raise DataError(f"{name} has no batches{why}; check the data set's length, batch_size and drop_last")
-
-
 def sources_of(
-    loaders: Sequence[object], names: str, *, is_sequential: bool = False, is_training: bool = False
-) -> list[Source]:
-    """Check the loaders and make them readable."""
-    each = [names] if len(loaders) == 1 else [f"{names}[{index}]" for index in range(len(loaders))]
-    for loader, name in zip(loaders, each, strict=True):
-        check_loader(loader, name)
+    given: object, names: str, *, is_sequential: bool = False, is_training: bool = False,
+    steps_hold: Callable[[], int] = int,
+) -> list[Source]:  # fmt: skip
+    """Check the loaders and make them readable: those of an evaluation one by one, those of a training as one source.
+
+    A list of batches is one loader. steps_hold: how many batches an optimizer step takes.
+    """
     how = {"is_keyed": workers_are_keyed(), "is_sequential": is_sequential, "is_training": is_training}
-    return [make_source(loader, name, **how) for loader, name in zip(loaders, each, strict=True)]
+    if isinstance(given, (Mapping, list, tuple)) or hasattr(type(given), "flattened"):
+        from lightkit.data.combined import read
+
+        return read(given, names, how, steps_hold)
+    check_loader(given, names)
+    return [make_source(given, names, **how)]
 
 
 def batch_preparer(

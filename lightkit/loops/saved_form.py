@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from lightkit.contracts import REDUCTIONS
 from lightkit.loops.position import Counters
@@ -45,10 +46,16 @@ _METRICS = DictOf(Record({}, {
 _BOARD = Record({"callback": DictOf(TENSOR), "logged": DictOf(NUMBER), "progress_bar": DictOf(NUMBER)})
 _GENERATORS = optional(DictOf(ANYTHING))
 _BEFORE = Record({"rng": DictOf(ANYTHING), "generators": _GENERATORS})
-_DATA = Record(
-    {"before": optional(_BEFORE), "generators": _GENERATORS, "loader": ANYTHING},
-    {"first_seed": optional(WHOLE), "epochs_opened": WHOLE, "known": ListOf(ListOf(WHOLE)), "length": optional(WHOLE)},
-)
+_ONE = {"before": optional(_BEFORE), "generators": _GENERATORS, "loader": ANYTHING}
+_OF_ONE: dict[str, Form] = {
+    "first_seed": optional(WHOLE), "epochs_opened": WHOLE, "known": ListOf(ListOf(WHOLE)), "length": optional(WHOLE),
+}  # fmt: skip
+_LOADER = Record(_ONE, _OF_ONE)
+_ROUND = Record({
+    "place": WHOLE, "began_at": WHOLE, "given": WHOLE, "first": optional(_BEFORE), "state": optional(_LOADER),
+})  # fmt: skip
+# of several loaders, too
+_DATA = Record(_ONE, {**_OF_ONE, "mode": TEXT, "children": ListOf(_LOADER), "rounds": ListOf(_ROUND)})
 _WINDOW = Record({
     "micro": WHOLE, "size": WHOLE, "first": WHOLE, "reference": optional(_VALUE),
     "weights": ListOf(_VALUE), "gradients": optional(ListOf(ListOf(optional(TENSOR)))),
@@ -71,9 +78,25 @@ def check_loop(state: object) -> None:
     before = None if data is None else data["before"]
     if before is not None:
         check_generators(before["rng"], "data", "before", "rng")
+        _check_moments_of_several(data)
     elif is_inside:
         place = ("data",) if data is None else ("data", "before")
         raise StateError("expected the generators from before the epoch that is under way, found None", *place)
+
+
+def _check_moments_of_several(data: Mapping[str, Any]) -> None:
+    """The generators that loaders and rounds begin with, where several loaders are read."""
+    count = len(data.get("children", ()))
+    held = [("children", index, "before", child["before"]) for index, child in enumerate(data.get("children", ()))]
+    for index, each in enumerate(data.get("rounds", ())):
+        if not 0 <= (place := each["place"]) < count:
+            raise StateError(f"expected one of {count} loaders, found {place}", "data", "rounds", index, "place")
+        held.append(("rounds", index, "first", each["first"]))
+        if each["state"] is not None:
+            held.append(("rounds", index, "state", each["state"]["before"]))
+    for key, index, name, moment in held:
+        if moment is not None:
+            check_generators(moment["rng"], "data", key, index, name, "rng")
 
 
 _RNG = Record({

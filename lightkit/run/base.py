@@ -53,7 +53,9 @@ class Loaders:
 
     def take(self, stage: str, found: object, counts: list[float]) -> None:
         """These are the loaders of a stage."""
-        self.found[stage], self.counts[stage] = found, counts
+        # of a CombinedLoader those that it combines, as in Lightning
+        self.found[stage] = getattr(found, "iterables") if hasattr(type(found), "flattened") else found  # noqa: B009
+        self.counts[stage] = counts
 
 
 class Run:
@@ -265,10 +267,10 @@ class Run:
 
     def sources_of(self, stage: str, found: object, *, is_sequential: bool = False) -> tuple[list[Source], list[float]]:
         """The loaders of an evaluation made readable, and how many batches of each are used."""
-        loaders, where, argument = sources.as_list(found), f"{stage}_dataloader()", f"limit_{stage}_batches"
+        argument = f"limit_{stage}_batches"
         limit: int | float = getattr(self.controls, argument)
-        readable = sources.sources_of(loaders, where, is_sequential=is_sequential)
-        limits = [sources.limited(sources.length_of(x), limit, argument, where) for x in loaders]
+        readable = sources.sources_of(found, f"{stage}_dataloader()", is_sequential=is_sequential)
+        limits = [source.limited(limit, argument) for source in readable]
         self.loaders.take(stage, found, limits)
         return readable, limits
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightkit.data import sources
 from lightkit.data.order import Source
-from lightkit.errors import ConfigError, DataError
+from lightkit.errors import DataError
 from lightkit.hooks import overrides
 from lightkit.loops.no_validation import NoValidation
 from lightkit.module import LightModule
@@ -31,8 +31,8 @@ class FitData:
         self.enable_validation = False
         self._is_loaded = False
         self._loaded_epoch = 0
-        self._length: float = math.inf  # of the training loader; those of the validation's
-        self._val_lengths: list[float] = []
+        self._lengths: list[float] = []  # of the training loaders; those of each source of the validation
+        self._val_lengths: list[list[float]] = []
 
     @property
     def reloads_every(self) -> int:
@@ -47,14 +47,15 @@ class FitData:
         found = None
         if self.enable_validation:
             found = sources.find_loaders("val", self.given_val, run.datamodule, run.module)
-        self.enable_validation = found is not None and len(sources.as_list(found)) > 0
+        readable: list[Source] = []
+        if found is not None:
+            readable, limits = run.sources_of("val", found, is_sequential=bool(run.settings.overfit_batches))
+        self.enable_validation = len(readable) > 0
         if self.enable_validation:
             from lightkit.loops.evaluation import EvaluationLoop
 
-            is_sequential = bool(run.settings.overfit_batches)
-            readable, limits = run.sources_of("val", found, is_sequential=is_sequential)
             self.validation = EvaluationLoop(run, "validation", readable, limits)
-            self._val_lengths = [sources.length_of(source.loader) for source in readable]
+            self._val_lengths = [source.lengths() for source in readable]
         self._plan()
 
     def _plan(self) -> None:
@@ -78,15 +79,12 @@ class FitData:
                 "fit: no training data; pass train_dataloaders=..., datamodule=..., or define "
                 f"{type(run.module).__name__}.train_dataloader"
             )
-        several = sources.as_list(loader) or [loader]
-        if len(several) != 1 or isinstance(loader, dict):
-            raise ConfigError(
-                f"fit: {len(several)} training loaders; this version trains on one, so combine their data sets"
-            )
         where = "train_dataloaders" if self.given_train is not None else "train_dataloader()"
-        is_sequential = bool(settings.overfit_batches)
-        self.source = sources.sources_of(several, where, is_sequential=is_sequential, is_training=True)[0]
-        self._length = sources.length_of(several[0])
+        self.source = sources.sources_of(
+            loader, where, is_sequential=bool(settings.overfit_batches), is_training=True,
+            steps_hold=lambda: run.controls.accumulate_grad_batches,
+        )[0]  # fmt: skip
+        self._lengths = self.source.lengths()
         self.num_batches = self._limited()
         run.loaders.take("train", loader, [self.num_batches])
         # after a resume, too, the loader is asked for again in the epochs in which an uninterrupted run does it
@@ -95,8 +93,7 @@ class FitData:
 
     def _limited(self) -> float:
         """Batches of a training epoch, of a loader with as many as it has now."""
-        limit = self.run.controls.limit_train_batches
-        return sources.limited(self._length, limit, "limit_train_batches", self.source.name)
+        return self.source.limited(self.run.controls.limit_train_batches, "limit_train_batches")
 
     def reload_if_due(self, epoch: int) -> None:
         """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so; else look at its length."""
@@ -104,9 +101,9 @@ class FitData:
             self.release(has_failed=False)
             self._is_loaded = False
             self.load()
-        elif (length := sources.length_of(self.source.loader)) != self._length:  # its data set has grown, or shrunk
-            sources.check_loader(self.source.loader, self.source.name)
-            self._length = length
+        elif (lengths := self.source.lengths()) != self._lengths:  # a data set has grown, or shrunk
+            self.source.check()
+            self._lengths = lengths
             self.num_batches = self._limited()
             self.run.loaders.counts["train"] = [self.num_batches]
             self._plan()
@@ -114,13 +111,10 @@ class FitData:
     def validation_limits(self) -> list[float]:
         """How many batches of each validation loader are used, of as many as it has now."""
         assert self.validation is not None
-        lengths = [sources.length_of(source.loader) for source in self.validation.sources]
+        lengths = [source.lengths() for source in self.validation.sources]
         if lengths != self._val_lengths:
             self._val_lengths, limit = lengths, self.run.controls.limit_val_batches
-            self.run.loaders.counts["val"] = [
-                sources.limited(length, limit, "limit_val_batches", source.name)
-                for length, source in zip(lengths, self.validation.sources, strict=True)
-            ]
+            self.run.loaders.counts["val"] = [x.limited(limit, "limit_val_batches") for x in self.validation.sources]
         return self.run.loaders.counts["val"]
 
     def reloads_at(self, epoch: int) -> bool:

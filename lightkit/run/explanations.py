@@ -22,7 +22,7 @@ def explained(error: Exception, run: Run) -> BaseException:
             "A tensor made in trainer.validate, test or predict, such as a cache, is used where gradients are wanted; "
             "make it outside, or write Trainer(inference_mode=False)"
         )
-    found = worker_errors.explained(error, run.read_sources())
+    found = worker_errors.explained(error, [part for source in run.read_sources() for part in source.parts()])
     if found is not None and run.controls.stop_signal == signal.SIGINT:
         return KeyboardInterrupt()
     return error if found is None else found

@@ -1,0 +1,5 @@
+"""Lightning's place for `CombinedLoader`."""
+
+from lightkit.data.combined_loader import CombinedLoader
+
+__all__ = ["CombinedLoader"]
