@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from lightkit.loops.steps.manual import ManualOptimization
     from lightkit.loops.training import TrainingLoop
     from lightkit.optimizer_forms import LRSchedulerConfig
+    from lightkit.records import Records
     from lightkit.run.evaluation import EvaluationRun
 
 R = TypeVar("R", bound=Run)
@@ -268,6 +270,7 @@ class Trainer(Controls):
     ) -> Iterator[R]:
         """Open a run: until it ends, it is what is read here."""
         is_nested = bool(self._runs)
+        self._directory.follow(self.loggers)
         module, datamodule = self._subject(kind.fn, model, datamodule)
         run = kind(self, self._position, self._directory, module, datamodule, given, self._newest, is_nested=is_nested)
         self._runs.append(run)
@@ -320,6 +323,13 @@ class Trainer(Controls):
 
     # ---------------------------------------------------------------- parts
 
+    @cached_property
+    def _records(self) -> Records:
+        """Where metrics are written."""
+        from lightkit.records import Records
+
+        return Records(self)
+
     @property
     def logger(self) -> Logger | None:
         """The first logger, or None; set, it is the only one."""
@@ -348,12 +358,12 @@ class Trainer(Controls):
         return {} if self._newest is None else self._newest.callback_metrics()
 
     @property
-    def logged_metrics(self) -> dict[str, float]:
-        """What the loggers may get, the newest value by name; reading costs a device read."""
+    def logged_metrics(self) -> dict[str, Tensor]:
+        """What the loggers may get, the newest value by name, 0-dim tensors; reading costs a device read."""
         if self._newest is None:
             return {}
         self._newest.refresh()
-        return self._newest.board.logged
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in self._newest.board.logged.items()}
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
@@ -546,13 +556,15 @@ class Trainer(Controls):
         Raises:
             ConfigError: no run has begun, and `Trainer(run_dir=...)` was not given.
         """
+        self._directory.follow(self.loggers)
         return self._directory.look(None if self._newest is None else self._newest.name)
 
     @property
     def log_dir(self) -> str | None:
-        """Where the first logger writes, else the run directory."""
-        found = self.loggers[0].log_dir if self.loggers else None
-        return found or str(self.run_dir)
+        """Where the first logger writes, else the run directory; without a logger `default_root_dir`."""
+        if not self.loggers:
+            return self.default_root_dir
+        return getattr(self.loggers[0], "log_dir", None) or str(self.run_dir)
 
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_loggers(settings: Settings) -> list[Logger]:
-    """The loggers; TensorBoard and CSV where nothing is said."""
+    """The loggers; TensorBoard's where nothing is said."""
     given = settings.logger
     if given is False or (isinstance(given, (list, tuple)) and len(given) == 0):
         return []
@@ -22,15 +22,14 @@ def make_loggers(settings: Settings) -> list[Logger]:
 
         return [DummyLogger()]
     if given is None or given is True:
-        from lightkit.loggers import CSVLogger, TensorBoardLogger
+        from lightkit.loggers.tensorboard import TensorBoardLogger
 
-        return [TensorBoardLogger(), CSVLogger()]
-    from lightkit.loggers.base import Logger
+        return [TensorBoardLogger()]
+    from lightkit.loggers.calls import check_logger
 
     loggers = list(given) if isinstance(given, (list, tuple)) else [given]
     for item in loggers:
-        if not isinstance(item, Logger):
-            raise ConfigError(f"Trainer(logger=...): {type(item).__name__} is not a Logger")
+        check_logger(item)
     return loggers
 
 

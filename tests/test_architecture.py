@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # DESIGN names module ... devices as one set; 27 to 20 is the order that they have among themselves.
 RANKS = {
     "cli": 60, "tuner": 60, "testing": 60, "utilities": 60,
-    "trainer": 50, "trainer_parts": 48, "run": 45, "legacy": 42,
+    "trainer": 50, "trainer_parts": 48, "records": 48, "run": 45, "legacy": 42,
     "loops": 40,
     "callbacks": 30, "loggers": 30, "profilers": 30,
     "data": 27, "module": 26, "datamodule": 26, "datamodule_sources": 25, "module_hooks": 25,
@@ -38,7 +38,7 @@ RANKS = {
 ROOMS_WITH_BASE = {
     # `progress` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks one
     "lightkit.callbacks": ("base", "progress", "checkpoint_rules", "checkpoint_folder", "default_bar"),
-    "lightkit.loggers": ("base", "directory"),  # `directory` is the base of loggers that write files
+    "lightkit.loggers": ("base", "directory", "calls"),  # `directory` is the base of those that write files
     "lightkit.profilers": ("base", "timing"),  # `timing` makes sections of what a run hands to it, for all of them
     "lightkit.devices.strategies": ("base",),
 }
@@ -113,7 +113,8 @@ def room_of(module: str) -> str:
 
 
 def is_base(module: str) -> bool:
-    return module.endswith(".base")
+    # `calls` holds no logger: it is how any of them is called
+    return module.endswith((".base", ".loggers.calls"))
 
 
 def problem_within_room(module: str, target: str, is_package: bool) -> str | None:

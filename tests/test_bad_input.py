@@ -278,7 +278,11 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
             "leave one of them out",
         ),
         ({"callbacks": ["x"]}, "Trainer(callbacks=...): str is not a Callback"),
-        ({"logger": ["x"]}, "Trainer(logger=...): str is not a Logger"),
+        (
+            {"logger": ["x"]},
+            "Trainer(logger='x'): expected a logger: CSVLogger(), MLFlowLogger(), TensorBoardLogger(), WandbLogger() "
+            "of lightkit.loggers, a list of loggers, True or False",
+        ),
     ],
 )
 def test_wrong_trainer_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -145,8 +145,8 @@ def test_steps_of_a_validation_are_logged_one_by_one(tmp_path: Path) -> None:
     assert t.validate(EachStep(), data(), verbose=False) == [{"v_epoch": 4.5}]
     with open(tmp_path / "run" / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    # as Lightning 2.6.6 writes them, except that its rows of single steps lack the epoch
-    steps = [{"step": str(i), "epoch": "0", "v_step": v, "v_epoch": ""} for i, v in enumerate(("1.5", "5.5", "8.5"))]
+    # as Lightning 2.6.6 writes them
+    steps = [{"step": str(i), "epoch": "", "v_step": v, "v_epoch": ""} for i, v in enumerate(("1.5", "5.5", "8.5"))]
     assert rows == [*steps, {"step": "0", "epoch": "0", "v_step": "", "v_epoch": "4.5"}]
 
 

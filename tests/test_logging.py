@@ -127,21 +127,19 @@ def test_rows_steps_and_epochs_are_lightning_s(tmp_path: Path) -> None:
     train = {**TRAIN_EPOCH, "at_start": 9.0, "at_end": 7.0}
     rows = [
         {"plain": 1.0, "fork_step": 1.0, "epoch": 0, "step": 1},
-        *({**row, "epoch": 0, "step": i} for i, row in enumerate(val_rows)),
-        {**epoch, "epoch": 0, "step": 2},
-        {**train, "epoch": 0, "step": 2},
+        *({**row, "step": i} for i, row in enumerate(val_rows)),
+        {**epoch, **train, "epoch": 0, "step": 2},
         {"plain": 0.0, "fork_step": 0.0, "epoch": 1, "step": 3},
         {"plain": 2.0, "fork_step": 2.0, "epoch": 1, "step": 5},
-        *({**row, "epoch": 1, "step": 2 + i} for i, row in enumerate(val_rows)),
-        {**epoch, "epoch": 1, "step": 5},
-        {**train, "epoch": 1, "step": 5},
-        *({**row, "epoch": 2, "step": i} for i, row in enumerate(val_rows)),
+        *({**row, "step": 2 + i} for i, row in enumerate(val_rows)),
+        {**epoch, **train, "epoch": 1, "step": 5},
+        *({**row, "step": i} for i, row in enumerate(val_rows)),
         {**epoch, "epoch": 2, "step": 6},
-        {"test_fork_step": 0.0, "epoch": 2, "step": 0},
-        {"test_fork_step": 1.0, "epoch": 2, "step": 1},
+        {"test_fork_step": 0.0, "step": 0},
+        {"test_fork_step": 1.0, "step": 1},
         {"test": THIRD, "test_fork_epoch": THIRD, "epoch": 2, "step": 6},
     ]
-    # Lightning's rows of single validation steps lack the epoch; these have it
+    # Lightning's, but that what is logged at one step after the other shares a row
     assert csv_rows(tmp_path / "run") == [pytest.approx(row) for row in rows]
     assert validated == [pytest.approx(epoch)]
     assert tested == [pytest.approx({"test": THIRD, "test_fork_epoch": THIRD})]

@@ -350,7 +350,7 @@ def test_a_link_to_the_newest_is_a_copy_in_a_store(store: str) -> None:
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))
-    trainer = fit("~/work", logger=CSVLogger("~/logs"))
+    trainer = fit("~/work", logger=[TensorBoardLogger(), CSVLogger("~/logs")])
     trainer.save_checkpoint("~/by hand.ckpt")
     Module.load_from_checkpoint("~/by hand.ckpt")
     assert trainer.default_root_dir == f"{home}/work" and trainer.run_dir == home / "work/runs/Module/version_0"

@@ -314,7 +314,7 @@ def test_parts_of_a_fitted_trainer_can_be_copied(tmp_path: Path, copied: Any) ->
     trainer.fit(Net(), loader(), loader())
     parts: list[Any] = [trainer.lightning_module, *trainer.loggers, *trainer.callbacks]
     assert [type(copied(part)) for part in parts] == [type(part) for part in parts]
-    assert len(parts) == 6
+    assert len(parts) == 5
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -84,8 +84,7 @@ class LearningRateMonitor(Callback):
                 stats[f"{name}-weight_decay"] = float(group.get("weight_decay", 0))
         if stats:
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in stats.items()})
-            for logger in trainer.loggers:
-                logger.log_metrics(stats, step)
+            trainer._records.write(stats, step, None)
 
 
 def _named_groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str | None]]:

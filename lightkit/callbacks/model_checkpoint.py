@@ -464,8 +464,8 @@ class ModelCheckpoint(Checkpoint):
             trainer.save_checkpoint(path, self.save_weights_only)
         self._own.know(path)
         if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                trainer.checkpoint_writer.afterwards(partial(logger.after_save_checkpoint, self))
+            for target in trainer._records.targets() if trainer.loggers else ():
+                trainer.checkpoint_writer.afterwards(partial(target.after_save_checkpoint, self))
 
     def _remove(self, trainer: Trainer, path: str) -> None:
         """Delete a file of ours in our folder."""

@@ -40,8 +40,8 @@ class Logger:
 
     @property
     def root_dir(self) -> str | None:
-        """The directory above all versions of one experiment, None where nothing is written to disk."""
-        return self.save_dir
+        """The directory above all versions of one experiment; None: `save_dir/name`, where there is a `save_dir`."""
+        return None
 
     @property
     def log_dir(self) -> str | None:

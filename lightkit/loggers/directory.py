@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectoryLogger", "flatten", "plain"]
 
+_DEFAULT_NAME = "lightning_logs"
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 
 
@@ -94,15 +95,27 @@ class DirectoryLogger(Logger):
         self._published_at_s, self._is_unpublished = time.monotonic(), False
         self._on_error: OnLogError = "raise"
         self._problem = ""  # the first thing that could not be written, and why
-        self._has_unwritten_hparams = False
+        self._has_unwritten_hparams = self._has_hparams_file = False
         self.hparams: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_mirror": None}
 
     @property
+    def has_own_place(self) -> bool:
+        """Whether the user gave a directory; without one, files go to the run directory."""
+        return self._save_dir is not None
+
+    @property
+    def has_own_version(self) -> bool:
+        """Whether the user gave a version."""
+        return self._has_own_version
+
+    @property
     def name(self) -> str:
-        """The name of the experiment."""
+        """The name of the experiment; in a run directory, where none was given, that of its runs."""
+        if self._save_dir is None and self._run_dir is not None and self._name == _DEFAULT_NAME:
+            return self._run_dir.parent.name
         return self._name
 
     @property
@@ -118,7 +131,12 @@ class DirectoryLogger(Logger):
 
     @property
     def save_dir(self) -> str | None:
-        """The directory given by the user; None where the run directory is used."""
+        """The directory given by the user, else the one in which the runs of all names are; None before it is known.
+
+        `save_dir/name/version_N` is where the files are in either case.
+        """
+        if self._save_dir is None and self._run_dir is not None:
+            return str(self._run_dir.parent.parent)
         return self._save_dir
 
     @property
@@ -144,17 +162,15 @@ class DirectoryLogger(Logger):
         """Set the run directory; does nothing where the user gave a `save_dir`."""
         if self._save_dir is None and place(run_dir) != self._run_dir:
             self.finalize("success")
-            self._run_dir = place(run_dir)
+            self._run_dir, self._has_hparams_file = place(run_dir), False
 
     def _attach_policy(self, on_log_error: OnLogError) -> None:
         """See Logger."""
         self._on_error = on_log_error
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Add hyperparameters, a dict or a Namespace, to `hparams.yaml`."""
-        if params is None:
-            return
-        self.hparams.update(plain(params))
+    def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Add hyperparameters, a dict or a Namespace, to `hparams.yaml`; None: there are none."""
+        self.hparams.update({} if params is None else plain(params))
         self._has_unwritten_hparams = True
         self._write_hparams()
 
@@ -162,7 +178,18 @@ class DirectoryLogger(Logger):
         text = yaml.safe_dump(self.hparams, sort_keys=False, allow_unicode=True, encoding="utf-8")
         with self._io():
             atomic.replace(self._place() / self.NAME_HPARAMS_FILE, lambda file: file.write(text))
-            self._has_unwritten_hparams = False
+            self._has_unwritten_hparams, self._has_hparams_file = False, True
+
+    def save(self) -> None:
+        """Write `hparams.yaml` where it is due; an empty one where a local directory has none."""
+        if self._has_unwritten_hparams:
+            self._write_hparams()
+        elif not self._has_hparams_file and self.log_dir is not None:
+            found = self._place()
+            if remote(found) is None and found.is_dir():
+                self._has_hparams_file = (found / self.NAME_HPARAMS_FILE).exists()
+                if not self._has_hparams_file:
+                    self._write_hparams()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the version, so that a resumed run goes on in the same directory."""

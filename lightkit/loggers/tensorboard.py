@@ -64,6 +64,7 @@ class TensorBoardLogger(DirectoryLogger):
         self._max_step = -1
         self._newest: list[tuple[str, float]] = []  # the scalars written at the highest step
         self._has_media_at_newest = False
+        self._placeholders: set[str] = set()  # metrics that stand beside the hyperparameters until they are logged
         self._hparams_step: int | None = None  # of the tab of hyperparameters; None: it is not written
         self._curves_end: int | None = None  # the first step that is none of the checkpoint's
         self._curves_cut: set[str] = set()
@@ -147,7 +148,7 @@ class TensorBoardLogger(DirectoryLogger):
                 files[folder] = file
 
     def log_hyperparams(
-        self, params: Any, metrics: Mapping[str, float] | float | None = None, step: int | None = None
+        self, params: Any = None, metrics: Mapping[str, float] | float | None = None, step: int | None = None
     ) -> None:
         """Write hyperparameters to `hparams.yaml` and to TensorBoard's tab of hyperparameters.
 
@@ -162,6 +163,12 @@ class TensorBoardLogger(DirectoryLogger):
             metrics = {"hp_metric": metrics}
         if params is None or not metrics or self._hparams_step is not None:
             return
+        # a value that was logged under that name is the newer one
+        seen = {key for key, _ in self._newest}
+        fresh = {name: value for name, value in metrics.items() if self._key(name) not in seen}
+        if fresh:
+            self.log_metrics(fresh, step or 0)
+            self._placeholders |= {self._key(name) for name in fresh}
         from torch.utils.tensorboard.summary import hparams
 
         shown = {
@@ -170,15 +177,11 @@ class TensorBoardLogger(DirectoryLogger):
         }
 
         def write(writer: SummaryWriter) -> None:
-            for name, value in metrics.items():
-                # a value that was logged under that name is the newer one
-                if all(key != self._key(name) for key, _ in self._newest):
-                    writer.add_scalar(self._key(name), float(value), step or 0)
             for summary in hparams(shown, dict(metrics)):
                 writer._get_file_writer().add_summary(summary, step)
             self._hparams_step = step or 0
 
-        self._write(len(metrics), write)
+        self._write(1, write)
 
     def log_graph(self, model: nn.Module, input_array: object = None) -> None:
         """Write the module's graph, traced on `input_array` or `example_input_array`, if `log_graph` is set.
@@ -257,8 +260,7 @@ class TensorBoardLogger(DirectoryLogger):
         """Write what is held in memory to the event file."""
         with self._io():
             self._flush()
-        if self._has_unwritten_hparams:
-            self._write_hparams()
+        super().save()
 
     def finalize(self, status: str) -> None:
         """Write and close the event file; writing again opens another one in the same directory."""
@@ -343,6 +345,9 @@ class TensorBoardLogger(DirectoryLogger):
         return step
 
     def _note(self, key: str, value: float) -> None:
+        if key in self._placeholders:
+            self._placeholders.discard(key)
+            self._newest = [pair for pair in self._newest if pair[0] != key]
         self._newest.append((key, value))
         if len(self._newest) > _MOST_AT_ONE_STEP:  # somebody logs without steps
             self._newest = list(dict(self._newest).items())

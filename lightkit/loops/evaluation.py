@@ -151,7 +151,7 @@ class EvaluationLoop:
                 for fn in ends:
                     fn(output, batch, index, *where)
             if results.has_step_values and context.writes and self.run.loggers:
-                self.run.write(self.run.board.take(results, of_step=True), context.next_step())
+                self.run.write(self.run.board.take(results, of_step=True), context.next_step(), is_bare=True)
             index += 1
 
     def opened(self, source: Source, loader_idx: int) -> Iterator[object]:

@@ -6,7 +6,6 @@ on top of the fit's, which knows nothing of it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -194,15 +193,14 @@ class Run:
         finally:
             self.rng_before = None
 
-    def _write(self, taken: Taken, step: int) -> None:
+    def _write(self, taken: Taken, step: int, *, is_bare: bool = False) -> None:
+        """is_bare: of a batch of an evaluation, which stands in no epoch."""
         metrics = {entry.forked: number for entry, number in taken if entry.slot.logger}
         if not metrics:
             return
         self.board.note_logged(metrics)
-        if self.strategy.is_global_zero:
-            metrics["epoch"] = self.position.counters.epoch
-            for logger in self.loggers:
-                logger.log_metrics(metrics, step)
+        if self.strategy.is_global_zero and self.loggers:
+            self.trainer._records.write(metrics, step, None if is_bare else self.position.counters.epoch)
 
     def _is_legacy(self) -> bool:
         """Whether the module has hooks of the earlier style, which may be set at any time."""
@@ -247,9 +245,8 @@ class Run:
         """Make the run directory before work begins, where something will be written to it."""
         if self._writes_files() and not self.settings.fast_dev_run and self.strategy.is_global_zero:
             path = self.directory.make(self.name)
-            for logger in self.loggers:
-                logger._attach_policy(self.settings.on_log_error)
-                logger._attach_run_dir(path)
+            if self.loggers:
+                self.trainer._records.open(path, self.settings.on_log_error)
         if not self.is_nested:
             self.profiler._open(self.trainer)
 
@@ -331,7 +328,8 @@ class Run:
             self.call("teardown", self.fn, owners="D")
             self.call("teardown", self.fn, owners="CSM")
         finally:
-            failure = None if self.is_nested else self._finalize_loggers(status)
+            writes = bool(self.loggers) and not self.is_nested
+            failure = self.trainer._records.finalize(status) if writes else None
             self.is_open = False
             self.release(has_failed=status != "success")
             if not self.is_nested:
@@ -340,19 +338,6 @@ class Run:
                 self.directory.mark()
         if failure is not None:
             raise failure
-
-    def _finalize_loggers(self, status: str) -> Exception | None:
-        """Each gets its end, also after one that fails; -> what to raise; a warning where the run failed before."""
-        found = None
-        for logger in self.loggers:
-            try:
-                logger.finalize(status)
-            except Exception as error:
-                if found is None and status == "success":
-                    found = error
-                else:
-                    warnings.warn(f"{type(logger).__name__}.finalize: {error}", stacklevel=2)
-        return found
 
     def ended(self) -> None:
         """The run came to its end, and everything is taken down."""

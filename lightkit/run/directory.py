@@ -1,4 +1,4 @@
-"""One directory for everything a run produces: `<root>/runs/<name>/version_N`, or the one the user names.
+"""One directory for everything a run produces: `<root>/runs/<name>/version_N`, the user's, or the first logger's.
 
 It is made when a run that writes something begins; reading where it is makes nothing. What says that it is a run's, and
 how it is made: `run/marker.py`, imported when one is asked for.
@@ -6,11 +6,15 @@ how it is made: `run/marker.py`, imported when one is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightkit.loggers.calls import OwnPlace
 
 
 class RunDirectory:
@@ -20,6 +24,24 @@ class RunDirectory:
         self.given_root, self.given, self.given_name, self.version = root, explicit, name, version
         self._made: Path | None = None
         self._planned: Path | None = None
+        self._leader: object = None
+
+    def follow(self, loggers: Sequence[object]) -> None:
+        """Where the first logger has a place of its own, that is the run directory, unless the user named one."""
+        self._leader = None
+        if loggers and self.given is None and self.given_name is None:
+            from lightkit.loggers.calls import has_own_place
+
+            self._leader = loggers[0] if has_own_place(loggers[0]) else None
+
+    @property
+    def _led(self) -> OwnPlace | None:
+        """The place of the logger that is followed."""
+        if self._leader is None:
+            return None
+        from lightkit.loggers.calls import own_place
+
+        return own_place(self._leader)
 
     @cached_property
     def root(self) -> Path:
@@ -28,24 +50,26 @@ class RunDirectory:
 
         return place(self.given_root)
 
-    @cached_property
+    @property
     def explicit(self) -> Path | None:
-        """The directory that the user named."""
+        """The directory that the user named, of the run or with a logger's version."""
         from lightkit.checkpoint.places import place
 
-        return None if self.given is None else place(self.given)
+        led = self._led
+        return place(self.given) if self.given is not None else led.folder if led is not None and led.is_fixed else None
 
     def adopt(self, checkpoint: Path) -> None:
         """Go on in the run directory that a checkpoint lies in, unless this Trainer has one of its own."""
         from lightkit.run.marker import is_run
 
-        if self._made is None and self.given is None:
+        if self._made is None and self.explicit is None:
             # names of checkpoints may hold `/`, so it may lie deeper than in checkpoints/
             self._made = next((home for home in checkpoint.resolve().parents if is_run(home)), None)
 
     def parent(self, default: str) -> Path:
         """Where the runs of that name are; default: the name where the user gave none."""
-        return self.root / "runs" / (self.given_name or default)
+        led = self._led
+        return led.above if led is not None else self.root / "runs" / (self.given_name or default)
 
     def look(self, default: str | None) -> Path:
         """Where it is or will be; makes nothing. default: the name where the user gave none, None: not known yet.
@@ -55,8 +79,8 @@ class RunDirectory:
         """
         if self._made is not None:
             return self._made
-        if self.explicit is not None:
-            return self.explicit.resolve()
+        if (found := self.explicit or (self._led and self._led.folder)) is not None:
+            return found.resolve()
         if default is None:
             raise ConfigError(
                 "trainer.run_dir: there is no run yet, so its directory is not known; read it in a hook or after "
@@ -79,7 +103,8 @@ class RunDirectory:
             from lightkit.run import marker
 
             content = marker.text(self.given_name or default, self.version)
-            self._made = marker.make(self.explicit, self.parent(default), content, self.root)
+            explicit = self.explicit or (self._led and self._led.folder)
+            self._made = marker.make(explicit, self.parent(default), content, self.root, self._leader)
         return self._made
 
     def end_of_fit(self) -> dict[str, Any]:

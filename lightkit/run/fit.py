@@ -107,9 +107,8 @@ class FitRun(Run):
 
     def _set_aside(self) -> None:
         """What an earlier start, killed before its first checkpoint, has written here is none of this run's."""
-        if self.strategy.is_global_zero and not self.settings.fast_dev_run:
-            for logger in self.loggers:
-                logger.set_aside()
+        if self.strategy.is_global_zero and not self.settings.fast_dev_run and self.loggers:
+            self.trainer._records.set_aside()
 
     def _resumes_by_itself(self) -> bool:
         """Whether Trainer(resume="auto") is asked for; a second fit goes on from what is in memory."""

@@ -30,8 +30,8 @@ def log_hyperparameters(run: FitRun) -> None:
                     "save_hyperparameters(logger=False)"
                 )
             params[key] = value
-    for logger in run.loggers:
+    for target in run.trainer._records.targets():
         if params:
-            logger.log_hyperparams(params)
-        logger.log_graph(module)
-        logger.save()
+            target.log_hyperparams(params)
+        target.log_graph(module)
+        target.save()

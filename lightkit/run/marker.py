@@ -28,11 +28,12 @@ def write(path: Path, content: str) -> None:
         marker.write_text(content, encoding="utf-8")
 
 
-def make(explicit: Path | None, parent: Path, content: str, root: Path) -> Path:
+def make(explicit: Path | None, parent: Path, content: str, root: Path, leader: object = None) -> Path:
     """Make the directory of a run and its marker: `explicit`, which may exist already, or the next version in `parent`.
 
     Raises:
-        RunDirError: it cannot be written. root: what the user gave instead of `explicit`.
+        RunDirError: it cannot be written. root: what the user gave instead of `explicit`; leader: the logger whose
+            place `explicit` is.
     """
     try:
         made = explicit or _next_version(parent, content)
@@ -40,6 +41,8 @@ def make(explicit: Path | None, parent: Path, content: str, root: Path) -> Path:
         write(made, content)
     except OSError as error:
         where, what = f"Trainer(run_dir={str(explicit)!r})", explicit
+        if leader is not None:
+            where = f"{type(leader).__name__}(save_dir={str(getattr(leader, 'save_dir', ''))!r})"
         if what is None:
             where, what = f"Trainer(default_root_dir={str(root)!r})", parent
         raise RunDirError(

@@ -38,7 +38,7 @@ def parts_of(run: Run) -> dict[str, Stateful]:
         "callbacks": contents.ByKey(_by_key(run.callbacks)),
         "precision": run.precision,
         "loop": run.position,
-        "loggers": contents.Each(run.loggers),
+        "loggers": run.trainer._records.parts() if run.loggers else contents.Each([]),
     }
 
 

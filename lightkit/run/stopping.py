@@ -86,7 +86,7 @@ class BrokenOff:
 
         def step() -> int:
             if self.loggers is None:
-                self.loggers = [logger.state_dict() for logger in self.run.loggers]
+                self.loggers = self.run.trainer._records.state_dict() if self.run.loggers else []
             return self.run.position.counters.next_logged_step()
 
         return step

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.golden import jobs, recordings, tape
+from tests.golden import jobs, recordings, since, tape
 
 WITH_CHECKPOINT = [name for name, job in jobs.JOBS.items() if job.old_checkpoint]
 RESUMED = [name for name, job in jobs.JOBS.items() if job.stop_at is not None or job.resume_from is not None]
@@ -16,6 +16,7 @@ RESUMED = [name for name, job in jobs.JOBS.items() if job.stop_at is not None or
 
 def compare(name: str, wanted: Any, found: Any) -> None:
     """Fail with the first difference."""
+    wanted, found = since.comparable(since.as_made_today(wanted)), since.comparable(found)
     difference = recordings.first_difference(wanted, found, exact=recordings.is_recording_machine())
     assert difference is None, f"{name} differs from its recording: {difference}"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from lightkit.errors import ConfigError, RunDirError
@@ -111,7 +112,89 @@ def test_a_resumed_file_equals_the_uninterrupted_one_and_the_dropped_rows_are_ke
     texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("killed", "whole")]
     assert texts[0] == texts[1]
     assert rows_of(tmp_path / "killed" / "metrics.before_resume_1.csv") == dropped
-    assert len(dropped) == 11 + 2 - state["num_rows"]
+    assert len(dropped) == 11 - state["num_rows"]
+
+
+def test_a_row_that_grew_after_the_checkpoint_is_as_it_was_and_the_rest_of_it_is_kept(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    logger.log_metrics({"loss": 1.0, "epoch": 0}, step=0)
+    logger.log_metrics({"loss": 2.0, "epoch": 0}, step=1)
+    state = logger.state_dict()
+    logger.log_metrics({"val": 9.0, "epoch": 0}, step=1)
+    logger.log_metrics({"loss": 9.0, "epoch": 1}, step=2)
+    logger.finalize("failed")
+    assert (tmp_path / "metrics.csv").read_text().split() == [
+        "step,loss,epoch,val", "0,1.0,0,", "1,2.0,0,9.0", "2,9.0,1,",
+    ]  # fmt: skip
+    resumed = attached(tmp_path)
+    resumed.load_state_dict(state)
+    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss,epoch", "0,1.0,0", "1,2.0,0"]
+    aside = (tmp_path / "metrics.before_resume_1.csv").read_text().split()
+    assert aside == ["step,loss,epoch,val", "1,,0,9.0", "2,9.0,1,"]
+    assert resumed.state_dict() == state
+    resumed.log_metrics({"val": 3.0, "epoch": 0}, step=1)
+    resumed.finalize("success")
+    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss,epoch,val", "0,1.0,0,", "1,2.0,0,3.0"]
+
+
+def test_what_is_logged_at_one_step_is_one_row(tmp_path: Path) -> None:
+    logger = attached(tmp_path, flush_logs_every_n_steps=1)
+    for step in range(3):
+        logger.log_metrics({"loss": float(step), "epoch": 0}, step=step)
+        logger.log_metrics({"lr": 0.5}, step=step)
+        logger.save()
+        logger.log_metrics({"val": 2.0 * step, "epoch": 0}, step=step)
+    logger.log_metrics({"val": 7.0, "epoch": 0}, step=2)  # has one already
+    logger.log_metrics({"other": 7.0, "epoch": 1}, step=2)  # of another epoch
+    logger.finalize("success")
+    assert (tmp_path / "metrics.csv").read_text().split() == [
+        "step,loss,epoch,lr,val,other", "0,0.0,0,0.5,0.0,", "1,1.0,0,0.5,2.0,", "2,2.0,0,0.5,4.0,", "2,,0,,7.0,",
+        "2,,1,,,7.0",
+    ]  # fmt: skip
+
+
+def test_a_row_that_grows_leaves_what_others_wrote_after_it(tmp_path: Path) -> None:
+    logger = attached(tmp_path)
+    logger.log_metrics({"loss": 1.0, "val": 0.0}, step=0)
+    logger.log_metrics({"loss": 2.0}, step=1)
+    logger.save()
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("5,5.0,5.0\n")
+    logger.log_metrics({"val": 3.0}, step=1)
+    logger.finalize("success")
+    rows = (tmp_path / "metrics.csv").read_text().split()
+    assert rows == ["step,loss,val", "0,1.0,0.0", "1,2.0,", "5,5.0,5.0", "1,2.0,3.0"]
+
+
+def test_the_experiment_has_what_lightnings_has(tmp_path: Path) -> None:
+    logger = attached(tmp_path / "run", prefix="p")
+    writer = logger.experiment
+    assert writer.metrics_file_path == str(tmp_path / "run" / "metrics.csv") and writer.log_dir == str(tmp_path / "run")
+    writer.log_metrics({"loss": torch.tensor(0.5)})
+    writer.log_metrics({"loss": 0.25}, step=3)
+    assert writer.metrics == [{"step": 0, "loss": 0.5}, {"step": 3, "loss": 0.25}]
+    writer.log_hparams({"lr": 0.1})
+    writer.save()
+    assert writer.metrics == [] and writer.hparams == {"lr": 0.1}
+    assert rows_of(tmp_path / "run" / "metrics.csv") == [{"step": "0", "loss": "0.5"}, {"step": "3", "loss": "0.25"}]
+    assert yaml.safe_load((tmp_path / "run" / "hparams.yaml").read_text()) == {"lr": 0.1}
+
+
+def test_hyperparameters_may_be_none_and_their_file_is_there_all_the_same(tmp_path: Path) -> None:
+    logger = attached(tmp_path / "told")
+    logger.log_hyperparams()
+    assert (tmp_path / "told" / "hparams.yaml").read_text() == "{}\n"
+    untold = attached(tmp_path / "untold")
+    untold.save()
+    assert not (tmp_path / "untold").exists()
+    untold.log_metrics({"loss": 1.0}, step=0)
+    untold.save()
+    assert (tmp_path / "untold" / "hparams.yaml").read_text() == "{}\n"
+    other = attached(tmp_path / "told")
+    other.log_metrics({"loss": 1.0}, step=0)
+    (tmp_path / "told" / "hparams.yaml").write_text("lr: 0.1\n")
+    other.finalize("success")
+    assert (tmp_path / "told" / "hparams.yaml").read_text() == "lr: 0.1\n"
 
 
 def test_each_resume_keeps_its_own_dropped_rows(tmp_path: Path) -> None:
@@ -122,13 +205,13 @@ def test_each_resume_keeps_its_own_dropped_rows(tmp_path: Path) -> None:
         log_steps(logger, 3, 6)
         logger.load_state_dict(state)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["metrics.before_resume_1.csv", "metrics.before_resume_2.csv", "metrics.csv"]
+    assert names == ["hparams.yaml", "metrics.before_resume_1.csv", "metrics.before_resume_2.csv", "metrics.csv"]
 
 
 def test_a_checkpoint_writes_the_held_rows_so_that_a_kill_after_it_loses_none(tmp_path: Path) -> None:
     logger = attached(tmp_path)
     logger.log_metrics({"loss": 1.0}, step=1)
-    assert logger.state_dict() == {"num_rows": 1, "columns": ["step", "loss"]}
+    assert logger.state_dict() == {"num_rows": 1, "columns": ["step", "loss"], "last_row": {"step": 1, "loss": 1.0}}
     assert len(rows_of(tmp_path / "metrics.csv")) == 1
 
 
@@ -174,7 +257,7 @@ def test_a_resumed_run_goes_on_in_its_own_numbered_directory(tmp_path: Path) -> 
     log_steps(resumed, 3, 5)
     resumed.finalize("success")
     assert [path.name for path in (tmp_path / "exp").iterdir()] == ["version_0"]
-    assert len(rows_of(tmp_path / "exp" / "version_0" / "metrics.csv")) == 6
+    assert len(rows_of(tmp_path / "exp" / "version_0" / "metrics.csv")) == 5
 
 
 def test_hyperparameters_are_written_as_plain_yaml(tmp_path: Path) -> None:

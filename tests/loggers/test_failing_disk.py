@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_warning_and_loses_no_row_where_there_is_room_again(t
     logger.finalize("success")
     expected = [{"step": str(step), "loss": str(step / 8), "epoch": "0"} for step in range(60)]
     assert rows_of(log_dir / "metrics.csv") == expected
-    assert [path.name for path in log_dir.iterdir()] == ["metrics.csv"]
+    assert sorted(path.name for path in log_dir.iterdir()) == ["hparams.yaml", "metrics.csv"]
 
 
 def test_what_a_full_disk_has_cost_is_said_at_the_end_of_the_run(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Loggers of Lightning that are not here, and what to write instead."""
+
+from __future__ import annotations
+
+from lightkit.errors import did_you_mean
+
+CHOICES = {"csv": "CSVLogger", "mlflow": "MLFlowLogger", "tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
+
+_OWN = (
+    "write a class with log_metrics(metrics, step) and log_hyperparams(params) that calls {package}, and give it to "
+    "Trainer(logger=...)"
+)
+ANSWERS = {
+    "CometLogger": _OWN.format(package="comet_ml"),
+    "NeptuneLogger": _OWN.format(package="neptune"),
+    "LitLogger": _OWN.format(package="litlogger"),
+    "TestTubeLogger": "test_tube is no longer kept: write TensorBoardLogger",
+    "LoggerCollection": "write a list: Trainer(logger=[...]); trainer.loggers is it",
+    "LightningLoggerBase": "write Logger",
+}
+
+
+def what_for(word: str) -> str:
+    """What to write for a word such as "wandb", where a logger is wanted."""
+    asked = word.strip().lower().removesuffix("logger").replace("_", "").replace("-", "")
+    for name, answer in ANSWERS.items():
+        if name.lower().removesuffix("logger") == asked:
+            return f"lightkit has no {name}; {answer}"
+    if asked in CHOICES:
+        return f"expected a logger; write logger={CHOICES[asked]}(), from lightkit.loggers"
+    choices = ", ".join(f"{name}()" for name in CHOICES.values())
+    near = did_you_mean(asked, CHOICES)
+    return f"expected a logger: {choices} of lightkit.loggers, a list of loggers, True or False{near}"
