@@ -595,7 +595,7 @@ class Trainer(Controls):
         """The progress bar, or None."""
         if not self.callbacks:
             return None
-        from lightkit.callbacks.progress import ProgressBar
+        from lightkit.callbacks.progress.progress_bar import ProgressBar
 
         return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
 

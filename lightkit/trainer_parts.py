@@ -42,7 +42,7 @@ def make_callbacks(settings: Settings) -> list[Callback]:
             raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")
     has_bar = False
     if found or settings.enable_progress_bar is not False:
-        from lightkit.callbacks.progress import ProgressBar
+        from lightkit.callbacks.progress.progress_bar import ProgressBar
 
         has_bar = any(isinstance(c, ProgressBar) for c in found)
     has_checkpoint = any(isinstance(c, Checkpoint) for c in found)

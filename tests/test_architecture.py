@@ -36,8 +36,8 @@ RANKS = {
 }  # fmt: skip
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {
-    # `progress` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks one
-    "lightkit.callbacks": ("base", "progress", "checkpoint_rules", "checkpoint_folder", "default_bar"),
+    # `progress_bar` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks
+    "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_rules", "checkpoint_folder", "default_bar"),
     "lightkit.loggers": ("base", "directory", "calls"),  # `directory` is the base of those that write files
     "lightkit.profilers": ("base", "timing"),  # `timing` makes sections of what a run hands to it, for all of them
     "lightkit.devices.strategies": ("base",),
@@ -202,7 +202,7 @@ def test_recipes_import_only_public_names() -> None:
      "callbacks"),
     ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
-     "lightkit.callbacks.base or lightkit.callbacks.progress or lightkit.callbacks.checkpoint_rules or "
+     "lightkit.callbacks.base or lightkit.callbacks.progress.progress_bar or lightkit.callbacks.checkpoint_rules or "
      "lightkit.callbacks.checkpoint_folder or lightkit.callbacks.default_bar"),
     ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named "

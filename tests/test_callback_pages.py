@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
-PAGES = {"callbacks": 1, "predictions": 2, "weight_averaging": 2}  # name: how many blocks
+PAGES = {"callbacks": 1, "predictions": 2, "progress": 3, "weight_averaging": 2}  # name: how many blocks
 
 
 @pytest.mark.parametrize("name", PAGES)

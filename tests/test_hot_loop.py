@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightkit as lk
-from lightkit.callbacks import LineProgress, RichProgressBar
+from lightkit.callbacks import LineProgress, RichProgressBar, TQDMProgressBar
 
 MOST_FRAMES = 8
 
@@ -93,7 +93,7 @@ class ReadsAStep(lk.Callback):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("bar", [LineProgress, RichProgressBar])
+@pytest.mark.parametrize("bar", [LineProgress, RichProgressBar, TQDMProgressBar])
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, bar: Any, accumulate: int) -> None:
     mode = CountReads()
     counter = ReadsAStep(mode)

@@ -11,8 +11,9 @@ _FILES = {
     "EarlyStopping": "early_stopping", "GradientAccumulationScheduler": "gradient_accumulation",
     "LambdaCallback": "lambda_callback", "LearningRateMonitor": "lr_monitor", "LineProgress": "progress",
     "ModelCheckpoint": "model_checkpoint", "ModelSummary": "model_summary", "PredictionWriter": "prediction_writer",
-    "ProgressBar": "progress", "RichProgressBar": "rich_progress",
+    "ProgressBar": "progress", "RichProgressBar": "progress",
     "StochasticWeightAveraging": "stochastic_weight_avg", "Timer": "timer", "WeightAveraging": "weight_averaging",
+    "RichProgressBarTheme": "progress", "TQDMProgressBar": "progress",
     "default_progress_bar": "default_bar",
 }  # fmt: skip
 __all__ = list(_FILES)

@@ -13,7 +13,9 @@ from lightkit.callbacks.prediction_writer import BasePredictionWriter as BasePre
 from lightkit.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from lightkit.callbacks.progress import LineProgress as LineProgress
 from lightkit.callbacks.progress import ProgressBar as ProgressBar
-from lightkit.callbacks.rich_progress import RichProgressBar as RichProgressBar
+from lightkit.callbacks.progress import RichProgressBar as RichProgressBar
+from lightkit.callbacks.progress import RichProgressBarTheme as RichProgressBarTheme
+from lightkit.callbacks.progress import TQDMProgressBar as TQDMProgressBar
 from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
 from lightkit.callbacks.timer import Timer as Timer
 from lightkit.callbacks.weight_averaging import EMAWeightAveraging as EMAWeightAveraging

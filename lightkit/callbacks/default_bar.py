@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from lightkit.callbacks.progress import ProgressBar
+    from lightkit.callbacks.progress.progress_bar import ProgressBar
 
 __all__ = ["default_progress_bar"]
 
@@ -23,9 +23,9 @@ def default_progress_bar() -> ProgressBar | None:
     if wish == "off":
         return None
     if wish == "bar" or (wish == "" and sys.stdout.isatty()):
-        from lightkit.callbacks.rich_progress import RichProgressBar
+        from lightkit.callbacks.progress.rich_progress import RichProgressBar, RichProgressBarTheme
 
-        return RichProgressBar()
-    from lightkit.callbacks.progress import LineProgress
+        return RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4g"))
+    from lightkit.callbacks.progress.lines import LineProgress
 
     return LineProgress()

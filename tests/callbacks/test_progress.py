@@ -15,7 +15,7 @@ from lightkit.callbacks import (
     RichProgressBar,
     default_progress_bar,
 )
-from lightkit.callbacks.progress import PassProgress, format_metrics, format_rate, format_seconds
+from lightkit.callbacks.progress.progress_bar import PassProgress, format_metrics, format_rate, format_seconds
 from lightkit.errors import ConfigError
 
 
@@ -49,8 +49,8 @@ def test_a_fit_is_shown_from_the_sanity_check_to_the_end(fit: Callable[..., Any]
     bar = Recorder()
     fit([bar], max_epochs=2, num_batches=2, enable_progress_bar=True)
     assert [line for line in bar.seen if not line.startswith("draw")] == [
-        "open Sanity check 0/1",
-        "close Sanity check 1/1",
+        "open Sanity Checking 0/1",
+        "close Sanity Checking 1/1",
         "open Epoch 0/1 0/2",
         "open Validation 0/1",
         "close Validation 1/1",
@@ -114,10 +114,10 @@ def test_validate_test_and_predict_are_shown(trainer: Callable[..., Any], script
     assert [line for line in bar.seen if "draw" not in line and line != "stop"] == [
         "open Validation 0/2",
         "close Validation 2/2",
-        "open Test 0/3",
-        "close Test 3/3",
-        "open Prediction 0/1",
-        "close Prediction 1/1",
+        "open Testing 0/3",
+        "close Testing 3/3",
+        "open Predicting 0/1",
+        "close Predicting 1/1",
     ]
 
 
@@ -163,7 +163,7 @@ def test_the_rich_bar_shows_all_and_gives_the_cursor_back(fit: Callable[..., Any
     bar.every_s = 0
     fit([bar], max_epochs=2, values=(0.5, 0.25), enable_progress_bar=True)
     written = console.file.getvalue()
-    for part in ("Sanity check", "Epoch 0/1", "Epoch 1/1", "Validation", "4/4", "it/s", "v=0.25"):
+    for part in ("Sanity Checking", "Epoch 0/1", "Epoch 1/1", "Validation", "4/4", "it/s", "v=0.25"):
         assert part in written
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
     assert "Epoch 1/1" in written.rstrip().splitlines()[-2]
@@ -191,11 +191,11 @@ def test_what_is_printed_appears_above_the_rich_bar(fit: Callable[..., Any], scr
 
 def test_the_time_of_a_validation_is_not_counted_as_the_epochs() -> None:
     bar = ProgressBar()
-    bar._begin("Epoch 0", 10)
+    bar._begin("Epoch 0", 10, "train")
     started_s = bar._bars[0].started_s
     bar._begin("Validation", 1)
     bar._bars[1].started_s -= 1000
-    bar._finish(None, None)
+    bar.on_validation_end(None, None)
     assert bar._bars[0].started_s - started_s >= 1000
 
 

@@ -1,4 +1,4 @@
-"""Show how far a run is: the base of progress bars, and sober lines where there is no terminal."""
+"""Show how far a run is: what all progress bars share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import HookError
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from lightkit.module import LightModule
     from lightkit.trainer import Trainer
 
-__all__ = ["LineProgress", "PassProgress", "ProgressBar"]
+__all__ = ["PassProgress", "ProgressBar", "get_standard_metrics"]
+
+
+Kind = Literal["train", "validate", "sanity_check", "test", "predict"]
 
 
 @dataclass
@@ -27,7 +32,12 @@ class PassProgress:
     done: int = 0
     initial: int = 0  # batches done before, in the run that is resumed
     started_s: float = field(default_factory=time.monotonic)
-    is_training: bool = False
+    kind: Kind = "validate"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is an epoch of a training."""
+        return self.kind == "train"
 
     @property
     def elapsed_s(self) -> float:
@@ -67,10 +77,24 @@ def format_rate(rate: float) -> str:
     return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
 
 
-def format_metrics(metrics: Mapping[str, Any]) -> str:
-    """Return `loss=0.1234 acc=0.9`."""
-    shown = {name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in metrics.items()}
-    return " ".join(f"{name}={text}" for name, text in shown.items())
+def format_metrics(metrics: Mapping[str, Any], number_format: str = ".4g", delimiter: str = " ") -> str:
+    """Return `loss=0.1234 acc=0.9`; whole numbers and words stay as they are."""
+    return delimiter.join(f"{name}={_format_value(value, number_format)}" for name, value in metrics.items())
+
+
+def _format_value(value: object, number_format: str) -> str:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return format(value, number_format) if isinstance(value, float) else str(value)
+
+
+def get_standard_metrics(trainer: Trainer) -> dict[str, int | str]:
+    """Return what is shown without being logged: `v_num`, the version of the loggers where they have one."""
+    versions = dict.fromkeys(str(logger.version) for logger in trainer.loggers if logger.version not in (None, ""))
+    if not versions:
+        return {}
+    first = trainer.loggers[0].version
+    return {"v_num": first if len(versions) == 1 and isinstance(first, int) else "_".join(versions)[-4:]}
 
 
 class ProgressBar(Callback):
@@ -78,7 +102,8 @@ class ProgressBar(Callback):
 
     A step costs one reading of the clock. Metrics, whose reading makes the device finish its work, are read
     when something is drawn. Subclasses draw: `open_bar`, `draw_bar`, `close_bar`, `stop`; or they override
-    `get_metrics` to choose what is shown.
+    `get_metrics` to choose what is shown, or the `*_description` of a pass. A bar of Lightning's kind, which
+    overrides hooks and reads `total_train_batches` and the like, works too.
 
     Args:
         every_s: seconds between two drawings.
@@ -86,11 +111,14 @@ class ProgressBar(Callback):
 
     def __init__(self, every_s: float = 0.1) -> None:
         self.every_s = every_s
+        self._refresh_rate = 1
+        self._every_batches = 1  # drawn only at batches whose count is a multiple of it
         self._bars: list[PassProgress] = []  # the validation stands on top of the epoch that it interrupts
         self._bar = PassProgress("", 0)
         self._draw_at_s = math.inf
         self._is_enabled = True
         self._trainer: Trainer | None = None
+        self._current_eval_dataloader_idx: int | None = None
         self._runs: list[tuple[str, int]] = []  # stage and bars below of each run under way: one may be inside another
 
     # What a subclass overrides.
@@ -108,24 +136,56 @@ class ProgressBar(Callback):
         """Nothing more is to be shown, also after an error."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightModule) -> dict[str, Any]:
-        """Return the metrics to show: those logged with `prog_bar=True`."""
-        return dict(trainer.progress_bar_metrics)
+        """Return the metrics to show: those logged with `prog_bar=True`, and the version of the loggers, `v_num`."""
+        return {**get_standard_metrics(trainer), **trainer.progress_bar_metrics}
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar."""
         print(*args, **kwargs)
 
+    # What a pass is called.
+
+    @property
+    def sanity_check_description(self) -> str:
+        """What the sanity check is called."""
+        return "Sanity Checking"
+
+    @property
+    def train_description(self) -> str:
+        """What a training is called before its first epoch begins."""
+        return "Training"
+
+    @property
+    def validation_description(self) -> str:
+        """What a validation is called."""
+        return "Validation"
+
+    @property
+    def test_description(self) -> str:
+        """What a test is called."""
+        return "Testing"
+
+    @property
+    def predict_description(self) -> str:
+        """What a prediction is called."""
+        return "Predicting"
+
     # On and off.
+
+    @property
+    def refresh_rate(self) -> int:
+        """How often it is drawn, in the unit of the bar; 0: never."""
+        return self._refresh_rate
 
     @property
     def is_enabled(self) -> bool:
         """Whether anything is shown."""
-        return self._is_enabled
+        return self._is_enabled and self.refresh_rate > 0
 
     @property
     def is_disabled(self) -> bool:
         """Whether nothing is shown."""
-        return not self._is_enabled
+        return not self.is_enabled
 
     def enable(self) -> None:
         """Show the next pass over data, and those after it."""
@@ -143,11 +203,65 @@ class ProgressBar(Callback):
             raise HookError(f"{type(self).__name__}.trainer: no Trainer runs this callback yet")
         return self._trainer
 
+    # How many batches there are; inf where a loader has no length.
+
+    @property
+    def total_train_batches(self) -> float:
+        """Batches of this training epoch; fewer than the loader's where `max_steps` alone ends the training in it."""
+        trainer = self.trainer
+        if trainer.max_epochs != -1 or trainer.max_steps <= 0:
+            return trainer.num_training_batches
+        steps = max(trainer.max_steps - trainer.global_step, 0)
+        left = steps * trainer.accumulate_grad_batches - trainer.fit_loop.micro
+        return min(trainer.num_training_batches, trainer.fit_loop.batches_done + left)
+
+    @property
+    def total_val_batches_current_dataloader(self) -> float:
+        """Batches of the validation loader that is read now, in the sanity check those of the check."""
+        return self._of_current_loader(self._val_batches())
+
+    @property
+    def total_test_batches_current_dataloader(self) -> float:
+        """Batches of the test loader that is read now."""
+        return self._of_current_loader(self.trainer.num_test_batches)
+
+    @property
+    def total_predict_batches_current_dataloader(self) -> float:
+        """Batches of the prediction's loader that is read now."""
+        return self._of_current_loader(self.trainer.num_predict_batches)
+
+    @property
+    def total_val_batches(self) -> float:
+        """Batches of all validation loaders; 0 in an epoch that is not validated."""
+        trainer = self.trainer
+        if trainer.state.fn == "validate":
+            return sum(trainer.num_val_batches)
+        if not trainer.enable_validation or not trainer.fit_loop.run.data.plan.validates_in(trainer.current_epoch):
+            return 0
+        return sum(trainer.num_val_batches)
+
+    def has_dataloader_changed(self, dataloader_idx: int) -> bool:
+        """Note which loader of an evaluation is read; -> whether it is another one than at the last call."""
+        before, self._current_eval_dataloader_idx = self._current_eval_dataloader_idx, dataloader_idx
+        return before != dataloader_idx
+
+    def reset_dataloader_idx_tracker(self) -> None:
+        """No loader of an evaluation is read."""
+        self._current_eval_dataloader_idx = None
+
+    def _of_current_loader(self, batches: list[float]) -> float:
+        index = self._current_eval_dataloader_idx or 0
+        return batches[index] if index < len(batches) else 0
+
+    def _val_batches(self) -> list[float]:
+        trainer = self.trainer
+        return trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+
     # Bookkeeping.
 
-    def _begin(self, label: str, total: float, initial: int = 0, is_training: bool = False) -> None:
-        if self._is_enabled:
-            self._bar = PassProgress(label, total, initial, initial, is_training=is_training)
+    def _begin(self, label: str, total: float, kind: Kind = "validate", initial: int = 0) -> None:
+        if self.is_enabled:
+            self._bar = PassProgress(label, total, initial, initial, kind=kind)
             self._bars.append(self._bar)
             self.open_bar(self._bar)
             self._draw_at_s = self._bar.started_s + self.every_s
@@ -170,9 +284,8 @@ class ProgressBar(Callback):
         else:
             self._draw_at_s = math.inf
 
-    def _finish(self, trainer: Trainer, pl_module: LightModule) -> None:
-        if self._bars:
-            self._close_top(self._metrics_of(self._bars[-1], trainer, pl_module))
+    def _is_due(self) -> bool:
+        return time.monotonic() >= self._draw_at_s and self._bar.done % self._every_batches == 0
 
     def _end(self) -> None:
         self._bars.clear()
@@ -182,11 +295,12 @@ class ProgressBar(Callback):
     def _stays(self, bar: PassProgress) -> bool:
         """Whether the end of a pass stays on the screen: not where the bar of an epoch goes on or follows."""
         is_inside = bool(self._bars) or len(self._runs) > 1
-        return bar.is_training or (not is_inside and bar.label != "Sanity check")
+        return bar.is_training or (not is_inside and bar.kind != "sanity_check")
 
     def __getstate__(self) -> dict[str, Any]:
         # what is shown belongs to this bar and to its run
-        return {**super().__getstate__(), "_trainer": None, "_bars": [], "_runs": [], "_draw_at_s": math.inf}
+        shown = {"_trainer": None, "_draw_at_s": math.inf, "_current_eval_dataloader_idx": None}
+        return {**super().__getstate__(), **shown, "_bars": [], "_runs": []}
 
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Show nothing in processes other than the first."""
@@ -227,32 +341,47 @@ class ProgressBar(Callback):
     def _begin_epoch(self, trainer: Trainer, initial: int) -> None:
         while self._bars:
             self.close_bar(self._bars.pop(), {})
+        self._begin(self._label_of_epoch(trainer), self.total_train_batches, "train", initial)
+
+    def _label_of_epoch(self, trainer: Trainer) -> str:
         last = trainer.max_epochs
         of = "" if last is None or last < 0 else f"/{last - 1}"
-        self._begin(f"Epoch {trainer.current_epoch}{of}", trainer.num_training_batches, initial, True)
+        return f"Epoch {trainer.current_epoch}{of}"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch, and draw if it is time."""
         self._bar.done = batch_idx + 1
-        if time.monotonic() >= self._draw_at_s:
+        if self._is_due():
             self._draw(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
+        """Show the end of the epoch."""
+        if self._bars and self._bars[-1].is_training:
+            self._close_top(self._metrics_of(self._bars[-1], trainer, pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Stop showing."""
         self._end()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightModule) -> None:
-        """Show a validation, the sanity check, a test or a prediction."""
+        """Show a validation, or the sanity check."""
+        self.reset_dataloader_idx_tracker()
         if trainer.sanity_checking:
-            self._begin("Sanity check", sum(trainer.num_sanity_val_batches))
-        elif trainer.state.fn == "test":
-            self._begin("Test", sum(trainer.num_test_batches))
-        elif trainer.state.fn == "predict":
-            self._begin("Prediction", sum(trainer.num_predict_batches))
+            self._begin(self.sanity_check_description, sum(trainer.num_sanity_val_batches), "sanity_check")
         else:
-            self._begin("Validation", sum(trainer.num_val_batches))
+            self._begin(self.validation_description, sum(trainer.num_val_batches))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightModule) -> None:
+        """Show a test."""
+        self.reset_dataloader_idx_tracker()
+        self._begin(self.test_description, sum(trainer.num_test_batches), "test")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightModule) -> None:
+        """Show a prediction."""
+        self.reset_dataloader_idx_tracker()
+        self._begin(self.predict_description, sum(trainer.num_predict_batches), "predict")
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightModule, outputs: Any, batch: Any, batch_idx: int,
@@ -260,34 +389,14 @@ class ProgressBar(Callback):
     ) -> None:  # fmt: skip
         """Count the batch, and draw if it is time."""
         self._bar.done += 1
-        if time.monotonic() >= self._draw_at_s:
+        if self._is_due():
             self._draw(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Show the end of the pass, and go back to what it interrupted."""
-        self._finish(trainer, pl_module)
+        self.reset_dataloader_idx_tracker()
+        if self._bars and not self._bars[-1].is_training:
+            self._close_top({})
 
-    on_test_start = on_predict_start = on_validation_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
-    on_train_epoch_end = on_test_end = on_predict_end = on_validation_end
-
-
-class LineProgress(ProgressBar):
-    """Prints one line every `every_s` seconds and at the end of each epoch, for logs and pipes."""
-
-    def __init__(self, every_s: float = 10.0) -> None:
-        super().__init__(every_s)
-
-    def draw_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
-        """Print a line: label, batches, speed, time and metrics."""
-        remaining = bar.remaining_s
-        left = "" if remaining is None or bar.done >= bar.total else f", {format_seconds(remaining)} left"
-        parts = [bar.label, bar.count, format_rate(bar.rate), f"{format_seconds(bar.elapsed_s)}{left}"]
-        if metrics:
-            parts.append(format_metrics(metrics))
-        self.print("  ".join(parts), flush=True)
-
-    def close_bar(self, bar: PassProgress, metrics: Mapping[str, Any]) -> None:
-        """Print the last line, except for a validation inside a fit: the epoch's line follows it."""
-        if self._stays(bar):
-            self.draw_bar(bar, metrics)
+    on_test_end = on_predict_end = on_validation_end
