@@ -17,7 +17,7 @@ from torch.optim.swa_utils import SWALR
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
 from lightkit.monitoring import begins
-from lightkit.optimizers import LRSchedulerConfig
+from lightkit.optimizer_forms import LRSchedulerConfig
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
