@@ -1,4 +1,4 @@
-"""What parts of lightkit promise one another: small protocols and the words for where a run is.
+"""What parts of lightkit promise one another: small protocols.
 
 Whoever meets a promise need not know who asks for it: imports of this file point the way of all others, to the right.
 """
@@ -6,26 +6,12 @@ Whoever meets a promise need not know who asks for it: imports of this file poin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
-
-Fn = Literal["fit", "validate", "test", "predict"]
-Stage = Literal["train", "validate", "sanity_check", "test", "predict"]
-Status = Literal["initializing", "running", "finished", "failed", "interrupted"]
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 HookFn = Callable[..., object]  # what somebody overrides, bound to its owner
-
-
-@dataclass(frozen=True)
-class TrainerState:
-    """What a trainer does: `fn` fit, validate, test or predict; its running `stage`; its `status`."""
-
-    fn: Fn | None
-    stage: Stage | None
-    status: Status
 
 
 class Stateful(Protocol):

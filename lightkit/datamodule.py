@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightkit.trainer import Trainer
 
 T = TypeVar("T", bound="LightDataModule")
-DataSets = Dataset[Any] | Sequence[Dataset[Any]]  # of one stage
+DataSets = Dataset[Any] | Iterable[Dataset[Any]] | Mapping[str, Dataset[Any]]  # of one stage
 
 
 class LightDataModule:
@@ -130,10 +130,13 @@ class LightDataModule:
         test_dataset: DataSets | None = None, predict_dataset: DataSets | None = None, batch_size: int = 1,
         num_workers: int = 0, **kwargs: Any,
     ) -> T:  # fmt: skip
-        """Make a data module of data sets, one or a list of them a stage; only training data is shuffled."""
-        from lightkit.datamodule_sources import loaders
+        """Make a data module of data sets, one or several a stage; only training data is shuffled.
 
-        data = cls(**kwargs)
+        kwargs: the constructor's, which gets `batch_size` and `num_workers` too where it takes them.
+        """
+        from lightkit.datamodule_sources import loaders, taken_by
+
+        data = cls(**kwargs, **taken_by(cls, {"batch_size": batch_size, "num_workers": num_workers}))
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
         for stage, datasets in given.items():
             if datasets is not None:

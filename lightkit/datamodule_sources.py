@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,9 +33,18 @@ def loaded(
     return data
 
 
+def taken_by(cls: type, offered: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that the constructor of the class takes."""
+    takes = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    return {name: value for name, value in offered.items() if takes_any or name in takes}
+
+
 def loaders(datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int) -> object:
-    """A loader of each data set, in a list where there is a list of them; a stream is not shuffled."""
-    if isinstance(datasets, Sequence) and not isinstance(datasets, Dataset):
+    """A loader of each data set, in a list or a dict where there is one of them; a stream is not shuffled."""
+    if isinstance(datasets, Mapping):
+        return {name: loaders(dataset, shuffle, batch_size, num_workers) for name, dataset in datasets.items()}
+    if isinstance(datasets, Iterable) and not isinstance(datasets, Dataset):
         return [loaders(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
     shuffle = shuffle and not isinstance(datasets, IterableDataset)
     return DataLoader(datasets, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 from lightkit.contracts import HookFn
 
@@ -92,9 +93,9 @@ FIT = Block("fit", (
     Hook("M", "configure_optimizers", "", "optimizers and schedulers, in any of the documented forms"),
     Hook("CM", "on_fit_start", "", "everything is in place, nothing has run"),
     Hook("D/M", "train_dataloader", "", "unless loaders are given to `fit`"),
-    Hook("D/M", "val_dataloader", "", "likewise; one loader or several"),
     Block("sanity check", (
         Hook("C", "on_sanity_check_start", "", "a few validation batches before training"),
+        Hook("D/M", "val_dataloader", "", "one loader or several; without a sanity check, right before on_train_start"),
         *_evaluation("validation"),
         Hook("C", "on_sanity_check_end", "", "its metrics are thrown away"),
     )),
@@ -127,7 +128,7 @@ PREDICT = _standalone("predict", "predict")
 
 ANYWHERE = Block("any time", (
     Hook("CM", "on_save_checkpoint", "checkpoint", "add to what is saved"),
-    Hook("CM", "on_load_checkpoint", "checkpoint", "read it back, before weights are loaded"),
+    Hook("MC", "on_load_checkpoint", "checkpoint", "read it back, before weights are loaded"),
     Hook("DC", "on_exception", "exception", "the error is raised again afterwards"),
 ))  # fmt: skip
 
@@ -162,11 +163,29 @@ def document(cls: type) -> None:
 
 
 def overrides(obj: object, base: type, name: str) -> bool:
-    """Whether `obj` has its own `name`, from a subclass of `base` or set on the object itself."""
-    if name in getattr(obj, "__dict__", ()):
-        return True
+    """Whether `obj` has its own `name`, from a subclass of `base` or set on the object itself, where None is none."""
+    own = getattr(obj, "__dict__", {})
+    if name in own:
+        return own[name] is not None
     mine = getattr(type(obj), name, None)
     return mine is not None and mine is not getattr(base, name, None)
+
+
+def method_of(obj: object, base: type, name: str) -> Callable[..., Any]:
+    """What to call as `name` of `obj`: where it set that to None, what `base` does."""
+    found: Callable[..., Any] | None = getattr(obj, name)
+    return found if found is not None else getattr(base, name).__get__(obj)
+
+
+def call_named(fn: HookFn, name: str, value: object) -> object:
+    """Call `fn` with one value: by keyword where it has an argument of that name, or takes any, else by position."""
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return fn(value)
+    takes = {p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    is_named = name in takes or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return fn(**{name: value}) if is_named else fn(value)
 
 
 def accepts_positional(fn: Callable[..., object], count: int) -> bool:

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit import hparams as hyper
 from lightkit.errors import ConfigError, HookError
+from lightkit.hooks import method_of
 from lightkit.module_hooks import HookedModule
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class LightModule(HookedModule):
     """
 
     automatic_optimization: bool = True
-    strict_loading: bool = True
     example_input_array: Any = None
     _trainer: Trainer | None
     _results: Results | None
@@ -310,15 +310,24 @@ class LightModule(HookedModule):
         checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")  # type: ignore[arg-type]
         beside = None if hparams_file is None else place(hparams_file)
         module = cls(**load_kwargs(cls, checkpoint, kwargs, hparams_file=beside))
-        module.on_load_checkpoint(checkpoint)
+        method_of(module, LightModule, "on_load_checkpoint")(checkpoint)
         module._load_weights(checkpoint.get("state_dict", checkpoint), path, strict)
         return module
+
+    @property
+    def strict_loading(self) -> bool:
+        """Whether a checkpoint's weights must be the module's, all of them; True unless set to False."""
+        return self.__dict__.get("_strict_loading") is not False
+
+    @strict_loading.setter
+    def strict_loading(self, value: bool | None) -> None:
+        self.__dict__["_strict_loading"] = value
 
     def _load_weights(self, state_dict: Mapping[str, Tensor], where: str, strict: bool | None = None) -> None:
         """Load weights, or say which keys are missing, unexpected or of another size."""
         from lightkit.checkpoint import weights
 
-        weights.load(self, state_dict, where, strict=self.strict_loading if strict is None else strict)
+        weights.load(self, state_dict, where, strict=(self.strict_loading is not False) if strict is None else strict)
 
     # ---------------------------------------------------------------- export
 
@@ -346,15 +355,13 @@ class LightModule(HookedModule):
 
         return export.to_exported_program(self, file_path, example_inputs, **kwargs)
 
-    def freeze(self) -> None:
-        """Stop all parameters from learning and switch to evaluation mode."""
-        self.requires_grad_(False)
-        self.eval()
+    def freeze(self: T) -> T:
+        """Stop all parameters from learning and switch to evaluation mode; -> the module itself."""
+        return self.requires_grad_(False).eval()
 
-    def unfreeze(self) -> None:
-        """Let all parameters learn and switch to training mode."""
-        self.requires_grad_(True)
-        self.train()
+    def unfreeze(self: T) -> T:
+        """Let all parameters learn and switch to training mode; -> the module itself."""
+        return self.requires_grad_(True).train()
 
 
 def _parameters_of(optimizer: Optimizer) -> list[Tensor]:

@@ -112,8 +112,8 @@ def test_a_run_calls_what_the_table_says_in_its_order(calls: dict[str, list[str]
 
 
 def test_the_seven_stages_of_the_lifecycle_are_in_order(calls: dict[str, list[str]]) -> None:
-    stages = ("prepare_data", "setup", "configure_model", "configure_optimizers", "train_dataloader", "val_dataloader")
-    stages += ("on_sanity_check_start", "on_train_start")
+    stages = ("prepare_data", "setup", "configure_model", "configure_optimizers", "train_dataloader")
+    stages += ("on_sanity_check_start", "val_dataloader", "on_train_start")
     first = [min(i for i, call in enumerate(calls["fit"]) if call.endswith(f".{stage}")) for stage in stages]
     assert first == sorted(first)
     assert not any("test_dataloader" in call for call in calls["fit"])

@@ -129,7 +129,7 @@ def test_a_call_inside_a_fit_leaves_the_fit_as_it_was_to_the_bit(tmp_path: Path,
     assert same(left, found)
     assert len(inside.found) == (18 if "batch" in hook else 3)
     assert all(before == after for before, after in zip(inside.states[::2], inside.states[1::2], strict=True))
-    assert trainer.state.fn is None and trainer.state.status == "finished" and trainer.lightning_module is model
+    assert trainer.state.fn == "fit" and trainer.state.status == "finished" and trainer.lightning_module is model
 
 
 def test_a_call_inside_a_fit_gives_its_own_metrics(tmp_path: Path) -> None:
@@ -542,7 +542,7 @@ def test_a_copy_made_in_a_hook_runs_nothing(tmp_path: Path) -> None:
             trainer.callbacks = callbacks
 
     trainer_of(tmp_path, max_epochs=1, callbacks=[Copies()], enable_checkpointing=False).fit(Net(), loader())
-    assert (found[0].training, found[0].state.fn, found[0].global_step) == (False, None, 6)
+    assert (found[0].training, found[0].state.stage, found[0].global_step) == (False, None, 6)
 
 
 def test_numbers_that_mean_something_else_may_be_set_too(tmp_path: Path) -> None:

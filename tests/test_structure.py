@@ -171,5 +171,5 @@ def test_a_steady_step_and_its_imports_are_counted(repository: Path) -> None:
     command = [sys.executable, str(repository / "benchmarks" / "structure"), "--only", "step", "imports", "--list"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "\n      results.py  Slot.update\n" in said
-    assert "  lightkit/trainer.py" in said
+    assert "  lightkit/trainer/trainer.py" in said
     assert said.count("\n") > 40

@@ -659,7 +659,7 @@ def test_an_error_of_the_user_s_ends_the_run_in_order(
     told = [] if error is None else [f"data on_exception {error!r}", f"callback on_exception {error!r}"]
     torn_down = ["data teardown fit", "callback teardown fit", "module teardown fit"]
     assert calls == ["data setup fit", *told, *torn_down, *[f"finalize {status}"] * 2]
-    assert (t.state.fn, t.state.status) == (None, {"success": "finished"}.get(status, status))
+    assert (t.state.fn, t.state.status) == ("fit", {"success": "finished"}.get(status, status))
     assert t.interrupted == (status == "interrupted")
     assert module.training and torch.is_grad_enabled()
 

@@ -20,9 +20,9 @@ Member = tuple[str, str, str]  # module, class, member
 
 # Twelve that another file uses. A member that moves gets one more place: the first that the tree has is renamed.
 RENAMES: tuple[tuple[Member, ...], ...] = (
-    (("lightkit.trainer", "Trainer", "call"), ("lightkit.run.base", "Run", "call")),
-    (("lightkit.trainer", "Trainer", "log_to_loggers"), ("lightkit.run.base", "Run", "write")),
-    (("lightkit.trainer", "Trainer", "global_step"),),
+    (("lightkit.trainer.trainer", "Trainer", "call"), ("lightkit.run.base", "Run", "call")),
+    (("lightkit.trainer.trainer", "Trainer", "log_to_loggers"), ("lightkit.run.base", "Run", "write")),
+    (("lightkit.trainer.trainer", "Trainer", "global_step"),),
     (("lightkit.runs", "Run", "reloads_at"), ("lightkit.run.data", "FitData", "reloads_at")),
     (("lightkit.loops.training", "TrainingLoop", "complete_gradients"),),
     (("lightkit.loops.training", "TrainingLoop", "batches_done"),),

@@ -56,7 +56,7 @@ class LearningRateMonitor(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightModule, batch: Any, batch_idx: int) -> None:
         """Write the rates of the step that now begins, if it is one that is logged."""
-        step = trainer.global_step
+        step = trainer.fit_loop.progress.log_count
         is_due = (step + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop
         if is_due and step != self._step_logged and self.logging_interval != "epoch":
             self._step_logged = step
@@ -65,7 +65,8 @@ class LearningRateMonitor(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Write the rates that the epoch begins with."""
         if self.logging_interval != "step":
-            self._log(trainer, None if self.logging_interval == "epoch" else "epoch", trainer.global_step)
+            step = trainer.fit_loop.progress.log_count
+            self._log(trainer, None if self.logging_interval == "epoch" else "epoch", step)
 
     def _log(self, trainer: Trainer, interval: str | None, step: int) -> None:
         """Write the rates of optimizers whose scheduler has this interval; None: of all."""

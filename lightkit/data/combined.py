@@ -257,7 +257,9 @@ def _plain(moment: Moment | None) -> Moment | None:
     return {"rng": moment["rng"].plain(), "generators": moment["generators"]}
 
 
-def read(given: Any, names: str, how: Mapping[str, bool], steps_hold: Callable[[], int]) -> list[Source]:
+def read(
+    given: Any, names: str, how: Mapping[str, bool], steps_hold: Callable[[], int], *, may_be_empty: bool = False
+) -> list[Source]:
     """Check the loaders of a collection and make them readable: see `sources.sources_of`."""
     is_training = how["is_training"]
     mode: Mode = "max_size_cycle" if is_training else "sequential"
@@ -269,7 +271,7 @@ def read(given: Any, names: str, how: Mapping[str, bool], steps_hold: Callable[[
         check_loader(given, names)
     each = [f"{names}{place}" for place in nested.places]
     for loader, name in zip(nested.loaders, each, strict=True):
-        check_loader(loader, name)
+        check_loader(loader, name, may_be_empty=may_be_empty)
     children = [make_source(loader, name, **how) for loader, name in zip(nested.loaders, each, strict=True)]
     is_one = len(nested.places) == 1 and nested.places[0] == ""
     if is_one or (mode == "sequential" and not is_training):

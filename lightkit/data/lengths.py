@@ -32,16 +32,22 @@ def limited(total: float, limit: int | float, argument: str, name: str) -> float
     return share_of(total, limit, argument, name)
 
 
-def check_loader(loader: object, name: str) -> None:
+def check_loader(loader: object, name: str, *, may_be_empty: bool = False) -> None:
     """Raise DataError where a loader is not iterable or has no batches."""
     if not hasattr(type(loader), "__iter__") and not hasattr(type(loader), "__getitem__"):
         raise DataError(
             f"{name} returned {'None' if loader is None else f'a {type(loader).__name__}'}, which is not iterable; "
             "return a DataLoader or any iterable of batches"
         )
-    if length_of(loader) == 0:
-        why = ""
-        if isinstance(loader, DataLoader):
-            size = length_of(loader.dataset)
-            why = f" (its data set has {size:g} samples, batch_size={loader.batch_size}, drop_last={loader.drop_last})"
-        raise DataError(f"{name} has no batches{why}; check the data set's length, batch_size and drop_last")
+    if not may_be_empty and (why := why_empty(loader, name)):
+        raise DataError(f"{why}; check the data set's length, batch_size and drop_last")
+
+
+def why_empty(loader: object, name: str) -> str:
+    """Of a loader that has no batches, that it has none; "" of others."""
+    if length_of(loader) != 0:
+        return ""
+    if not isinstance(loader, DataLoader):
+        return f"{name} has no batches"
+    size, of = length_of(loader.dataset), f"batch_size={loader.batch_size}, drop_last={loader.drop_last}"
+    return f"{name} has no batches (its data set has {size:g} samples, {of})"

@@ -26,6 +26,11 @@ def find_loaders(name: str, given: object, datamodule: LightDataModule | None, m
     return None if method is None else method()
 
 
+def has_loaders(name: str, given: object, datamodule: LightDataModule | None, module: LightModule) -> bool:
+    """Whether `find_loaders` finds somebody to ask."""
+    return given is not None or _own(f"{name}_dataloader", datamodule, module) is not None
+
+
 def _own(name: str, datamodule: LightDataModule | None, module: LightModule) -> Callable[..., Any] | None:
     """The data module's hook where it overrides it, else the module's; None where neither does."""
     if datamodule is not None and overrides(datamodule, LightDataModule, name):
@@ -46,7 +51,7 @@ def data_of(
 
 def sources_of(
     given: object, names: str, *, is_sequential: bool = False, is_training: bool = False,
-    steps_hold: Callable[[], int] = int,
+    steps_hold: Callable[[], int] = int, may_be_empty: bool = False,
 ) -> list[Source]:  # fmt: skip
     """Check the loaders and make them readable: those of an evaluation one by one, those of a training as one source.
 
@@ -56,8 +61,8 @@ def sources_of(
     if isinstance(given, (Mapping, list, tuple)) or hasattr(type(given), "flattened"):
         from lightkit.data.combined import read
 
-        return read(given, names, how, steps_hold)
-    check_loader(given, names)
+        return read(given, names, how, steps_hold, may_be_empty=may_be_empty)
+    check_loader(given, names, may_be_empty=may_be_empty)
     return [make_source(given, names, **how)]
 
 

@@ -48,7 +48,8 @@ def read(checkpoint: Mapping[str, Any], key: str = KEY, hparams_file: str | Path
     if hparams_file is not None:
         from lightkit.hparams.text import read_file
 
-        return Saved(read_file(hparams_file), {}, name, kind, entries, left_out, has_lost_kinds=True, is_text=True)
+        values = read_file(hparams_file, may_be_missing=True)
+        return Saved(values, {}, name, kind, entries, left_out, has_lost_kinds=True, is_text=True)
     made = checkpoint.get("lightkit_format")
     is_before = made is not None and made < RECORDS_KINDS
     notes = checkpoint.get(f"{prefix}hparams_kinds", {})
@@ -115,12 +116,10 @@ def _refuse_defaults(
             )
 
 
-def refuse_code(weights_only: bool | None) -> None:
+def refuse_code(weights_only: bool | None, where: str = "load_from_checkpoint") -> None:
     """Raises ConfigError where somebody asks for the code in a checkpoint, as Lightning's argument would."""
     if weights_only is False:
-        raise ConfigError(
-            "load_from_checkpoint(weights_only=False): loading never executes code from a checkpoint; leave it out"
-        )
+        raise ConfigError(f"{where}(weights_only=False): loading never executes code from a checkpoint; leave it out")
 
 
 def parameters_of(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:

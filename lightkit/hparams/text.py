@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import warnings
 from argparse import Namespace
 from io import StringIO
 from pathlib import Path
@@ -14,9 +15,10 @@ from lightkit.errors import ConfigError
 _PYTHONS = "tag:yaml.org,2002:python/"
 
 
-def read_file(path: str | Path) -> dict[str, Any]:
+def read_file(path: str | Path, *, may_be_missing: bool = False) -> dict[str, Any]:
     """The names and values in a .yaml, .yml or .csv file; nothing in it is executed.
 
+    may_be_missing: a file that is not there holds none, as in Lightning, with a warning.
     Raises ConfigError where the file is not there, of another kind, or holds no names with values.
     """
     file = Path(path) if isinstance(path, str) else path  # a file of a store has a path of its own kind
@@ -24,6 +26,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".csv": _read_csv}
     if file.suffix.lower() not in readers:
         raise ConfigError(f"{where}: expected a .yaml, .yml or .csv file")
+    if not file.is_file() and may_be_missing:
+        warnings.warn(f"{where}: there is no such file, no hyperparameters are read", RuntimeWarning, stacklevel=2)
+        return {}
     if not file.is_file():
         raise ConfigError(f"{where}: there is no such file")
     try:

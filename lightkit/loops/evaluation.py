@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lightkit.contracts import HookFn, Stage
+from lightkit.contracts import HookFn
 from lightkit.data.order import Source
 from lightkit.devices.transfer import to_cpu
 from lightkit.errors import HookError, StoppedBySignal
-from lightkit.hooks import accepts_positional, overrides, parameter_names
+from lightkit.hooks import accepts_positional, method_of, overrides, parameter_names
 from lightkit.module import LightModule
 from lightkit.results import Results
 from lightkit.seeding import Snapshot
+from lightkit.states import RunningStage
 
 if TYPE_CHECKING:
     from lightkit.contracts import EpochOutputs
@@ -38,17 +39,15 @@ Modes = list[tuple[nn.Module, bool]]  # parts of a module, and whether they are 
 class Context:
     """How a pass stands in its run: on its own, in a fit, or as a fit's sanity check.
 
-    begin: before the first hook. decided: after the callbacks that watch a metric. frees_gradients: of a training that
-    waits. step: what epoch metrics are written at. next_step: the same for those of a step, one more each time. writes:
-    metrics go to the loggers.
+    begin: before the first hook. decided: after the callbacks that watch a metric. step: what epoch metrics are written
+    at. next_step: the same for those of a step, one more each time. writes: metrics go to the loggers.
     """
 
-    stage: Stage
+    stage: RunningStage
     begin: Callable[[], object] = bool  # nothing
     decided: Callable[[], object] = bool
     step: Callable[[], int] = int
     next_step: Callable[[], int] = int
-    frees_gradients: bool = False
     writes: bool = True
 
 
@@ -163,7 +162,7 @@ class EvaluationLoop:
         run, several = self.run, len(self.sources) > 1
         method = f"{self.name}_step"
         fn = run.evaluation_timing.timed("forward", run.precision.wrap(run.step_of(method)))
-        own = getattr(run.module, method)
+        own = method_of(run.module, LightModule, method)
         if several:
             self._check_takes_index(own, 3)
         if (several or "dataloader_idx" in parameter_names(own)) and accepts_positional(own, 3):
@@ -192,8 +191,6 @@ class EvaluationLoop:
         run, module = self.run, self.run.module
         saved, own = Snapshot(), [source.own_generators() for source in self.sources]
         with run.evaluating(context.stage, saved):
-            if context.frees_gradients:
-                module.on_validation_model_zero_grad()
             modes = [(part, part.training) for part in module.modules()]
             self._switch("eval", module, lambda: _switch_to_eval(module, modes))
             try:

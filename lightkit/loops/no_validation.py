@@ -13,6 +13,7 @@ class NoValidation:
     """What a ValidationPlan answers, for never."""
 
     every = math.inf
+    check_every: int | None = None
     seconds: float | None = None
 
     def validates_in(self, epoch: int) -> bool:

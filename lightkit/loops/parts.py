@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lightkit.devices.precision import Precision
-from lightkit.hooks import accepts_positional, overrides
+from lightkit.hooks import accepts_positional, method_of, overrides
 from lightkit.loops.schedules import Schedules
 from lightkit.loops.steps import choose_step
 from lightkit.module import LightModule
@@ -48,7 +48,7 @@ class StepParts:
     schedules: Schedules
     write_step: Callable[[], object]
     accumulate: int
-    clips: bool
+    clip: Callable[..., object] | None  # the module's; None where nothing is clipped
     checks_every_step: bool
     step: Step | None  # does all of it, where the loop's own lines do not fit
 
@@ -82,7 +82,8 @@ def bind(run: FitRun, loop: TrainingLoop, before: StepParts | None) -> StepParts
         complete_gradients=timed("clipping", loop.complete_gradients) if completes else None,
         update=None if optimizer is None else timed("optimizer", _update_of(optimizer, precision)),
         schedules=Schedules(run, loop), write_step=timed("logging", loop.write_step),
-        accumulate=controls.accumulate_grad_batches, clips=clips, checks_every_step=controls.nan_check == "step",
+        accumulate=controls.accumulate_grad_batches, checks_every_step=controls.nan_check == "step",
+        clip=method_of(module, LightModule, "configure_gradient_clipping") if clips else None,
         step=choose_step(run, loop, None if before is None else before.step),
     )  # fmt: skip
 

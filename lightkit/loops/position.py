@@ -39,6 +39,7 @@ class Counters:
     schedulers_wait: bool = False  # those with interval "step" that watch a metric wait for the validation that is due
     steps_logged: int = 0  # validation steps whose metrics were written
     ended_at: int = -1  # total_batches at the last end of an epoch, which may have come before its last batch
+    logs_by_batch = False  # metrics are written by batches, as with manual optimization, not by optimizer steps
 
     def next_epoch(self) -> None:
         """Go on to the epoch that comes next."""
@@ -55,13 +56,29 @@ class Counters:
         """The hooks of the epoch's end have had their turn, but for those that save."""
         self.ended_at = self.total_batches
 
+    def log_by_batch(self, is_asked: bool) -> None:
+        """A fit begins whose metrics are written by batches, or by optimizer steps."""
+        self.logs_by_batch = is_asked
+        if is_asked:  # a checkpoint of before counted steps, of which there are more
+            self.logged_step = min(self.logged_step, self.total_batches)
+
+    @property
+    def log_count(self) -> int:
+        """What metrics are written by: optimizer steps, or batches, over all epochs."""
+        return self.total_batches if self.logs_by_batch else self.global_step
+
+    @property
+    def last_logged(self) -> int:
+        """The number, from 0, under which metrics of now are written."""
+        return max(self.log_count - 1, 0)
+
     def next_log(self, interval: float) -> float:
-        """The step at which metrics are written next: a multiple of the interval, or the first step that passes it."""
+        """The count at which metrics are written next: a multiple of the interval, or the first that passes it."""
         return (max(self.logged_step, 0) // interval + 1) * interval
 
     def end_log(self, interval: float) -> float:
-        """The metrics of this step are being written; -> the step at which they are written next."""
-        self.logged_step = self.global_step
+        """The metrics of now are being written; -> the count at which they are written next."""
+        self.logged_step = self.log_count
         return self.next_log(interval)
 
     def leave_epoch(self, *, was_stopped: bool) -> None:
@@ -122,6 +139,7 @@ class Position:
         self.outputs: EpochOutputs | None = None  # what the earlier style wants to see again at the epoch's end
         self.source: Source | None = None  # of the running epoch
         self.has_ended = False  # the last fit ran to its end, which may be inside an epoch
+        self._is_left = False  # the training ended inside an epoch, whose end was called there
         self._resumed: tuple[Any, RngState] | None = None  # position in the data and generators of a checkpoint
         self._loaded: dict[str, Any] = {}  # what of a checkpoint waits for the epoch
         self._window: Callable[[], WindowState | None] | None = None
@@ -143,8 +161,19 @@ class Position:
         """This tells of the accumulation window that is open when a checkpoint is taken."""
         self._window = window
 
-    def start(self, *, is_resumed: bool) -> None:
+    @property
+    def epoch(self) -> int:
+        """The running epoch; after a training that was stopped inside of one, the next."""
+        return self.counters.epoch + self._is_left
+
+    def leave(self) -> None:
+        """The training is over."""
+        self._is_left = self.counters.is_epoch_started and not self.counters.is_inside
+
+    def start(self, *, is_resumed: bool, is_manual: bool) -> None:
         """A fit begins; one that is not resumed from a file goes on with the next epoch, or repeats a broken one."""
+        self._is_left = False
+        self.counters.log_by_batch(is_manual)
         if not is_resumed:
             self.counters.leave_epoch(was_stopped=self.has_ended)
             self._resumed, self._loaded = None, {}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightkit.errors import ConfigError
+from lightkit.hooks import method_of
+from lightkit.module import LightModule
 from lightkit.optimizers import step_schedulers
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Schedules:
         self, configs: list[LRSchedulerConfig], interval: str, count: int, wait_for_metric: bool | None = None
     ) -> None:
         self.loop.results.enter("lr_scheduler_step")
-        step = self.run.module.lr_scheduler_step
+        step = method_of(self.run.module, LightModule, "lr_scheduler_step")
         self.step_schedulers(configs, interval, count, step, self._metric_of, wait_for_metric)
 
     def _metric_of(self, config: LRSchedulerConfig) -> Tensor | None:

@@ -29,10 +29,12 @@ from torch import Tensor
 
 from lightkit.callbacks.base import Checkpoint
 from lightkit.errors import DataError
+from lightkit.hooks import method_of
 from lightkit.loops.limits import Limits
 from lightkit.loops.outputs import Window, as_outputs, check_loss, loss_of, weight_of
 from lightkit.loops.parts import StepParts, bind
 from lightkit.loops.position import Counters, Position
+from lightkit.module import LightModule
 from lightkit.optimizers import scale_gradients
 from lightkit.results import Results
 from lightkit.seeding import restore_rng
@@ -96,6 +98,7 @@ class TrainingLoop(Limits):
                 self.position.take_up(self.run.data.source)
             else:
                 self.check_weights()
+            self.position.leave()
             self.run.call("on_train_end")
 
     def _why_done(self) -> str:
@@ -272,7 +275,7 @@ class TrainingLoop(Limits):
         assert parts.optimizer is not None
         for fn in parts.on_before_zero_grad:
             fn(parts.optimizer)
-        parts.module.optimizer_zero_grad(self.progress.epoch, index, parts.optimizer)
+        method_of(parts.module, LightModule, "optimizer_zero_grad")(self.progress.epoch, index, parts.optimizer)
 
     def complete_gradients(self) -> None:
         """Between the last backward of a window and the step: correct, unscale, hooks, clip."""
@@ -284,13 +287,13 @@ class TrainingLoop(Limits):
             if correction is not None:
                 scale_gradients([optimizer], correction)
             self.window.open()
-        if parts.on_before_step or parts.clips:
+        if parts.on_before_step or parts.clip is not None:
             # unscale first: clipping scaled gradients would clip by the loss scale
             run.precision.unscale(optimizer)
             for fn in parts.on_before_step:
                 fn(optimizer)
-            if parts.clips:
-                parts.module.configure_gradient_clipping(
+            if parts.clip is not None:
+                parts.clip(
                     optimizer, gradient_clip_val=self.run.controls.gradient_clip_val,
                     gradient_clip_algorithm=run.controls.gradient_clip_algorithm,
                 )  # fmt: skip
@@ -355,6 +358,10 @@ class TrainingLoop(Limits):
         """The weights have moved: one more optimizer step."""
         self.progress.global_step += 1
 
+    def log_now(self) -> None:
+        """The metrics of the batch that runs are written when it is done."""
+        self.next_log = 0
+
     def keep_loss(self, loss: Tensor) -> None:
         """This is the newest loss: it is looked at for NaN when metrics are read."""
         self.loss = loss
@@ -386,7 +393,7 @@ class TrainingLoop(Limits):
         p = self.progress
         if p.batches_done == 0:
             return
-        if p.global_step >= self.next_log:
+        if p.log_count >= self.next_log:
             self.parts.write_step()
         if self.run.data.plan.is_due(p):
             self._validate()
@@ -398,7 +405,7 @@ class TrainingLoop(Limits):
         self.next_log = p.end_log(self.run.controls.log_interval)
         self.check_finite()
         if self.run.loggers:
-            self.run.write(self.run.board.take(self.results, of_step=True), p.global_step - 1)
+            self.run.write(self.run.board.take(self.results, of_step=True), p.log_count - 1)
 
     def show_step(self) -> None:
         """Let hooks of a validation find the last training step's values."""
@@ -431,8 +438,7 @@ class TrainingLoop(Limits):
 
     def _validate(self) -> None:
         run, p = self.run, self.progress
-        if p.validated_at != p.total_batches:
-            run.validate()
+        if p.validated_at != p.total_batches and run.validate():
             # the generators, modes and gradients are the training's again: what is saved here can be resumed
             self.parts.schedules.move_validated()
             run.call("on_validation_end", owners="S")
@@ -471,7 +477,7 @@ class TrainingLoop(Limits):
         run.call("on_train_epoch_end", owners="W")
         if is_complete:
             schedules.move_waiting()
-        run.write(taken, max(p.global_step - 1, 0))
+        run.write(taken, p.last_logged)
         if is_complete:  # what is saved from here on goes on with the next epoch
             p.is_epoch_done = True
             self.results.clear()

@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 
 from lightkit.board import MetricBoard
 from lightkit.callbacks.base import Callback, Checkpoint
-from lightkit.contracts import UNTIMED, EpochOutputs, Fn, Stage, Status, Timing, TrainerState
+from lightkit.contracts import UNTIMED, EpochOutputs, Timing
 from lightkit.data import sources
 from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
 from lightkit.errors import ConfigError, StoppedBySignal
-from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, walk
+from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, call_named, method_of, walk
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
@@ -31,6 +31,7 @@ from lightkit.run.directory import RunDirectory
 from lightkit.run.signals import Listener, stopped_by
 from lightkit.seeding import Snapshot
 from lightkit.settings import Controls
+from lightkit.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,8 +61,8 @@ class Loaders:
 class Run:
     """One call: who takes part, what is logged and shown, and how it ends."""
 
-    fn: ClassVar[Fn]
-    main_stage: ClassVar[Stage]
+    fn: ClassVar[TrainerFn]
+    main_stage: ClassVar[RunningStage]
     dispatcher: Dispatcher
     # what a copy has, which only is read
     timing: Timing = UNTIMED
@@ -85,14 +86,14 @@ class Run:
         shown = Loaders() if before is None else before.loaders
         self.loaders: Loaders = Loaders({**shown.found}, {**shown.counts})
         self.optimization: Optimization = Optimization([], []) if before is None else before.optimization
-        self.status: Status = "initializing" if before is None else before.status
+        self.status: TrainerStatus = TrainerStatus.INITIALIZING if before is None else before.status
         self.is_open = False
         self.board: MetricBoard = MetricBoard() if before is None or self.fn == "fit" else before.board.copy()
         self.ckpt_path: str | None = None
         self.timing = trainer.profiler._timing(is_nested=is_nested)
         self.evaluation_timing: Timing = self.timing
         self.write = self.timing.timed("logging", self._write)
-        self._stage: Stage | None = None
+        self._stage: RunningStage | None = None
         self._compiled: list[nn.Module] = []
 
     def attach(self) -> None:
@@ -128,11 +129,11 @@ class Run:
 
     @property
     def state(self) -> TrainerState:
-        """What runs: `fn`, `stage` and `status`; after the run only the status."""
-        return TrainerState(self.fn if self.is_open else None, self.stage, self.status)
+        """What runs: `fn`, `stage` and `status`; after the run no stage."""
+        return TrainerState(self.status, self.fn, self.stage)
 
     @property
-    def stage(self) -> Stage | None:
+    def stage(self) -> RunningStage | None:
         """The stage that runs now: what else is going on, or the main one."""
         return (self._stage or self.main_stage) if self.is_open else None
 
@@ -152,6 +153,11 @@ class Run:
     def loggers(self) -> list[Logger]:
         """Where metrics are written to."""
         return self.trainer.loggers
+
+    def call_with_stage(self, name: str, owners: str) -> None:
+        """Call `setup` or `teardown`, whatever their argument is called."""
+        for fn in self.dispatcher.bind(name, owners):
+            call_named(fn, "stage", self.fn)
 
     def call(self, name: str, *args: object, owners: str = "CSM") -> None:
         """Call a hook outside of the hot loop."""
@@ -175,7 +181,7 @@ class Run:
             results.stand_out()
 
     @contextmanager
-    def in_stage(self, stage: Stage) -> Iterator[None]:
+    def in_stage(self, stage: RunningStage) -> Iterator[None]:
         """Something else than the run's main stage is going on."""
         before, self._stage = self._stage, stage
         try:
@@ -184,7 +190,7 @@ class Run:
             self._stage = before
 
     @contextmanager
-    def evaluating(self, stage: Stage, rng: Snapshot) -> Iterator[None]:
+    def evaluating(self, stage: RunningStage, rng: Snapshot) -> Iterator[None]:
         """An evaluation is going on; what is saved meanwhile holds the generators from before it."""
         self.rng_before = rng
         try:
@@ -200,7 +206,7 @@ class Run:
             return
         self.board.note_logged(metrics)
         if self.strategy.is_global_zero and self.loggers:
-            self.trainer._records.write(metrics, step, None if is_bare else self.position.counters.epoch)
+            self.trainer._records.write(metrics, step, None if is_bare else self.position.epoch)
 
     def _is_legacy(self) -> bool:
         """Whether the module has hooks of the earlier style, which may be set at any time."""
@@ -209,7 +215,7 @@ class Run:
 
     def step_of(self, name: str) -> Callable[..., object]:
         """The module's step."""
-        step: Callable[..., object] = getattr(self.module, name)
+        step: Callable[..., object] = method_of(self.module, LightModule, name)
         if self._is_legacy():
             from lightkit.legacy.style import ended_step
 
@@ -237,7 +243,7 @@ class Run:
         if self.strategy.is_global_zero:
             self.call("prepare_data", owners="DM")
         self.strategy.barrier("prepare_data")
-        self.call("setup", self.fn, owners="DCSM")
+        self.call_with_stage("setup", "DCSM")
         self.call("configure_model", owners="M")
         self.position.see_metrics(self.module)
 
@@ -262,11 +268,15 @@ class Run:
         """Bring the module to its device, and compile it where that is asked for."""
         self._compiled = self.compute.place(self.module, self.strategy, self.device)
 
-    def sources_of(self, stage: str, found: object, *, is_sequential: bool = False) -> tuple[list[Source], list[float]]:
+    def sources_of(
+        self, stage: str, found: object, *, is_sequential: bool = False, may_be_empty: bool = False
+    ) -> tuple[list[Source], list[float]]:
         """The loaders of an evaluation made readable, and how many batches of each are used."""
         argument = f"limit_{stage}_batches"
         limit: int | float = getattr(self.controls, argument)
-        readable = sources.sources_of(found, f"{stage}_dataloader()", is_sequential=is_sequential)
+        readable = sources.sources_of(
+            found, f"{stage}_dataloader()", is_sequential=is_sequential, may_be_empty=may_be_empty
+        )
         limits = [source.limited(limit, argument) for source in readable]
         self.loaders.take(stage, found, limits)
         return readable, limits
@@ -276,21 +286,21 @@ class Run:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Take everything down again, whatever happens in between."""
-        self.is_open, self.status = True, "running"
+        self.is_open, self.status = True, TrainerStatus.RUNNING
         if not self.is_nested:
             self.directory.forget_plan()
             self.controls.should_stop = False
             self.profiler._begin(self.trainer, self.fn)
             self.listener.begin()
-        status: Status = "failed"
+        status = TrainerStatus.FAILED
         try:
             yield
             self.writer.settle()  # hooks at the end may have saved
-            status = "finished"
+            status = TrainerStatus.FINISHED
         except BaseException as caught:
             error = self._explained(caught)
             if isinstance(error, KeyboardInterrupt | StoppedBySignal):
-                status = "interrupted"
+                status = TrainerStatus.INTERRUPTED
             self.go_back()
             for fn in self.dispatcher.bind("on_exception", "DCS"):
                 fn(error)
@@ -301,7 +311,7 @@ class Run:
             self.status = status
             try:
                 self.writer.finish()
-                self._tear_down("success" if status == "finished" else status)
+                self._tear_down("success" if status == "finished" else status.value)
             finally:
                 self.listener.end()
         self.ended()
@@ -325,8 +335,8 @@ class Run:
 
     def _tear_down(self, status: str) -> None:
         try:
-            self.call("teardown", self.fn, owners="D")
-            self.call("teardown", self.fn, owners="CSM")
+            self.call_with_stage("teardown", "D")
+            self.call_with_stage("teardown", "CSM")
         finally:
             writes = bool(self.loggers) and not self.is_nested
             failure = self.trainer._records.finalize(status) if writes else None
@@ -378,7 +388,7 @@ class Run:
 
 def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:
     """The callbacks with the module's own, which replace those of their type; those that save come last."""
-    own: Sequence[Callback] | Callback | None = module.configure_callbacks()
+    own: Sequence[Callback] | Callback | None = method_of(module, LightModule, "configure_callbacks")()
     own = [] if own is None else [own] if isinstance(own, Callback) else own
     if len(own) == 0:
         return callbacks

@@ -13,9 +13,9 @@ from lightkit.loops.no_validation import NoValidation
 from lightkit.module import LightModule
 
 if TYPE_CHECKING:
-    from lightkit.loops.evaluation import EvaluationLoop
     from lightkit.loops.validation_plan import ValidationPlan
     from lightkit.run.fit import FitRun
+    from lightkit.run.validation import FitValidation
 
 
 class FitData:
@@ -26,13 +26,11 @@ class FitData:
 
     def __init__(self, run: FitRun, train: object, val: object):
         self.run, self.given_train, self.given_val = run, train, val
-        self.validation: EvaluationLoop | None = None
+        self.validation: FitValidation | None = None  # None: there is none
         self.num_batches: float = math.inf  # of a training epoch
-        self.enable_validation = False
         self._is_loaded = False
         self._loaded_epoch = 0
-        self._lengths: list[float] = []  # of the training loaders; those of each source of the validation
-        self._val_lengths: list[list[float]] = []
+        self._lengths: list[float] = []  # of the training loaders
 
     @property
     def reloads_every(self) -> int:
@@ -40,25 +38,28 @@ class FitData:
         return self.run.controls.reload_dataloaders_every_n_epochs
 
     def load(self) -> None:
-        """Ask for the loaders, the training's first."""
-        run = self.run
+        """Ask for the training loader; those of the validation, if there is one, are asked for later."""
         self.load_training()
         self.find_validation()
-        found = None
-        if self.enable_validation:
-            found = sources.find_loaders("val", self.given_val, run.datamodule, run.module)
-        readable: list[Source] = []
-        if found is not None:
-            readable, limits = run.sources_of("val", found, is_sequential=bool(run.settings.overfit_batches))
-        self.enable_validation = len(readable) > 0
-        if self.enable_validation:
-            from lightkit.loops.evaluation import EvaluationLoop
+        self.plan_validation()
 
-            self.validation = EvaluationLoop(run, "validation", readable, limits)
-            self._val_lengths = [source.lengths() for source in readable]
-        self._plan()
+    @property
+    def enable_validation(self) -> bool:
+        """Whether there is to be any validation, as far as that is known."""
+        return self.validation is not None and self.validation.has_batches
 
-    def _plan(self) -> None:
+    def find_validation(self) -> None:
+        """Find out whether somebody has a step and loaders for a validation."""
+        run = self.run
+        has_step = overrides(run.module, LightModule, "validation_step") and run.controls.limit_val_batches != 0
+        self.validation = None
+        if has_step and sources.has_loaders("val", self.given_val, run.datamodule, run.module):
+            from lightkit.run.validation import FitValidation
+
+            self.validation = FitValidation(run, self.given_val)
+
+    def plan_validation(self) -> None:
+        """Find out when the training is interrupted for a validation."""
         if not self.enable_validation:
             self.plan = NoValidation()
             return
@@ -96,35 +97,22 @@ class FitData:
         return self.source.limited(self.run.controls.limit_train_batches, "limit_train_batches")
 
     def reload_if_due(self, epoch: int) -> None:
-        """Ask for the loaders again where `reload_dataloaders_every_n_epochs` says so; else look at its length."""
+        """Ask for the loader again where `reload_dataloaders_every_n_epochs` says so; else look at its length."""
         if self.reloads_every and epoch - self._loaded_epoch >= self.reloads_every:
-            self.release(has_failed=False)
+            self.source.release(has_failed=False)
             self._is_loaded = False
-            self.load()
+            self.load_training()
+            self.plan_validation()
         elif (lengths := self.source.lengths()) != self._lengths:  # a data set has grown, or shrunk
             self.source.check()
             self._lengths = lengths
             self.num_batches = self._limited()
             self.run.loaders.counts["train"] = [self.num_batches]
-            self._plan()
-
-    def validation_limits(self) -> list[float]:
-        """How many batches of each validation loader are used, of as many as it has now."""
-        assert self.validation is not None
-        lengths = [source.lengths() for source in self.validation.sources]
-        if lengths != self._val_lengths:
-            self._val_lengths, limit = lengths, self.run.controls.limit_val_batches
-            self.run.loaders.counts["val"] = [x.limited(limit, "limit_val_batches") for x in self.validation.sources]
-        return self.run.loaders.counts["val"]
+            self.plan_validation()
 
     def reloads_at(self, epoch: int) -> bool:
         """Whether an epoch begins with loaders that were asked for again."""
         return self.reloads_every > 0 and epoch % self.reloads_every == 0
-
-    def find_validation(self) -> None:
-        """Find out whether there is to be any validation, as far as that is known without its loaders."""
-        has_step = overrides(self.run.module, LightModule, "validation_step")
-        self.enable_validation = has_step and self.run.controls.limit_val_batches != 0
 
     def estimated_stepping_batches(self) -> float:
         """See Trainer.estimated_stepping_batches."""
@@ -135,7 +123,8 @@ class FitData:
     def read_sources(self) -> list[Source]:
         """Those that there are, the training's first."""
         found = [self.source] if self._is_loaded else []
-        return found if self.validation is None else [*found, *self.validation.sources]
+        validation = None if self.validation is None else self.validation.loop
+        return found if validation is None else [*found, *validation.sources]
 
     def release(self, *, has_failed: bool) -> None:
         """These loaders are read no more: let go of what holds processes."""

@@ -15,6 +15,7 @@ from lightkit.loops.evaluation import Context, EvaluationLoop
 from lightkit.loops.prediction import PredictionLoop
 from lightkit.module import LightModule
 from lightkit.run.base import Run
+from lightkit.states import RunningStage, TrainerFn
 
 if TYPE_CHECKING:
     from lightkit.run.fit import FitRun
@@ -46,7 +47,7 @@ class EvaluationRun(Run):
             self.loop = self._make_loop(*self._prepare(ckpt_path, fit, takes_best))
         p, writes = self.position.counters, self.fn != "predict"
         context = Context(
-            self.main_stage, self.board.clear, step=lambda: p.global_step, next_step=count().__next__, writes=writes
+            self.main_stage, self.board.clear, step=lambda: p.log_count, next_step=count().__next__, writes=writes
         )
         return self.loop.evaluate(context)
 
@@ -73,7 +74,9 @@ class EvaluationRun(Run):
             from lightkit.checkpoint import files
             from lightkit.run import saving
 
-            saving.give_weights(self, files.load(path), str(path))
+            checkpoint = files.load(path)
+            saving.show(self, checkpoint)
+            saving.give_weights(self, checkpoint, str(path))
         self.place()
         found = sources.find_loaders(self.loaders_of, self.given[0], self.datamodule, module)
         if found is None:
@@ -112,7 +115,7 @@ class EvaluationRun(Run):
 class ValidationRun(EvaluationRun):
     """One call of `trainer.validate`."""
 
-    fn = main_stage = "validate"
+    fn, main_stage = TrainerFn.VALIDATING, RunningStage.VALIDATING
     hooks, loaders_of = "validation", "val"
 
 
@@ -120,14 +123,14 @@ class TestRun(EvaluationRun):
     """One call of `trainer.test`."""
 
     __test__ = False  # the name is not a test's
-    fn = main_stage = "test"
+    fn, main_stage = TrainerFn.TESTING, RunningStage.TESTING
     hooks, loaders_of = "test", "test"
 
 
 class PredictionRun(EvaluationRun):
     """One call of `trainer.predict`."""
 
-    fn = main_stage = "predict"
+    fn, main_stage = TrainerFn.PREDICTING, RunningStage.PREDICTING
     hooks, loaders_of = "predict", "predict"
     loop: PredictionLoop
     returns = True

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from lightkit import optimizers
 from lightkit.callbacks.base import Checkpoint
-from lightkit.contracts import UNTIMED, Fn, Stage
+from lightkit.contracts import UNTIMED
 from lightkit.data.order import Source
-from lightkit.errors import ConfigError, HookError, StoppedBySignal
+from lightkit.errors import ConfigError, HookError
 from lightkit.hooks import overrides
 from lightkit.loops.training import TrainingLoop
 from lightkit.module import LightModule
@@ -24,6 +24,7 @@ from lightkit.run.base import Run
 from lightkit.run.data import FitData
 from lightkit.run.signals import stopped_by
 from lightkit.seeding import Snapshot
+from lightkit.states import RunningStage, TrainerFn
 
 if TYPE_CHECKING:
     from lightkit.loops.steps.manual import ManualOptimization
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 class FitRun(Run):
     """One call of `trainer.fit`."""
 
-    fn: ClassVar[Fn] = "fit"
-    main_stage: ClassVar[Stage] = "train"
+    fn: ClassVar[TrainerFn] = TrainerFn.FITTING
+    main_stage: ClassVar[RunningStage] = RunningStage.TRAINING
     data: FitData
     loop: TrainingLoop
     manual: ManualOptimization | None = None  # where the module optimizes by itself
@@ -58,9 +59,9 @@ class FitRun(Run):
             position.forget_results()
             with self.profiler.profile("set-up"), self.listener.at_once():
                 is_resumed = self._prepare(ckpt_path)
-            position.start(is_resumed=is_resumed)
-            if not is_resumed:
-                self._check_sanity()
+            position.start(is_resumed=is_resumed, is_manual=self.manual is not None)
+            if self.data.validation is not None:
+                self.data.validation.begin(is_resumed=is_resumed)
             with torch.autograd.set_detect_anomaly(True) if self.controls.detect_anomaly else nullcontext():
                 with self.listener.holding_interrupts(True):
                     self.loop.fit()
@@ -89,12 +90,13 @@ class FitRun(Run):
         self.set_up()
         self.precision.convert_module(self.module)  # before weights, which may be of float64
         if checkpoint is not None:
+            saving.show(self, checkpoint)
             saving.give_callbacks(self, checkpoint, path)
             saving.give_weights(self, checkpoint, path)
         self.place()
         self._configure_optimizers()
         if checkpoint is not None:
-            self.data.find_validation()
+            self.data.find_validation()  # schedulers that are given back ask whether there is any
             self._give_training(checkpoint, path, is_auto=is_auto)
         self._note(is_end=False)
         self.call("on_fit_start")
@@ -173,50 +175,10 @@ class FitRun(Run):
 
             self.manual = ManualOptimization(self, self.loop, found.optimizers)
 
-    def _check_sanity(self) -> None:
-        """Run a few validation batches before training; what they log is thrown away."""
-        count = self.controls.num_sanity_val_steps
-        if self.data.validation is None or not self.data.enable_validation or count == 0:
-            return
-        from lightkit.loops.evaluation import Context
-
-        context = Context("sanity_check", writes=False)
-        limits = self.loaders.counts["sanity"] = [min(count, n) for n in self.loaders.counts["val"]]
-        with self.in_stage("sanity_check"):
-            self.call("on_sanity_check_start")
-            with self.position.metrics_left_alone():
-                self.timing.timed("sanity check", self.data.validation.evaluate)(context, limits)
-            self.position.results.remember(self.data.validation.results)
-            self.call("on_sanity_check_end")
-            self.board.clear()
-
-    def validate(self) -> None:
-        """One validation in between; the callbacks that save have their turn when the training goes on."""
-        from lightkit.loops.evaluation import Context
-
+    def validate(self) -> bool:
+        """One validation in between; False where there was nothing to validate with."""
         assert self.data.validation is not None
-        limits, p = self.data.validation_limits(), self.position.counters
-        if self.controls.stop_signal == signal.SIGINT:
-            self.stop_by_signal()  # after the batch in which it came: what is saved begins with the validation
-        broken_off = None
-        next_step = p.next_logged_step
-        if self.listener.hears:
-            from lightkit.run.stopping import BrokenOff
-
-            broken_off = BrokenOff(self)
-            next_step = broken_off.next_step()
-        context = Context(
-            "validate", self.loop.show_step, self.position.end_validation, lambda: max(p.global_step - 1, 0),
-            next_step, frees_gradients=True,
-        )  # fmt: skip
-        self.position.begin_validation()
-        try:
-            with self.listener.holding_interrupts(False):
-                self.timing.timed("validation", self.data.validation.evaluate)(context, limits)
-        except StoppedBySignal:
-            if broken_off is not None:
-                self.stop_by_signal(broken_off)
-            raise
+        return self.data.validation.validate()
 
     def stop_by_signal(self, broken_off: BrokenOff | None = None) -> Never:
         """Save the fit as it is between two steps, and end it. broken_off: the validation that the signal came in."""

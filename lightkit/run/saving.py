@@ -15,7 +15,9 @@ from lightkit.checkpoint.torch_states import check_optimizer, check_scheduler
 from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError, ConfigError
+from lightkit.hooks import method_of
 from lightkit.loops.saved_form import check_generators
+from lightkit.module import LightModule
 from lightkit.run import marker
 from lightkit.seeding import Snapshot
 
@@ -60,8 +62,8 @@ def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, A
         if datamodule is not None and (state := datamodule.state_dict()):
             checkpoint[type(datamodule).__qualname__] = state
         for callback in run.callbacks:
-            callback.on_save_checkpoint(run.trainer, module, checkpoint)
-    module.on_save_checkpoint(checkpoint)
+            method_of(callback, Callback, "on_save_checkpoint")(run.trainer, module, checkpoint)
+    method_of(module, LightModule, "on_save_checkpoint")(checkpoint)
     return checkpoint
 
 
@@ -72,9 +74,13 @@ def note_of(run: Run) -> dict[str, Any]:
     return {"saved_by": {key: claim for key, claim in claims.items() if claim is not None}}
 
 
+def show(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Let the module see the checkpoint before anybody takes from it."""
+    method_of(run.module, LightModule, "on_load_checkpoint")(checkpoint)
+
+
 def give_weights(run: Run, checkpoint: dict[str, Any], where: str) -> None:
-    """Give the module its weights; its on_load_checkpoint is called before."""
-    run.module.on_load_checkpoint(checkpoint)
+    """Give the module its weights."""
     run.module._load_weights(checkpoint.get("state_dict", checkpoint), where)
 
 
@@ -82,7 +88,7 @@ def give_callbacks(run: Run, checkpoint: dict[str, Any], where: str) -> None:
     """Give callbacks and the data module their states, before the module gets its weights."""
     with contents.naming(where):
         for callback in run.callbacks:
-            callback.on_load_checkpoint(run.trainer, run.module, checkpoint)
+            method_of(callback, Callback, "on_load_checkpoint")(run.trainer, run.module, checkpoint)
     contents.give({"callbacks": parts_of(run)["callbacks"]}, {"callbacks": {}, **checkpoint}, where)
     datamodule = run.datamodule
     if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):

@@ -35,9 +35,15 @@ def test_a_job_leaves_what_it_left(name: str, tmp_path: Path) -> None:
     compare(name, wanted, jobs.run_job(name, tmp_path))
 
 
+# gan has written six rows where it was stopped; now that metrics of manual optimization are written by batches, three
+IN_AN_OLD_FILE = {"gan": ("L.load_state_dict(3)", "L.load_state_dict(6)")}
+
+
 @pytest.mark.parametrize("name", WITH_CHECKPOINT)
 def test_an_old_checkpoint_goes_on_as_it_did(name: str, tmp_path: Path) -> None:
     wanted = recordings.read(name)
+    new, old = IN_AN_OLD_FILE.get(name, ("", ""))
+    wanted["resumed"]["order"] = [line.replace(new, old) for line in wanted["resumed"]["order"]]
     trees = dict(wanted["trees"])
     found = jobs.resume(name, recordings.CHECKPOINTS / f"{name}.ckpt", tmp_path / "resumed", trees)
     compare(name, {"trees": wanted["trees"], "resumed": wanted["resumed"]}, {"trees": trees, "resumed": found})

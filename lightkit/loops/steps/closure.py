@@ -10,6 +10,8 @@ from torch.optim import LBFGS, Optimizer
 
 from lightkit.contracts import Stepped
 from lightkit.errors import ConfigError
+from lightkit.hooks import method_of
+from lightkit.module import LightModule
 from lightkit.stepped_optimizer import SteppedOptimizer
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class ClosureStep:
     """
 
     def __init__(self, run: FitRun, loop: TrainingLoop, optimizer: Optimizer):
-        self.loop, self.module, self.precision, self.optimizer = loop, run.module, run.precision, optimizer
+        self.loop, self.precision, self.optimizer = loop, run.precision, optimizer
+        self.optimizer_step = method_of(run.module, LightModule, "optimizer_step")
         self.accumulate = accumulate = run.controls.accumulate_grad_batches
         if isinstance(optimizer, LBFGS) and accumulate > 1:
             raise ConfigError(
@@ -63,7 +66,7 @@ class ClosureStep:
                 loop.add_micro_batch()
             return Stepped(output, False)
         before = loop.progress.global_step
-        self.module.optimizer_step(loop.progress.epoch, index, self.stepped, closure)
+        self.optimizer_step(loop.progress.epoch, index, self.stepped, closure)
         if is_skipped and not is_last:
             return Stepped(output, False)  # the window waits for a batch that counts
         loop.open_window()  # also where the module's optimizer_step left the update out
@@ -74,7 +77,7 @@ class ClosureStep:
         loop = self.loop
         self.is_due = True
         assert loop.loss is not None
-        self.module.optimizer_step(loop.progress.epoch, loop.progress.batches_done - 1, self.stepped, loop.loss.detach)
+        self.optimizer_step(loop.progress.epoch, loop.progress.batches_done - 1, self.stepped, loop.loss.detach)
         loop.open_window()
 
     def release(self) -> None:

@@ -13,11 +13,12 @@ from torch.optim import LBFGS, Optimizer
 
 from lightkit.contracts import Stepped
 from lightkit.errors import ConfigError, HookError
+from lightkit.hooks import method_of
+from lightkit.module import LightModule
 from lightkit.stepped_optimizer import SteppedOptimizer
 
 if TYPE_CHECKING:
     from lightkit.loops.training import TrainingLoop
-    from lightkit.module import LightModule
     from lightkit.run.fit import FitRun
     from lightkit.settings import Controls
 
@@ -85,9 +86,8 @@ class ManualOptimization:
         self.waiting: set[int] = set()  # optimizers whose gradients may wait for a later batch's step
 
     def __call__(self, batch: object, index: int, is_last: bool) -> Stepped:
-        """Run one training step; it has stepped where any optimizer has."""
+        """Run one training step. What asks whether it has stepped are the loggers, which count batches here."""
         loop = self.loop
-        before = loop.progress.global_step
         self.waiting.update(map(id, self.bare))  # until they step: `loss.backward()` passes `backward` by
         output = loop.parts.training_step(batch, index)
         if output is None:
@@ -101,7 +101,10 @@ class ManualOptimization:
             )
         if loop.parts.checks_every_step:
             loop.check_finite(index)
-        return Stepped(output, loop.progress.global_step > before)
+        is_logged = loop.progress.total_batches + 1 >= loop.next_log
+        if is_logged:
+            loop.log_now()
+        return Stepped(output, is_logged)
 
     def finish(self) -> None:
         """As Step.finish; the loop opens no window here."""
@@ -115,7 +118,7 @@ class ManualOptimization:
         self.waiting.update(id(optimizer) for optimizer in self.bare if _takes_gradients(optimizer))
         for fn in self.on_before_backward:
             fn(loss)
-        self.module.backward(self.precision.scale(loss), *args, **kwargs)
+        method_of(self.module, LightModule, "backward")(self.precision.scale(loss), *args, **kwargs)
         for fn in self.on_after_backward:
             fn()
 

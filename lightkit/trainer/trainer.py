@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint.writer import Writer
-from lightkit.contracts import Fn, Stage, TrainerState
 from lightkit.data import sources
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.accelerators import choose
@@ -40,6 +39,7 @@ from lightkit.settings import (
     OnLogError,
     Settings,
 )
+from lightkit.states import RunningStage, TrainerFn, TrainerState
 from lightkit.trainer_parts import make_callbacks, make_loggers
 from lightkit.version import __version__
 
@@ -127,7 +127,7 @@ class Trainer(Controls):
             _seed(seed)
         self._assemble(settings)
         super().__init__(settings)
-        self.loggers: list[Logger] = make_loggers(settings)
+        self._loggers: list[Logger] = make_loggers(settings)
         self._callbacks = make_callbacks(settings)
         self._directory = RunDirectory(self.default_root_dir, run_dir, run_name, __version__)
         self._position = Position()
@@ -165,15 +165,18 @@ class Trainer(Controls):
     def fit(
         self, model: LightModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
         datamodule: LightDataModule | None = None, ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
     ) -> None:  # fmt: skip
         """Train the module, from the start or from a checkpoint.
 
         ckpt_path: a file, "best", or "last" (the newest whole checkpoint of this or the latest run of that name).
-        Data: given here, by the data module, or by the module's own `*_dataloader` methods.
+        Data: given here, by the data module, or by the module's own `*_dataloader` methods. weights_only: a checkpoint
+        is always read without executing anything from it; False is an error.
 
         Raises:
             LightkitError: bad arguments, hooks, data or checkpoint; nothing that was saved is lost.
         """
+        _check_weights_only("fit", weights_only)
         train, datamodule = sources.data_of(train_dataloaders, datamodule, "train_dataloaders", val_dataloaders)
         if self._open_fit is not None:
             raise ConfigError(
@@ -187,16 +190,17 @@ class Trainer(Controls):
 
     def validate(
         self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
-        verbose: bool = True, datamodule: LightDataModule | None = None,
+        verbose: bool = True, datamodule: LightDataModule | None = None, weights_only: bool | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the validation once; -> one dict of metrics for each loader."""
         from lightkit.run.evaluation import ValidationRun
 
+        _check_weights_only("validate", weights_only)
         return self._evaluate(ValidationRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
         self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
-        verbose: bool = True, datamodule: LightDataModule | None = None,
+        verbose: bool = True, datamodule: LightDataModule | None = None, weights_only: bool | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the test once; -> one dict of metrics for each loader.
 
@@ -204,15 +208,18 @@ class Trainer(Controls):
         """
         from lightkit.run.evaluation import TestRun
 
+        _check_weights_only("test", weights_only)
         return self._evaluate(TestRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
         self, model: LightModule | None = None, dataloaders: Any = None, datamodule: LightDataModule | None = None,
         return_predictions: bool | None = None, ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
     ) -> list[Any] | None:  # fmt: skip
         """Run `predict_step` over the data; -> a list of its outputs (a list of lists with several loaders)."""
         from lightkit.run.evaluation import PredictionRun
 
+        _check_weights_only("predict", weights_only)
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
         takes_best = self._takes_best(model)
         with self._run(PredictionRun, model, datamodule, loaders) as run:
@@ -286,7 +293,7 @@ class Trainer(Controls):
                 self._callbacks = run.callbacks
 
     def _subject(
-        self, fn: Fn, model: LightModule | None, datamodule: LightDataModule | None
+        self, fn: TrainerFn, model: LightModule | None, datamodule: LightDataModule | None
     ) -> tuple[LightModule, LightDataModule | None]:
         """The module and the data module of a call: those given, else the last ones."""
         if model is None:
@@ -329,6 +336,15 @@ class Trainer(Controls):
         from lightkit.records import Records
 
         return Records(self)
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """Where metrics are written to; set, they are these, None for nowhere."""
+        return self._loggers
+
+    @loggers.setter
+    def loggers(self, value: Sequence[Logger] | None) -> None:
+        self._loggers = [] if value is None else list(value)
 
     @property
     def logger(self) -> Logger | None:
@@ -375,8 +391,8 @@ class Trainer(Controls):
 
     @property
     def current_epoch(self) -> int:
-        """The running epoch, from 0."""
-        return self._position.counters.epoch
+        """The running epoch, from 0; after a fit that was stopped inside of an epoch, as after its end, the next."""
+        return self._position.epoch
 
     @property
     def global_step(self) -> int:
@@ -394,11 +410,11 @@ class Trainer(Controls):
 
     @property
     def state(self) -> TrainerState:
-        """What runs: `fn` ("fit", ...), `stage` ("train", "validate", "sanity_check", ...) and `status`."""
-        return TrainerState(None, None, "initializing") if self._newest is None else self._newest.state
+        """What runs: `fn` ("fit", ...), `stage` ("train", "validate", "sanity_check", ...), `status`; see states.py."""
+        return TrainerState() if self._newest is None else self._newest.state
 
     @property
-    def _stage(self) -> Stage | None:
+    def _stage(self) -> RunningStage | None:
         return None if self._newest is None else self._newest.stage
 
     @property
@@ -428,8 +444,8 @@ class Trainer(Controls):
 
     @property
     def evaluating(self) -> bool:
-        """Whether a validation or a test is going on."""
-        return self._stage in ("validate", "test")
+        """Whether a validation, a test or a sanity check is going on."""
+        return self._stage is not None and self._stage.evaluating
 
     @property
     def interrupted(self) -> bool:
@@ -478,8 +494,8 @@ class Trainer(Controls):
     @property
     def validate_loop(self) -> EvaluationLoop:
         """The validation of the fit that runs, or of the last one."""
-        found = self._fit_run("validate_loop").data.validation
-        if found is None:
+        validation = self._fit_run("validate_loop").data.validation
+        if validation is None or (found := validation.loop) is None:
             raise ConfigError("trainer.validate_loop: this fit has no validation, or its loaders are not asked for yet")
         return found
 
@@ -604,6 +620,14 @@ def _refuse(unknown: Mapping[str, object]) -> None:
     from lightkit.removed_arguments import refuse_unknown
 
     refuse_unknown(unknown, Settings.names())
+
+
+def _check_weights_only(fn: str, weights_only: bool | None) -> None:
+    """Raise ConfigError where somebody asks for the code in a checkpoint, as Lightning's argument would."""
+    if weights_only is False:
+        from lightkit.hparams.loading import refuse_code
+
+        refuse_code(weights_only, f"trainer.{fn}")
 
 
 def _root_of(settings: Settings) -> str:
