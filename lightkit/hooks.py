@@ -52,7 +52,7 @@ def _evaluation(stage: str) -> tuple[Hook | Block, ...]:
         )),
         Hook("CM", f"on_{stage}_epoch_end", "", "all batches are done; what is logged here joins the metrics"),
         Hook("CM", f"on_{stage}_end", "", "metrics are reduced and written; checkpoint callbacks come last"),
-        Hook("M", f"on_{stage}_model_train", "", "default: give every submodule its mode back"),
+        Hook("M", f"on_{stage}_model_train", "", "default: each submodule has its mode again; `super()`: `train()`"),
     )  # fmt: skip
 
 

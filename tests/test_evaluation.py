@@ -481,6 +481,36 @@ def test_a_module_may_switch_modes_itself(tmp_path: Path) -> None:
     assert calls == ["eval", "train"] and net.inside == before
 
 
+@pytest.mark.parametrize("stage", ["validation", "test", "predict"])
+def test_an_override_of_a_mode_hook_may_call_super(tmp_path: Path, stage: str) -> None:
+    class Own(Modes):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            super().validation_step(batch, batch_idx)
+            self.log("seen", 1.0)
+
+        def predict_step(self, batch: Any, batch_idx: int) -> None:
+            super().validation_step(batch, batch_idx)
+
+        test_step = validation_step
+
+    calls = []
+
+    def override(name: str) -> Any:
+        def hook(self: Any) -> None:
+            calls.append(name)
+            getattr(super(kind, self), name)()
+
+        return hook
+
+    names = [f"on_{stage}_model_eval", f"on_{stage}_model_train"]
+    kind: Any = type("Own", (Own,), {name: override(name) for name in names})
+    net = kind()
+    run = {"validation": "validate"}.get(stage, stage)
+    getattr(trainer(tmp_path), run)(net, data())
+    assert calls == names and len(net.inside) == 7 * 3 and not any(net.inside)
+    assert all(part.training for part in net.modules())
+
+
 class Draws(Net):
     """Draws from every generator in every step."""
 

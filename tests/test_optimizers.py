@@ -566,6 +566,27 @@ def test_an_optimizer_step_of_one_s_own_warms_up_and_leaves_out_updates(tmp_path
     assert torch.allclose(skipping.layer.weight, plain.layer.weight, atol=1e-7)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_global_step_counts_an_update_when_optimizer_step_is_over(tmp_path: Path, accumulate: int) -> None:
+    """A warm-up after `optimizer.step` divides by it, as in Lightning."""
+    seen: list[tuple[int, int]] = []
+
+    class Warm(Net):
+        def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+            before = self.trainer.global_step
+            optimizer.step(closure=optimizer_closure)
+            seen.append((before, self.trainer.global_step))
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 * min(1.0, (self.trainer.global_step + 1) / 4)
+
+    module = Warm()
+    t = fit(tmp_path, module, accumulate_grad_batches=accumulate)
+    updates = 6 // accumulate
+    assert seen == [(count, count) for count in range(updates)] and t.global_step == updates
+    each = [0.1, *(0.1 * min(1.0, (count + 1) / 4) for count in range(updates - 1))]
+    assert module.rates == [rate for rate in each for _ in range(accumulate)]
+
+
 def test_overridden_backward_and_zero_grad_are_used(tmp_path: Path) -> None:
     class Overriding(Net):
         def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:

@@ -43,6 +43,7 @@ class ClosureStep:
                 f"Trainer(precision={run.precision.name!r}): LBFGS does not work with a gradient scaler; use '32-true'"
             )
         self.stepped = SteppedOptimizer(optimizer, run.timing.timed("optimizer", self._update))
+        self.has_updated = False  # the module's optimizer_step that is running, or ran last
         self.is_due = False  # the window holds gradients to update with; not those that the last update left behind
 
     def __call__(self, batch: object, index: int, is_last: bool) -> Stepped:
@@ -65,20 +66,27 @@ class ClosureStep:
             if not is_skipped:
                 loop.add_micro_batch()
             return Stepped(output, False)
-        before = loop.progress.global_step
-        self.optimizer_step(loop.progress.epoch, index, self.stepped, closure)
+        self._step(index, closure)
         if is_skipped and not is_last:
             return Stepped(output, False)  # the window waits for a batch that counts
         loop.open_window()  # also where the module's optimizer_step left the update out
-        return Stepped(output, loop.progress.global_step > before)
+        return Stepped(output, self.has_updated)
 
     def finish(self) -> None:
         """As Step.finish; what the window holds has been through backward already."""
         loop = self.loop
         self.is_due = True
         assert loop.loss is not None
-        self.optimizer_step(loop.progress.epoch, loop.progress.batches_done - 1, self.stepped, loop.loss.detach)
+        self._step(loop.progress.batches_done - 1, loop.loss.detach)
         loop.open_window()
+
+    def _step(self, index: int, closure: Callable[[], Tensor | None]) -> None:
+        """The module's `optimizer_step`, which finds `global_step` as it was before the update from its first line to
+        its last: a warm-up is written there after `optimizer.step`."""
+        self.has_updated = False
+        self.optimizer_step(self.loop.progress.epoch, index, self.stepped, closure)
+        if self.has_updated:
+            self.loop.count_update()
 
     def release(self) -> None:
         """As Step.release; nothing is held here."""
@@ -110,5 +118,5 @@ class ClosureStep:
                 return None
             self._complete_gradients()
             self.precision.step(self.optimizer)
-        self.loop.count_update()
+        self.has_updated = True
         return loss
