@@ -160,13 +160,13 @@ _INTRODUCTION = [
     "`python -m benchmarks.parity --peer SIDE/bin/python --write docs/parity.md` runs each program with lightkit, with",
     "Lightning 2.6.6 and as a hand-written loop (`benchmarks/parity/`), all with one torch on one machine.", "",
     "- Form (a): the order of the data comes from a sampler that draws nothing. *weights, losses*, *records* (names,",
-    "  steps, values of all that reaches a logger), *hook calls* (of module and callback, in their order) and *counters*",
+    "  steps, values of all that reaches a logger), *hook calls* (of module and callback, in their order), *counters*",
     "  are compared with Lightning's, *loop (a)* with the hand-written loop's weights and losses.",
     "- Form (b): the data is shuffled by the process's generator, and validated in between. *loop (b)*: with a plain",
     "  `for` loop that saves the generators before an evaluation and restores them after it. *Lightning (b)* is the",
-    "  largest difference to Lightning, where a validation moves the generator from which the next epoch is shuffled: it",
+    "  largest difference to Lightning, where a validation moves the generator that shuffles the next epoch: it",
     "  is no fault of either, and the reason why lightkit puts the generators back.", "",
-    "\"bits\": equal to the last bit; else the largest difference. Epoch means are float64 here and float32 there. Calls",
+    "\"bits\": equal to the last bit; else the largest difference. Epoch means are float64 here, float32 there. Calls",
     "that ask for loaders are left out: lightkit asks for the training loader first.", "",
 ]  # fmt: skip
 
