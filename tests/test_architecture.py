@@ -28,7 +28,7 @@ RANKS = {
     "callbacks": 30, "loggers": 30, "profilers": 30,
     "data": 27, "module": 26, "datamodule": 26, "datamodule_sources": 25, "module_hooks": 25,
     "export": 24, "board": 24, "results": 23, "results_state": 22,
-    "monitoring": 22, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,
+    "monitoring": 22, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21, "model_summary": 21,
     "optimizers": 22, "optimizer_forms": 21, "stepped_optimizer": 21, "checkpoint": 21, "devices": 20,
     "settings": 15, "global_seed": 11, "hooks": 10, "hparams": 10, "seeding": 10,
     "intervals": 3, "durations": 2, "schema": 2, "removed_arguments": 2,
@@ -37,7 +37,8 @@ RANKS = {
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {
     # `progress_bar` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks
-    "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_rules", "checkpoint_folder", "default_bar"),
+    "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_rules", "checkpoint_folder", "default_bar",
+                           "model_summary"),
     "lightkit.loggers": ("base", "directory", "calls"),  # `directory` is the base of those that write files
     "lightkit.profilers": ("base", "timing"),  # `timing` makes sections of what a run hands to it, for all of them
     "lightkit.devices.strategies": ("base",),
@@ -203,7 +204,7 @@ def test_recipes_import_only_public_names() -> None:
     ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
      "lightkit.callbacks.base or lightkit.callbacks.progress.progress_bar or lightkit.callbacks.checkpoint_rules or "
-     "lightkit.callbacks.checkpoint_folder or lightkit.callbacks.default_bar"),
+     "lightkit.callbacks.checkpoint_folder or lightkit.callbacks.default_bar or lightkit.callbacks.model_summary"),
     ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named "
      "in trainer_parts.py alone"),

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
-PAGES = {"callbacks": 1, "predictions": 2, "progress": 3, "weight_averaging": 2}  # name: how many blocks
+# name: how many blocks
+PAGES = {
+    "callbacks": 1,
+    "model_summary": 2,
+    "predictions": 2,
+    "progress": 3,
+    "weight_averaging": 2,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -13,7 +13,7 @@ _FILES = {
     "ModelCheckpoint": "model_checkpoint", "ModelSummary": "model_summary", "PredictionWriter": "prediction_writer",
     "ProgressBar": "progress", "RichProgressBar": "progress",
     "StochasticWeightAveraging": "stochastic_weight_avg", "Timer": "timer", "WeightAveraging": "weight_averaging",
-    "RichProgressBarTheme": "progress", "TQDMProgressBar": "progress",
+    "RichModelSummary": "rich_model_summary", "RichProgressBarTheme": "progress", "TQDMProgressBar": "progress",
     "default_progress_bar": "default_bar",
 }  # fmt: skip
 __all__ = list(_FILES)

@@ -16,6 +16,7 @@ from lightkit.callbacks.progress import ProgressBar as ProgressBar
 from lightkit.callbacks.progress import RichProgressBar as RichProgressBar
 from lightkit.callbacks.progress import RichProgressBarTheme as RichProgressBarTheme
 from lightkit.callbacks.progress import TQDMProgressBar as TQDMProgressBar
+from lightkit.callbacks.rich_model_summary import RichModelSummary as RichModelSummary
 from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
 from lightkit.callbacks.timer import Timer as Timer
 from lightkit.callbacks.weight_averaging import EMAWeightAveraging as EMAWeightAveraging
