@@ -39,7 +39,8 @@ ROOMS_WITH_BASE = {
     # `progress_bar` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks
     "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_rules", "checkpoint_folder", "default_bar",
                            "model_summary"),
-    "lightkit.loggers": ("base", "directory", "calls"),  # `directory` is the base of those that write files
+    # `directory` and `service` are bases of those that write files, and through another package
+    "lightkit.loggers": ("base", "directory", "service", "calls"),
     "lightkit.profilers": ("base", "timing"),  # `timing` makes sections of what a run hands to it, for all of them
     "lightkit.devices.strategies": ("base",),
 }

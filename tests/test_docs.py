@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,27 @@ def test_the_page_of_several_loaders_runs(repository: Path, tmp_path: Path) -> N
     assert len(found) == 2
     (tmp_path / "page.py").write_text("\n".join(found), encoding="utf-8")
     run([sys.executable, "-W", "error", "page.py"], tmp_path)
+
+
+def test_the_page_of_loggers_runs(repository: Path, tmp_path: Path) -> None:
+    page = repository / "docs" / "guide" / "loggers.md"
+    found = blocks(page, "python")
+    assert len(found) == 2
+    if find_spec("wandb") is not None:
+        found += blocks(page, "python wandb")
+    (tmp_path / "page.py").write_text("\n".join(found), encoding="utf-8")
+    told = run([sys.executable, "page.py"], tmp_path)
+    assert "['3', '7', '11', '15']\n" in told and "{'lr': 0.1}\n0 ['epoch', 'loss']\n" in told
+    assert find_spec("wandb") is None or "['checkpoints', 'metrics.csv', 'run.json', 'wandb']\n" in told
+
+
+@pytest.mark.slow
+def test_the_page_of_loggers_runs_with_mlflow(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    page = repository / "docs" / "guide" / "loggers.md"
+    first, *_ = blocks(page, "python")
+    (tmp_path / "page.py").write_text("\n".join([first, *blocks(page, "python mlflow")]), encoding="utf-8")
+    assert run([sys.executable, "page.py"], tmp_path).endswith("True\n")
 
 
 def test_the_first_page_runs_and_both_loops_give_the_same_line(repository: Path, tmp_path: Path) -> None:

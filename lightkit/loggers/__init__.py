@@ -1,20 +1,14 @@
-"""Loggers: one file each on top of `base.py`, imported when first asked for; tensorboard when it first writes."""
+"""Loggers: one file each on top of `base.py`, imported when first asked for; their packages when they first write.
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+What the names are to a type checker stands in `__init__.pyi`; loggers that only Lightning has: `foreign.py`.
+"""
 
 from lightkit.lazy import attach
 
-if TYPE_CHECKING:
-    from lightkit.loggers.base import Logger
-    from lightkit.loggers.csv import CSVLogger
-    from lightkit.loggers.directory import DirectoryLogger
-    from lightkit.loggers.tensorboard import TensorBoardLogger
+_FILES = {
+    "CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "MLFlowLogger": "mlflow",
+    "TensorBoardLogger": "tensorboard", "WandbLogger": "wandb",
+}  # fmt: skip
+__all__ = list(_FILES)
 
-__all__ = ["CSVLogger", "DirectoryLogger", "Logger", "TensorBoardLogger"]
-
-attach(
-    __name__,
-    {"CSVLogger": "csv", "DirectoryLogger": "directory", "Logger": "base", "TensorBoardLogger": "tensorboard"},
-)
+attach(__name__, _FILES)

@@ -140,7 +140,7 @@ def test_the_room_loads_a_logger_when_it_is_asked_for(repository: Path) -> None:
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines() == [
-        "[] ['CSVLogger', 'DirectoryLogger', 'Logger', 'TensorBoardLogger']",
+        "[] ['CSVLogger', 'DirectoryLogger', 'Logger', 'MLFlowLogger', 'TensorBoardLogger', 'WandbLogger']",
         "CSVLogger ['base', 'csv', 'directory']",
         "False",
     ]
