@@ -13,10 +13,11 @@ import pytest
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
 # name: how many blocks
 PAGES = {
-    "callbacks": 1,
+    "callbacks": 2,
     "model_summary": 2,
     "predictions": 2,
     "progress": 3,
+    "pruning": 1,
     "weight_averaging": 2,
 }
 

@@ -10,10 +10,11 @@ _FILES = {
     "Callback": "base", "Checkpoint": "base", "EMAWeightAveraging": "weight_averaging",
     "EarlyStopping": "early_stopping", "GradientAccumulationScheduler": "gradient_accumulation",
     "LambdaCallback": "lambda_callback", "LearningRateMonitor": "lr_monitor", "LineProgress": "progress",
-    "ModelCheckpoint": "model_checkpoint", "ModelSummary": "model_summary", "PredictionWriter": "prediction_writer",
-    "ProgressBar": "progress", "RichProgressBar": "progress",
-    "StochasticWeightAveraging": "stochastic_weight_avg", "Timer": "timer", "WeightAveraging": "weight_averaging",
-    "RichModelSummary": "rich_model_summary", "RichProgressBarTheme": "progress", "TQDMProgressBar": "progress",
+    "ModelCheckpoint": "model_checkpoint", "ModelPruning": "pruning", "ModelSummary": "model_summary",
+    "OnExceptionCheckpoint": "on_exception_checkpoint", "PredictionWriter": "prediction_writer",
+    "ProgressBar": "progress", "RichModelSummary": "rich_model_summary", "RichProgressBar": "progress",
+    "RichProgressBarTheme": "progress", "StochasticWeightAveraging": "stochastic_weight_avg",
+    "TQDMProgressBar": "progress", "Timer": "timer", "WeightAveraging": "weight_averaging",
     "default_progress_bar": "default_bar",
 }  # fmt: skip
 __all__ = list(_FILES)

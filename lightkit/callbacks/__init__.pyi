@@ -9,6 +9,7 @@ from lightkit.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from lightkit.callbacks.lr_monitor import LearningRateMonitor as LearningRateMonitor
 from lightkit.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from lightkit.callbacks.model_summary import ModelSummary as ModelSummary
+from lightkit.callbacks.on_exception_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
 from lightkit.callbacks.prediction_writer import BasePredictionWriter as BasePredictionWriter
 from lightkit.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from lightkit.callbacks.progress import LineProgress as LineProgress
@@ -16,6 +17,7 @@ from lightkit.callbacks.progress import ProgressBar as ProgressBar
 from lightkit.callbacks.progress import RichProgressBar as RichProgressBar
 from lightkit.callbacks.progress import RichProgressBarTheme as RichProgressBarTheme
 from lightkit.callbacks.progress import TQDMProgressBar as TQDMProgressBar
+from lightkit.callbacks.pruning import ModelPruning as ModelPruning
 from lightkit.callbacks.rich_model_summary import RichModelSummary as RichModelSummary
 from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
 from lightkit.callbacks.timer import Timer as Timer

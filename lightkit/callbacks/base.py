@@ -146,6 +146,7 @@ class Checkpoint(Callback):
 
     monitor: str | None = None  # the metric that says which checkpoint is the best
     dirpath: str | None = None  # where they are; None: in the run directory
+    ranks = True  # it knows which of its checkpoints is the best
     save_on_exception = False  # then the fit keeps what it can go back to where an error breaks a batch off
     best_model_path = ""  # "" where nothing was saved
     best_model_score: Tensor | None = None

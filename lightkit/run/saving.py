@@ -154,7 +154,7 @@ def resolve(run: Run, ckpt_path: str | Path | None, saved_by: Sequence[Callback]
 def best_of(callbacks: Sequence[Callback]) -> tuple[str, str | None]:
     """The best checkpoint of the first callback that saves, "" where there is none; and the metric it watches."""
     for callback in callbacks:
-        if isinstance(callback, Checkpoint):
+        if isinstance(callback, Checkpoint) and callback.ranks:
             return callback.best_model_path, callback.monitor
     return "", None
 

@@ -33,7 +33,9 @@ from lightkit.callbacks import (
     LearningRateMonitor,
     LineProgress,
     ModelCheckpoint,
+    ModelPruning,
     ModelSummary,
+    OnExceptionCheckpoint,
     PredictionWriter,
     ProgressBar,
     RichModelSummary,
@@ -83,7 +85,9 @@ MAKE: dict[type, Callable[[Path], Callback]] = {
     LearningRateMonitor: lambda path: LearningRateMonitor(),
     LineProgress: lambda path: LineProgress(every_s=0),
     ModelCheckpoint: lambda path: ModelCheckpoint(path / "kept", monitor="v", save_top_k=2, save_last=True),
+    ModelPruning: lambda path: ModelPruning("l1_unstructured", amount=0.2),
     ModelSummary: lambda path: ModelSummary(),
+    OnExceptionCheckpoint: lambda path: OnExceptionCheckpoint(path),
     PredictionWriter: lambda path: PredictionWriter(path / "written"),
     ProgressBar: lambda path: ProgressBar(),
     RichModelSummary: lambda path: RichModelSummary(),
@@ -261,7 +265,7 @@ def test_a_copy_after_a_fit_is_the_callback_alone(
     assert found & {"Trainer", "Console", "Progress", "Thread", threading.RLock().__class__.__name__} == set()
     has_average = isinstance(callback, StochasticWeightAveraging | WeightAveraging)
     assert ("Net" in found) == has_average
-    if not isinstance(callback, BaseFinetuning | Timer):  # whose state is the running module's, the clock's
+    if not isinstance(callback, BaseFinetuning | ModelPruning | Timer):  # whose state is the running module's, the clock's
         assert repr(again.state_dict()) == repr(expected)
     fit([again], module=Net(), max_epochs=1, logger=Silent(), enable_progress_bar=bar or False)
 
