@@ -21,9 +21,9 @@ class OnExceptionCheckpoint(Checkpoint):
     """Saves `<dirpath>/<filename>.ckpt` when an exception, Ctrl-C included, ends a fit that has trained a batch.
 
     Names and arguments are Lightning 2.6's. The file is exact: the training goes back to between two steps before it is
-    saved, and `trainer.fit(model, ckpt_path=callback.ckpt_path)` goes on to the bit. A file of an earlier exception is
-    replaced. When a later fit comes to its end the file is removed, where it says that this callback wrote it. A loss or
-    weights that are NaN or infinite are not saved.
+    saved, and `trainer.fit(model, ckpt_path=callback.ckpt_path)` goes on to the bit. A file of an earlier one is
+    replaced. When a later fit comes to its end the file is removed, where it says that this callback wrote it. A loss
+    or weights that are NaN or infinite are not saved.
 
     Args:
         dirpath: the folder, or a URL.

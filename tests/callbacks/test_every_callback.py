@@ -265,7 +265,8 @@ def test_a_copy_after_a_fit_is_the_callback_alone(
     assert found & {"Trainer", "Console", "Progress", "Thread", threading.RLock().__class__.__name__} == set()
     has_average = isinstance(callback, StochasticWeightAveraging | WeightAveraging)
     assert ("Net" in found) == has_average
-    if not isinstance(callback, BaseFinetuning | ModelPruning | Timer):  # whose state is the running module's, the clock's
+    # theirs is the running module's, or the clock's
+    if not isinstance(callback, BaseFinetuning | ModelPruning | Timer):
         assert repr(again.state_dict()) == repr(expected)
     fit([again], module=Net(), max_epochs=1, logger=Silent(), enable_progress_bar=bar or False)
 

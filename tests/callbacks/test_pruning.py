@@ -288,13 +288,13 @@ KNOWN = "'l1_unstructured', 'ln_structured', 'random_structured', 'random_unstru
         ),
         (
             {"pruning_fn": prune.L1Unstructured, "use_global_unstructured": False},
-            "pruning_fn=L1Unstructured, use_global_unstructured=False): a class prunes all parameters at once; give the "
-            f"name of one of torch's functions, {KNOWN}",
+            "pruning_fn=L1Unstructured, use_global_unstructured=False): a class prunes all parameters at once; give "
+            f"the name of one of torch's functions, {KNOWN}",
         ),
         (
             {"pruning_fn": prune.LnStructured},
-            "pruning_fn=LnStructured, use_global_unstructured=True): compares single weights of all parameters, and the "
-            "method is structured; give use_global_unstructured=False",
+            "pruning_fn=LnStructured, use_global_unstructured=True): compares single weights of all parameters, and "
+            "the method is structured; give use_global_unstructured=False",
         ),
         (
             {"pruning_fn": "random_structured"},
