@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from lightkit.global_seed import seed_everything
     from lightkit.module import LightModule
     from lightkit.module import LightModule as LightningModule
+    from lightkit.supervised_module import Supervised, supervised
     from lightkit.trainer import Trainer
 
 __all__ = [
-    "Callback", "LightDataModule", "LightModule", "LightningDataModule", "LightningModule", "Trainer", "__version__",
-    "callbacks", "cli", "data", "errors", "loggers", "profilers", "seed_everything", "utilities",
+    "Callback", "LightDataModule", "LightModule", "LightningDataModule", "LightningModule", "Supervised", "Trainer",
+    "__version__", "callbacks", "cli", "data", "errors", "loggers", "profilers", "seed_everything", "supervised",
+    "utilities",
 ]  # fmt: skip
 
 # imported when first used, so that `import lightkit` costs next to nothing
@@ -36,6 +38,7 @@ attach(
         "LightModule": "module", "LightningModule": "module:LightModule",
         "LightDataModule": "datamodule", "LightningDataModule": "datamodule:LightDataModule",
         "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "global_seed",
+        "Supervised": "supervised_module", "supervised": "supervised_module",
     },
     ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
 )  # fmt: skip
