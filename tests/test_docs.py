@@ -80,6 +80,13 @@ def test_the_page_of_loggers_runs_with_mlflow(repository: Path, tmp_path: Path) 
     assert run([sys.executable, "page.py"], tmp_path).endswith("True\n")
 
 
+def test_the_page_of_scripts_runs(repository: Path, tmp_path: Path) -> None:
+    found = blocks(repository / "docs" / "guide" / "scripts.md", "python")
+    assert len(found) == 2
+    (tmp_path / "page.py").write_text("\n".join(found), encoding="utf-8")
+    assert run([sys.executable, "-W", "error", "page.py"], tmp_path).startswith("fitting Net\n")
+
+
 def test_the_first_page_runs_and_both_loops_give_the_same_line(repository: Path, tmp_path: Path) -> None:
     found = blocks(repository / "docs" / "first.md", "python")
     assert len(found) == 5

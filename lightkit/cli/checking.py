@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
-from lightkit.cli.classes import GIVEN, Arguments, Kinds
+from lightkit.cli.classes import Arguments, Kinds
 from lightkit.cli.documents import (
     COMMAND_LINE,
     Problem,
@@ -26,10 +26,12 @@ from lightkit.cli.documents import (
     is_null,
     is_string,
     kind_of,
+    scalars,
     written,
 )
 from lightkit.cli.loading import CLASS_SPEC_KEYS, read_document, value_of
 from lightkit.cli.options import Option, OptionNode, is_help
+from lightkit.cli.parser import LightkitArgumentParser
 from lightkit.cli.type_hints import accepts, class_base, members, name_of, part_hints
 from lightkit.errors import did_you_mean
 from lightkit.plain_yaml import MERGE
@@ -56,6 +58,7 @@ class Where(NamedTuple):
 class Checker:
     """Walks config files and options in turn, and collects what is wrong."""
 
+    parser: LightkitArgumentParser
     top: Arguments
     kinds: Kinds
     options: list[Option]
@@ -68,8 +71,14 @@ class Checker:
     named: dict[str, Callable[..., object] | None] = field(default_factory=dict)
     # what was wrong and is given anew later on: it is not read at all
     cuts: list[object] = field(default_factory=list)
+    is_rewritten: bool = False  # documents are not what the files have
     source: str = COMMAND_LINE
     option: Option | None = None  # the one that is looked at
+
+    @property
+    def bases(self) -> dict[str, type]:
+        """By top-level key, what a class named there derives from."""
+        return {**self.kinds.bases, **self.parser.bases}
 
     @property
     def noted(self) -> int:
@@ -93,10 +102,20 @@ class Checker:
             if option.name != "--config":
                 self.check_option(option)
             elif option.texts:
-                self.documents.append(read_document(Path(option.texts[0])))
+                self.documents.append(self.read(Path(option.texts[0])))
                 self.check_document(self.documents[-1])
         if not any(map(is_help, self.options)):
             self.add_missing()
+
+    def read(self, path: Path) -> MappingNode:
+        """Read a config file; what stands in `${...}` is put in where the parser asks for it."""
+        root = read_document(path)
+        if self.parser.resolves and any("${" in scalar.value for scalar in scalars(root)):
+            from lightkit.cli.interpolation import resolve
+
+            self.is_rewritten = True
+            resolve(root, path)
+        return root
 
     def check_document(self, root: MappingNode) -> None:
         """Check one config file; the trainer last, as it is built last."""
@@ -230,14 +249,14 @@ class Checker:
                 self.given.update(where.key(required).plain for required in group.required)
         elif isinstance(node, OptionNode):
             # below a class: the one named last, or the only one that it can be
-            thing = self.named.get(where.plain, self.kinds.bases.get(where.plain, class_base(hint)))
+            thing = self.named.get(where.plain, self.bases.get(where.plain, class_base(hint)))
             if thing is not None and self.arguments_of(thing, where) is not None:
                 self.check_built(node, node, where, thing, None)
                 return
             for (_, value), inner in zip(children(node), part_hints(hint, node) or (), strict=False):
                 self.check_value(value, where, inner)
-        elif where.plain in self.kinds.bases:
-            self.check_class(node, where, self.kinds.bases[where.plain])
+        elif where.plain in self.bases:
+            self.check_class(node, where, self.bases[where.plain])
         elif hint is not None and not (isinstance(node, ScalarNode) and arguments.is_default(name, value_of(node))):
             self.check_value(node, where, hint)
 
@@ -290,8 +309,12 @@ class Checker:
         if is_null(node):
             return
         self.given.add(where.plain)
-        self.named[where.plain] = None
+        before, self.named[where.plain] = self.named.get(where.plain), None
         spec = entry(node, "class_path") if isinstance(node, MappingNode) else node
+        if spec is None and before is not None and isinstance(node, MappingNode) and "[" not in where.full:
+            self.named[where.plain] = before  # a part of the class that an earlier file, or option, has named
+            self.check_part(node, where, before)
+            return
         if not isinstance(spec, ScalarNode):
             found = f"a {kind_of(node)}"
             if isinstance(node, MappingNode):
@@ -308,6 +331,14 @@ class Checker:
             inside = where.part(".init_args")
             self.check_built(node, entry(node, "init_args"), inside, thing, base if is_right else None)
 
+    def check_part(self, node: MappingNode, where: Where, thing: Callable[..., object]) -> None:
+        """Check more arguments of a class: below `init_args`, or as they are."""
+        names = [name for name, _, _ in entries(node)]
+        if not set(names) & set(CLASS_SPEC_KEYS):
+            self.check_built(node, node, where, thing, None)
+        elif self.check_names(node, where, list(CLASS_SPEC_KEYS)):
+            self.check_built(node, entry(node, "init_args"), where.part(".init_args"), thing, None)
+
     def check_built(
         self, node: Node, given: Node | None, where: Where, thing: Callable[..., object], base: type | None
     ) -> None:
@@ -322,7 +353,7 @@ class Checker:
             self.needs.append((where, missing, self.problem(node, text, value_of=where)))
 
     def arguments_of(self, thing: Callable[..., object], where: Where) -> Arguments | None:
-        return classes.arguments_of(thing, GIVEN.get(where.plain, frozenset()))
+        return classes.arguments_of(thing, self.parser.supplied.get(where.plain, frozenset()))
 
     def add_missing(self) -> None:
         """Report what is needed and given nowhere."""

@@ -9,7 +9,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,10 +21,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit import callbacks, loggers
+from lightkit.cli.parser import LightkitArgumentParser
 from lightkit.cli.shipped import PACKAGE
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError, LightkitError, MissingExtraError, did_you_mean
 from lightkit.module import LightModule
+from lightkit.trainer import Trainer
 
 # Which optional packages an extra brings.
 EXTRAS = {
@@ -37,8 +39,6 @@ EXTRAS = {
 # Configs written for Lightning name its callbacks and loggers; ours have the same names and arguments.
 LIGHTNINGS = re.compile(r"(?:lightning\.pytorch|pytorch_lightning)\.(callbacks|loggers|profilers)\.(?:.*\.)?(.*)")
 MAX_PATH = 200
-# What the command line gives these classes itself.
-GIVEN = {"optimizer": frozenset({"params"}), "lr_scheduler": frozenset({"optimizer"})}
 # Where ReduceLROnPlateau may be said to be: ours is torch's with the name of the metric it watches.
 PLATEAU_PLACES = ("", "torch.optim.lr_scheduler", "lightning.pytorch.cli", "pytorch_lightning.cli", "lightkit.cli")
 
@@ -56,15 +56,20 @@ class Kinds:
     """What a command line builds beside a Trainer, and what it is called.
 
     `bases` is what a class named under a top-level key must derive from. Of those that are `fixed` it is the very
-    class, whose arguments then stand directly under the key. `extend` may add arguments to the parser.
+    class, whose arguments then stand directly under the key; `makers` has the functions that make one instead.
+    `trainer` is the class, or what makes one. `fill` adds what a script wants to the parser, instead of what `lightkit`
+    has.
     """
 
     bases: dict[str, type] = field(default_factory=bases_of)
     fixed: frozenset[str] = frozenset()
+    makers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    trainer: Callable[..., Trainer] = Trainer
     trainer_defaults: dict[str, Any] = field(default_factory=dict)
     prog: str = "lightkit"
     seed_default: bool | int | None = True
-    extend: Callable[[ArgumentParser], None] = lambda parser: None
+    make_parser: Callable[..., LightkitArgumentParser] = LightkitArgumentParser
+    fill: Callable[[LightkitArgumentParser], None] | None = None
 
 
 class ClassPathError(LightkitError):
@@ -225,7 +230,8 @@ class Arguments:
         self.actions = {a.dest.removeprefix(prefix): a for a in parser._actions if a.dest.startswith(prefix)}
         names = dict.fromkeys(name.partition(".")[0] for name in self.actions)
         self.names = [name for name in names if name not in ("config", "help", "print_config")]
-        self.required = [name for name, action in self.actions.items() if action.required and action.option_strings]
+        needed = [(name, a) for name, a in self.actions.items() if a.required and a.option_strings]
+        self.required = [name for name, action in needed if action.default is None]  # a script may have set one
 
     def hint(self, name: str) -> object | None:
         """The annotation of an argument; None for a group, and where jsonargparse was given a plain function."""

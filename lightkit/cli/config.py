@@ -8,18 +8,19 @@ from typing import Any
 
 import yaml
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
+from torch.optim.lr_scheduler import LRScheduler
 from yaml.nodes import MappingNode
 
 from lightkit.cli import classes
 from lightkit.cli.checking import Checker
-from lightkit.cli.classes import GIVEN, Kinds
+from lightkit.cli.classes import Kinds
 from lightkit.cli.commands import COMMANDS
 from lightkit.cli.documents import COMMAND_LINE, entries, entry, raise_problems, without
-from lightkit.cli.loading import PARSER_MODE, register_loader
+from lightkit.cli.loading import register_loader
 from lightkit.cli.options import Option, read_options
+from lightkit.cli.parser import LightkitArgumentParser
 from lightkit.cli.resuming import AUTO
 from lightkit.errors import ConfigError
-from lightkit.trainer import Trainer
 
 # What is of one command only; left out of printed configs, so that the others can read those too.
 _VERBOSE = {"verbose": "Print the metrics (default: true)."}
@@ -48,20 +49,26 @@ class Parsed:
     options: of the command line. places: the file and line of each argument of the trainer that a file gave last.
     """
 
-    parser: ArgumentParser
+    parser: LightkitArgumentParser
     kinds: Kinds
     values: Namespace
     options: list[Option]
     places: dict[str, str]
 
-    def as_yaml(self) -> str:
-        """The resolved job as YAML that can be run again."""
-        kept = self.values.clone()
-        for name in NOT_SAVED:
-            kept.pop(name, None)
-        if kept.get("description") is None:
-            kept.pop("description", None)
-        return str(self.parser.dump(kept, skip_validation=True, skip_unset=False))
+
+def without_command(values: Namespace) -> Namespace:
+    """The configuration without what is of one command, to be saved and run again."""
+    kept = values.clone()
+    for name in NOT_SAVED:
+        kept.pop(name, None)
+    if kept.get("description") is None:
+        kept.pop("description", None)
+    return kept
+
+
+def as_yaml(parser: ArgumentParser, values: Namespace) -> str:
+    """A resolved configuration as YAML that can be run again."""
+    return str(parser.dump(without_command(values), skip_validation=True, skip_unset=False))
 
 
 def parse(command: str, arguments: list[str], kinds: Kinds) -> Parsed:
@@ -80,7 +87,9 @@ def check_input(command: str, arguments: list[str], kinds: Kinds) -> Checker:
     """Look at every key, class and value in the config files and options."""
     classes.let_the_working_directory_be_imported()
     parser = make_parser(command, kinds)
-    checker = Checker(classes.Arguments(parser), kinds, read_options(arguments, parser))
+    if (first := parser.first_arguments(command)) and arguments and not arguments[0].startswith("-"):
+        arguments = ["--config", *arguments]
+    checker = Checker(parser, classes.Arguments(parser), kinds, read_options([*first, *arguments], parser))
     checker.check()
     return checker
 
@@ -90,8 +99,8 @@ def parse_without(checker: Checker, cuts: list[object]) -> Parsed:
 
     Raises ConfigError where jsonargparse refuses it all the same.
     """
-    parser, options = checker.top.parser, checker.options
-    if cuts:
+    parser, options = checker.parser, checker.options
+    if cuts or checker.is_rewritten:
         for document in checker.documents:
             without(document, cuts)
         texts = (yaml.serialize(document, Dumper=yaml.SafeDumper) for document in checker.documents)
@@ -119,35 +128,50 @@ def places_of_trainer(checker: Checker) -> dict[str, str]:
     return places
 
 
-def make_parser(command: str, kinds: Kinds) -> ArgumentParser:
+def make_parser(command: str, kinds: Kinds) -> LightkitArgumentParser:
     """Return the parser of one command, "" where nothing is run; it accepts what the classes' signatures say."""
     register_loader()
-    description = "Build a model, its data and a trainer."
-    if command:
+    prog, description = f"{kinds.prog} {command}".strip(), "Build a model, its data and a trainer."
+    if command in COMMANDS:
         description = f"{COMMANDS[command].description}: lightkit {command} CONFIG [--key value ...]"
-    parser = ArgumentParser(
-        prog=f"{kinds.prog} {command}".strip(), description=description, exit_on_error=False, allow_abbrev=False,
-        parser_mode=PARSER_MODE, print_config="--print_config",
-    )  # fmt: skip
+    parser = kinds.make_parser(prog=prog, description=description)
     help_text = "A YAML file or the name of a shipped config; given first, it needs no --config."
     parser.add_argument("--config", action=ActionConfigFile, help=help_text)
     parser.add_argument("--description", type=str | None, help="One line, shown by `lightkit list`.")
-    help_text = "Seed of every random generator; true: any, null or false: leave them alone."
-    parser.add_argument("--seed_everything", type=bool | int | None, default=kinds.seed_default, help=help_text)
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
-    parser.set_defaults({f"trainer.{name}": value for name, value in kinds.trainer_defaults.items()})
-    for name in ("model", "data"):
-        if name in kinds.fixed:
-            parser.add_class_arguments(kinds.bases[name], name, fail_untyped=False)
-        else:
-            parser.add_subclass_arguments(kinds.bases[name], name, required=name == "model", fail_untyped=False)
-    for name, skip in GIVEN.items():
-        parser.add_subclass_arguments(
-            kinds.bases[name], name, required=False, instantiate=False, skip=set(skip), fail_untyped=False
-        )
+    if kinds.fill is not None:
+        kinds.fill(parser)
+    else:
+        add_seed(parser, kinds)
+        add_classes(parser, kinds)
+        add_optimizers(parser)
     help_text = "Checkpoint to go on from or to use: a path, 'last' or 'best'."
     parser.add_argument("--ckpt_path", type=str | None, help=help_text)
     for name, help_text in COMMAND_ARGUMENTS.get(command, {}).items():
         parser.add_argument(f"--{name}", default=SUPPRESS, help=help_text, **_KINDS.get(name, {"type": bool}))
-    kinds.extend(parser)
     return parser
+
+
+def add_seed(parser: LightkitArgumentParser, kinds: Kinds) -> None:
+    """Add the seed."""
+    help_text = "Seed of every random generator; true: any, null or false: leave them alone."
+    parser.add_argument("--seed_everything", type=bool | int | None, default=kinds.seed_default, help=help_text)
+
+
+def add_classes(parser: LightkitArgumentParser, kinds: Kinds) -> None:
+    """Add the arguments of trainer, model and data module."""
+    parser.add_lightning_class_args(kinds.trainer, "trainer")
+    defaults = {name: value for name, value in kinds.trainer_defaults.items() if name != "callbacks"}
+    parser.set_defaults({f"trainer.{name}": value for name, value in defaults.items()})
+    for name in ("model", "data"):
+        if name in kinds.fixed:
+            parser.add_lightning_class_args(kinds.makers.get(name, kinds.bases[name]), name)
+        else:
+            parser.add_lightning_class_args(kinds.bases[name], name, subclass_mode=True, required=name == "model")
+
+
+def add_optimizers(parser: LightkitArgumentParser) -> None:
+    """Add an optimizer and a scheduler that replace the module's own, where the script has added none."""
+    if not parser.optimizers:
+        parser.add_optimizer_args()
+    if not parser.lr_schedulers:
+        parser.add_lr_scheduler_args((LRScheduler,))

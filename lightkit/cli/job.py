@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import re
 import types
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
-from lightkit.checkpoint import atomic
-from lightkit.cli import classes
 from lightkit.cli.classes import Kinds
 from lightkit.cli.config import Parsed, parse
+from lightkit.cli.parser import AUTOMATIC, instantiate_class, with_class
 from lightkit.cli.resuming import changes, with_config_of_run
+from lightkit.cli.save_config import SaveConfigCallback
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.global_seed import GLOBAL_SEED, seed_everything
 from lightkit.module import LightModule
 from lightkit.trainer import Trainer
+
+Combine = Callable[[LightModule, Optimizer, Any], Any]  # -> what configure_optimizers returns; Any: a scheduler or None
 
 
 @dataclass(frozen=True)
@@ -43,87 +47,101 @@ class Job:
         return bool(self.values.get(name, True))
 
 
-class SaveConfig(Callback):
-    """Writes the resolved config into the run directory when a run begins, as `config.yaml`.
-
-    A config that differs from the one already there, as when a run is resumed with other options, is written
-    beside it as `config_2.yaml` and so on; nothing is overwritten.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:
-            return
-        folder, number = trainer.run_dir, 1
-        path = folder / "config.yaml"
-        while path.exists() and path.read_text(encoding="utf-8") != self.text:
-            number += 1
-            path = folder / f"config_{number}.yaml"
-        if not path.exists():
-            atomic.replace(path, lambda file: file.write(self.text.encode()))
-
-
-def prepare_job(command: str, arguments: list[str], kinds: Kinds | None = None, save_config: bool = True) -> Job:
+def prepare_job(command: str, arguments: list[str]) -> Job:
     """Read and check everything, then build it; nothing is run. Raises LightkitError for what is wrong."""
-    if command == "fit":
-        arguments = with_config_of_run(arguments)
-    return build(parse(command, arguments, kinds or Kinds()), save_config, command)
+    parsed = read_job(command, arguments, Kinds())
+    sow(parsed)
+    built = build_parts(parsed, command)
+    saver = SaveConfigCallback(parsed.parser, parsed.values)
+    return Job(built.model, built.data, build_trainer(parsed, changes_of(parsed), [saver]), parsed.values)
 
 
-def build(parsed: Parsed, save_config: bool = True, command: str = "") -> Job:
-    """Seed, then build model, data and trainer; to evaluate a checkpoint, the model that it was trained as.
+def read_job(command: str, arguments: list[str], kinds: Kinds) -> Parsed:
+    """Read and check everything; nothing is built."""
+    return parse(command, with_config_of_run(arguments) if command == "fit" else arguments, kinds)
 
-    Random numbers are drawn only by the constructors of the user's classes, model before data before trainer,
-    so that a script which does the same gets the same weights.
+
+def changes_of(parsed: Parsed) -> dict[str, Any]:
+    """What options of the command change of the trainer's arguments."""
+    return changes(parsed.values.get("resume"))
+
+
+def sow(parsed: Parsed) -> None:
+    """Seed every generator as the configuration asks for it; it then says with what."""
+    parsed.values.seed_everything = seed(parsed.values.get("seed_everything"))
+
+
+def build_parts(parsed: Parsed, command: str, combine: Combine | None = None) -> Namespace:
+    """Build `model`, `data` (None without any) and what a script has added to the command line.
+
+    combine: see `replace_optimizers`. The model that evaluates a checkpoint is the one that it was trained as. Random
+    numbers are drawn only by the constructors of the user's classes, model before data before trainer, so that a script
+    which does the same gets the same weights. Arguments that are linked from one object to the other decide the order
+    of building themselves; then the trainer's are built, too.
     """
     values = parsed.values
-    values.seed_everything = seed(values.get("seed_everything"))
     if any(getattr(action, "apply_on", None) == "instantiate" for action in parsed.parser._actions):
-        # arguments linked from one object to the other decide the order of building themselves
-        _refuse_scheduler_alone(values)
-        both = Namespace({name: value for name, value in vars(values).items() if name != "trainer"})
-        built = parsed.parser.instantiate(both, instantiators=_builders(parsed, command))
-        model, data = _with_optimizers(built.model, values), built.get("data")
-    else:
-        model, data = build_part(parsed, "model", command), build_part(parsed, "data")
-    resumed = changes(values.get("resume"))
-    trainer = build_trainer(parsed, resumed, SaveConfig(parsed.as_yaml()) if save_config else None)
-    return Job(model, data, trainer, values)
+        _refuse_scheduler_alone(parsed)
+        built: Namespace = parsed.parser.instantiate(values, instantiators=_builders(parsed, command))
+        built["data"] = built.get("data")
+        replace_optimizers(parsed, built.model, combine or optimizers_of)
+        return built
+    built = Namespace(model=build_part(parsed, "model", command, combine), data=build_part(parsed, "data"))
+    later = {"model", "data", "trainer", *parsed.parser.supplied}
+    rest = Namespace({name: value for name, value in vars(values).items() if name not in later})
+    for name, value in vars(_instantiate(parsed.parser, rest)).items():
+        built[name] = value
+    groups: list[Any] = [g for g in parsed.parser._action_groups if hasattr(g, "instantiate_class")]
+    for group in sorted(groups, key=lambda group: -group.dest.count(".")):  # of classes that a script has added
+        if group.dest.partition(".")[0] not in later:
+            built[group.dest] = group.group_class(**vars(built[group.dest]))
+    return built
 
 
-def build_part(parsed: Parsed, name: str, command: str = "") -> Any:
+def build_part(parsed: Parsed, name: str, command: str = "", combine: Combine | None = None) -> Any:
     """Build the model alone, with the optimizer that the config may give it, or the data module; None without any."""
     builders = _builders(parsed, command) if name == "model" else None
     if parsed.values.get(name) is None:
         return None
     if name == "model":
-        _refuse_scheduler_alone(parsed.values)
+        _refuse_scheduler_alone(parsed)
     built = _instantiate(parsed.parser, Namespace({name: parsed.values[name]}), builders)[name]
     part = built
     if name in parsed.kinds.fixed:
-        cls = parsed.kinds.bases[name]
+        cls = parsed.kinds.makers.get(name, parsed.kinds.bases[name])
         part = builders[0][0](cls, **vars(built)) if builders else cls(**vars(built))
-    return _with_optimizers(part, parsed.values) if name == "model" else part
+    if name == "model":
+        replace_optimizers(parsed, part, combine or optimizers_of)
+    return part
 
 
-def build_trainer(parsed: Parsed, changes: dict[str, Any], saver: SaveConfig | None = None) -> Trainer:
-    """Build the trainer alone, with some of its arguments changed and the config saved by `saver`."""
-    built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer))
-    arguments = {**vars(built.trainer), **changes}
-    if saver is not None:
-        given: list[Callback] | Callback | None = arguments.get("callbacks")
-        own = [] if given is None else [given] if isinstance(given, Callback) else given
-        arguments["callbacks"] = [*own, saver]
+def build_trainer(
+    parsed: Parsed, changes: dict[str, Any], callbacks: Sequence[Callback] = (), built: Namespace | None = None
+) -> Trainer:
+    """Build the trainer alone, with some of its arguments changed. callbacks: more. built: its arguments, if so."""
+    if built is None:
+        built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer)).trainer
+    arguments = {**vars(built), **changes}
+    more = [*as_callbacks(parsed.kinds.trainer_defaults.get("callbacks")), *callbacks]
+    if "callbacks" in arguments:
+        arguments["callbacks"] = [*as_callbacks(arguments["callbacks"]), *more]
+    elif more:
+        name = getattr(parsed.kinds.trainer, "__name__", "trainer_class")
+        left = ", ".join(type(callback).__name__ for callback in more)
+        warnings.warn(f"{name} takes no callbacks: {left} are left out", stacklevel=2)
     try:
-        return Trainer(**arguments)
+        return parsed.kinds.trainer(**arguments)
     except ConfigError as error:
         named = re.match(r"Trainer\((\w+)=", str(error))
         place = parsed.places.get(named[1]) if named else None
         if place is None:
             raise
         raise ConfigError(f"{place}: {error}") from error
+
+
+def as_callbacks(given: Sequence[Callback] | Callback | None) -> list[Callback]:
+    """The callbacks that a Trainer is given, as a list."""
+    return [] if given is None else [given] if isinstance(given, Callback) else [*given]
 
 
 def seed(asked: bool | int | None) -> int | bool | None:
@@ -137,6 +155,8 @@ def seed(asked: bool | int | None) -> int | bool | None:
 
 def _builders(parsed: Parsed, command: str) -> list[tuple[Callable[..., Any], type, bool]] | None:
     """What builds the model where a checkpoint says how, in jsonargparse's terms; None where the config alone does."""
+    if "model" in parsed.kinds.makers:  # what a checkpoint says is of a class
+        return None
     from lightkit.cli import trained
 
     found = trained.builder(
@@ -163,33 +183,57 @@ def _instantiate(parser: ArgumentParser, values: Namespace, builders: Any = None
     return built
 
 
-def _refuse_scheduler_alone(values: Namespace) -> None:
+def _automatic(register: Mapping[str, tuple[Any, str]]) -> list[str]:
+    """The keys of what is to replace the module's own."""
+    return [key for key, (_, target) in register.items() if target == AUTOMATIC]
+
+
+def _refuse_scheduler_alone(parsed: Parsed) -> None:
     """Asked before anything is built, which may download and take its time."""
-    if values.get("optimizer") is None and values.get("lr_scheduler") is not None:
-        raise ConfigError("lr_scheduler: give an optimizer: too; without one the module's own are used")
+    optimizers, schedulers = _automatic(parsed.parser.optimizers), _automatic(parsed.parser.lr_schedulers)
+    if len(optimizers) > 1 or len(schedulers) > 1:
+        keys = ", ".join([*optimizers, *schedulers])
+        raise ConfigError(
+            f"add_optimizer_args, add_lr_scheduler_args: {keys} would all replace configure_optimizers; link each to "
+            'an argument of the model, link_to="model.optimizer_init", and use that in configure_optimizers'
+        )
+    given = [key for key in optimizers if parsed.values.get(key) is not None]
+    for key in schedulers:
+        if not given and parsed.values.get(key) is not None:
+            raise ConfigError(f"{key}: give an optimizer: too; without one the module's own are used")
 
 
-def _with_optimizers(model: LightModule, values: Namespace) -> LightModule:
-    """Let `optimizer:` and `lr_scheduler:` of the config replace the module's own configure_optimizers."""
-    optimizer_spec, scheduler_spec = values.get("optimizer"), values.get("lr_scheduler")
+def replace_optimizers(parsed: Parsed, model: LightModule, combine: Combine) -> None:
+    """Let an optimizer and a scheduler of the config replace the module's own configure_optimizers.
+
+    combine: what that returns of the model, the optimizer and the scheduler, None without one.
+    """
+    optimizer_spec = _spec(parsed, parsed.parser.optimizers)
+    scheduler_spec = _spec(parsed, parsed.parser.lr_schedulers)
     if optimizer_spec is None:
-        return model
+        return
 
     def configure_optimizers(self: LightModule) -> Any:
-        optimizer = _create(optimizer_spec, self.parameters())
-        if scheduler_spec is None:
-            return optimizer
-        scheduler = _create(scheduler_spec, optimizer)
-        monitor = getattr(scheduler, "monitor", None)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+        optimizer = instantiate_class(self.parameters(), optimizer_spec)
+        scheduler = None if scheduler_spec is None else instantiate_class(optimizer, scheduler_spec)
+        return combine(self, optimizer, scheduler)
 
     # on the instance: a subclass made here would change the class name that checkpoints record
     model._take_hook("configure_optimizers", types.MethodType(configure_optimizers, model))
-    return model
 
 
-def _create(spec: Namespace, subject: Any) -> Any:
-    """Call the class that `spec` names with `subject` first: parameters or an optimizer."""
-    given = spec.as_dict()
-    arguments = {**(given.get("init_args") or {}), **(given.get("dict_kwargs") or {})}
-    return classes.resolve(given["class_path"])(subject, **arguments)
+def optimizers_of(model: LightModule, optimizer: Optimizer, lr_scheduler: Any = None) -> Any:
+    """What configure_optimizers returns of both."""
+    if lr_scheduler is None:
+        return optimizer
+    monitor = getattr(lr_scheduler, "monitor", None)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "monitor": monitor}}
+
+
+def _spec(parsed: Parsed, register: Mapping[str, tuple[Any, str]]) -> dict[str, Any] | None:
+    """Class and arguments of what replaces the module's own, where the config gives it."""
+    for key in _automatic(register):
+        if (given := parsed.values.get(key)) is not None:
+            cls = register[key][0]
+            return given.as_dict() if isinstance(cls, tuple) else with_class(cls)(given)
+    return None

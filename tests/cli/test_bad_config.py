@@ -228,7 +228,7 @@ def test_without_a_config_the_message_says_how_to_find_one(lightkit: Run) -> Non
 def test_an_unknown_command_names_the_near_one(lightkit: Run) -> None:
     result = lightkit("fitt", "job.yaml")
     assert result.err == (
-        "lightkit: error: command 'fitt': expected one of fit, validate, test, predict, list, check, copy; "
+        "lightkit: error: command 'fitt': expected one of fit, validate, test, predict, list, check, export, copy; "
         "did you mean 'fit'?\n"
     )
     assert result.code == 2
