@@ -15,6 +15,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
 PAGES = {
     "callbacks": 2,
     "model_summary": 2,
+    "monitors": 3,
     "predictions": 2,
     "progress": 3,
     "pruning": 1,

@@ -1,6 +1,7 @@
 from lightkit.callbacks.base import Callback as Callback
 from lightkit.callbacks.base import Checkpoint as Checkpoint
 from lightkit.callbacks.default_bar import default_progress_bar as default_progress_bar
+from lightkit.callbacks.device_stats_monitor import DeviceStatsMonitor as DeviceStatsMonitor
 from lightkit.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from lightkit.callbacks.finetuning import BackboneFinetuning as BackboneFinetuning
 from lightkit.callbacks.finetuning import BaseFinetuning as BaseFinetuning
@@ -20,6 +21,7 @@ from lightkit.callbacks.progress import TQDMProgressBar as TQDMProgressBar
 from lightkit.callbacks.pruning import ModelPruning as ModelPruning
 from lightkit.callbacks.rich_model_summary import RichModelSummary as RichModelSummary
 from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
+from lightkit.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor
 from lightkit.callbacks.timer import Timer as Timer
 from lightkit.callbacks.weight_averaging import EMAWeightAveraging as EMAWeightAveraging
 from lightkit.callbacks.weight_averaging import WeightAveraging as WeightAveraging

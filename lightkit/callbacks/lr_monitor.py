@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,8 @@ class LearningRateMonitor(Callback):
 
     The names are Lightning's: `lr-Adam`, `lr-Adam/pg1` with several parameter groups (or the group's own
     `name`), `lr-Adam-1` for the second Adam, and the `name` of a scheduler where it has one; `-momentum` and
-    `-weight_decay` are appended for these. `lrs` holds the newest 10,000 rates (at most twice as many) by name.
+    `-weight_decay` are appended for these. `lrs` holds the newest 10,000 rates (at most twice as many) by name,
+    `last_momentum_values` and `last_weight_decay_values` the newest of each; None where none was logged.
 
     Args:
         logging_interval: "step": every `log_every_n_steps` steps; "epoch": when an epoch begins; None: as the
@@ -45,13 +47,22 @@ class LearningRateMonitor(Callback):
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
         self.lrs: dict[str, list[float]] = {}
+        self.last_momentum_values: dict[str, float | None] = {}
+        self.last_weight_decay_values: dict[str, float | None] = {}
         self._step_logged = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Make sure that there is a logger, and that the names are unique."""
         if not trainer.loggers:
             raise ConfigError("LearningRateMonitor: no logger to write to; pass Trainer(logger=True).")
-        self.lrs = {name: [] for name, _, _ in _named_groups(trainer)}
+        groups = list(_named_groups(trainer))
+        self.lrs = {name: [] for name, _, _ in groups}
+        self.last_momentum_values = {f"{name}-momentum": None for name in self.lrs}
+        self.last_weight_decay_values = {f"{name}-weight_decay": None for name in self.lrs}
+        without = [name for name, group, _ in groups if not {"momentum", "betas"} & group.keys()]
+        if self.log_momentum and without:
+            told = f"LearningRateMonitor(log_momentum=True): {', '.join(without)} has no momentum; 0 is logged for it"
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
         self._step_logged = -1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightModule, batch: Any, batch_idx: int) -> None:
@@ -80,12 +91,19 @@ class LearningRateMonitor(Callback):
             if len(seen) >= 2 * KEPT:  # seldom, so that a step costs the same in a run of any length
                 del seen[:-KEPT]
             if self.log_momentum:
-                stats[f"{name}-momentum"] = float(group.get("betas", [group.get("momentum", 0)])[0])
+                self._note(stats, self.last_momentum_values, f"{name}-momentum", _momentum_of(group))
             if self.log_weight_decay:
-                stats[f"{name}-weight_decay"] = float(group.get("weight_decay", 0))
+                self._note(stats, self.last_weight_decay_values, f"{name}-weight_decay", group.get("weight_decay", 0))
         if stats:
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in stats.items()})
             trainer._records.write(stats, step, None)
+
+    def _note(self, stats: dict[str, float], last: dict[str, float | None], name: str, value: Any) -> None:
+        stats[name] = last[name] = float(value)
+
+
+def _momentum_of(group: Mapping[str, Any]) -> Any:
+    return group["betas"][0] if "betas" in group else group.get("momentum", 0)
 
 
 def _named_groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str | None]]:

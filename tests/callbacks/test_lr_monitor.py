@@ -124,3 +124,30 @@ def test_an_unknown_interval_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         LearningRateMonitor(logging_interval="batch")
     assert str(caught.value) == ("LearningRateMonitor(logging_interval='batch'): expected 'step', 'epoch' or None.")
+
+
+def test_the_newest_momentum_and_weight_decay_can_be_read(fit: Callable[..., Any], scripted: type) -> None:
+    class Two(scripted):  # type: ignore[misc, valid-type]
+        def configure_optimizers(self) -> Any:
+            optimizer = Adam(self.parameters(), lr=0.1, betas=(0.8, 0.9), weight_decay=0.5)
+            return [optimizer], [{"scheduler": StepLR(optimizer, 1), "interval": "step", "name": "mine"}]
+
+    def run(**arguments: bool) -> tuple[Any, Any]:
+        monitor = LearningRateMonitor(**arguments)
+        fit([monitor], module=Two(), logger=Rows(), max_epochs=1, log_every_n_steps=1)
+        return monitor.last_momentum_values, monitor.last_weight_decay_values
+
+    assert run(log_momentum=True, log_weight_decay=True) == ({"mine-momentum": 0.8}, {"mine-weight_decay": 0.5})
+    assert run() == ({"mine-momentum": None}, {"mine-weight_decay": None})
+
+
+def test_an_optimizer_without_momentum_is_named(fit: Callable[..., Any], scripted: type) -> None:
+    class Net(scripted):  # type: ignore[misc, valid-type]
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adagrad(self.parameters(), lr=0.1)
+
+    monitor = LearningRateMonitor(log_momentum=True)
+    told = r"^LearningRateMonitor\(log_momentum=True\): lr-Adagrad has no momentum; 0 is logged for it$"
+    with pytest.warns(RuntimeWarning, match=told):
+        fit([monitor], module=Net(), logger=Rows(), max_epochs=1)
+    assert monitor.last_momentum_values == {"lr-Adagrad-momentum": 0.0}
