@@ -38,8 +38,9 @@ RANKS = {
 }  # fmt: skip
 # In these rooms a concrete file knows the room's bases and what stands right of it, nothing else of the room.
 ROOMS_WITH_BASE = {
-    # `progress_bar` is what all bars share; `checkpoint_rules` and `checkpoint_folder` hold none, `default_bar` picks
-    "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_rules", "checkpoint_folder", "default_bar",
+    # `progress_bar` is what all bars share; `checkpoint_...` hold none, `default_bar` picks
+    "lightkit.callbacks": ("base", "progress.progress_bar", "checkpoint_names",
+                           "checkpoint_rules", "checkpoint_folder", "default_bar",
                            "model_summary"),
     # `directory` and `service` are bases of those that write files, and through another package
     "lightkit.loggers": ("base", "directory", "service", "calls"),
@@ -206,7 +207,8 @@ def test_recipes_import_only_public_names() -> None:
      "callbacks"),
     ("lightkit.callbacks.timer", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; inside lightkit.callbacks a file may import only "
-     "lightkit.callbacks.base or lightkit.callbacks.progress.progress_bar or lightkit.callbacks.checkpoint_rules or "
+     "lightkit.callbacks.base or lightkit.callbacks.progress.progress_bar or lightkit.callbacks.checkpoint_names or "
+     "lightkit.callbacks.checkpoint_rules or "
      "lightkit.callbacks.checkpoint_folder or lightkit.callbacks.default_bar or lightkit.callbacks.model_summary"),
     ("lightkit.loops.training", "from lightkit.callbacks.early_stopping import EarlyStopping",
      "imports lightkit.callbacks.early_stopping; only callbacks.base is known here, concrete ones are named "

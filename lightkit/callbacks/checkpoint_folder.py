@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightkit.callbacks import checkpoint_rules as rules
+from lightkit.callbacks import checkpoint_names as names_of
 from lightkit.checkpoint import atomic, files
 from lightkit.checkpoint.places import is_inside, place
 
@@ -63,7 +63,7 @@ def _names_before_notes(path: Path, key: str) -> list[str]:
     """The names that a file without a note has in its folder, by the state of a callback in it: the newest's then."""
     try:
         state = files.outline(path)["callbacks"][key]
-        return [rules.name_in(state["dirpath"], state[name]) for name in ("newest_file", "last_model_path")]
+        return [names_of.name_in(state["dirpath"], state[name]) for name in ("newest_file", "last_model_path")]
     except Exception:  # torch's readers raise nearly everything for files that are not theirs
         return []
 
@@ -123,7 +123,7 @@ class Folder:
 
     def name_of(self, path: str | Path) -> str:
         """The path relative to the folder, with `/`; "" where it is not in there."""
-        return rules.name_in(self.root, str(path))
+        return names_of.name_in(self.root, str(path))
 
     def remove(self, path: str) -> None:
         """Delete a file, and the sub-folders that it leaves empty."""

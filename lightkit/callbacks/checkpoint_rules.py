@@ -1,31 +1,24 @@
-"""What ModelCheckpoint needs besides its state: its arguments checked, names and places of files."""
+"""What ModelCheckpoint needs besides its state: its arguments checked, what it decided at a moment, what it says."""
 
 from __future__ import annotations
 
 import math
-import os
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from lightkit.checkpoint import atomic
-from lightkit.checkpoint.places import is_inside, is_url
+from lightkit.callbacks.checkpoint_names import check_name
 from lightkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightkit.callbacks.model_checkpoint import ModelCheckpoint
     from lightkit.trainer import Trainer
 
-__all__ = [
-    "Note", "candidates", "check_arguments", "check_name", "fill_pattern", "find_file", "name_in", "replace_link",
-    "Save", "warn_gone", "warn_no_score",
-]  # fmt: skip
+__all__ = ["Note", "Save", "candidates", "check_arguments", "check_state", "warn_gone", "warn_no_score"]
 
 
 @dataclass(frozen=True)
@@ -104,15 +97,14 @@ def check_arguments(
         check_name(filename, f"ModelCheckpoint(filename={filename!r})")
 
 
-def check_name(name: str, where: str) -> None:
-    """Raise ConfigError where a name of a file, or its pattern, would lead out of the folder or cannot be one."""
-    problem = None
-    if "\0" in name:
-        problem = "a name of a file cannot hold a NUL character"
-    elif os.path.isabs(name) or ".." in re.split(r"[/\\]", name):
-        problem = "names stay inside the folder of the checkpoints; give another folder as dirpath"
-    if problem is not None:
-        raise ConfigError(f"{where}: {problem}.")
+def check_state(state: object) -> None:
+    """Raise StateError for what is no state of ModelCheckpoint."""
+    from lightkit.schema import SCALAR, TEXT, TRUTH, WHOLE, DictOf, Record, optional
+
+    texts = dict.fromkeys(("best_model_path", "last_model_path", "newest_file"), TEXT)
+    counts = {"best_k_models": DictOf(SCALAR), "last_step_saved": WHOLE, "is_deferred": TRUTH}
+    scores = dict.fromkeys(("current_score", "kth_value", "best_model_score"), optional(SCALAR))
+    Record({}, {"dirpath": optional(TEXT), **texts, **counts, **scores}).check(state)
 
 
 def candidates(trainer: Trainer) -> dict[str, Tensor]:
@@ -122,44 +114,6 @@ def candidates(trainer: Trainer) -> dict[str, Tensor]:
         logged = metrics.get(name)
         metrics[name] = logged.int() if isinstance(logged, Tensor) else torch.tensor(count)
     return metrics
-
-
-def fill_pattern(pattern: str, metrics: Mapping[str, Any], equals: str | None) -> str:
-    """Return the pattern with `{name}` and `{name:format}` filled in from the metrics, 0 where there is none.
-
-    With `equals`, what stands between a name and its value, the name is written too: `epoch=3`.
-    """
-
-    def fill(match: re.Match[str]) -> str:
-        name, spec = match[1], match[2] or ""
-        label = "" if equals is None else f"{name}{equals}"
-        return label + format(metrics.get(name, 0), spec[1:])
-
-    return re.sub(r"\{([^{}:]*)(:[^{}]*)?\}", fill, pattern)
-
-
-def name_in(root: str | Path, path: str) -> str:
-    """Return a path relative to the folder `root`, with `/`, by its text alone; "" where it does not lie in there."""
-    if "\0" in path:
-        return ""
-    if "://" in path:  # which is data: nobody asks its store
-        name = path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else "."
-    else:
-        try:
-            name = Path(path).relative_to(str(root)).as_posix()
-        except ValueError:
-            return ""
-    return "" if name == "." or ".." in name.split("/") else name
-
-
-def find_file(path: str, then: str, now: str) -> str:
-    """Return where a file that was in the folder `then` is in the folder `now`; "" where it was or would be elsewhere.
-
-    Whether it is there is another question.
-    """
-    name = name_in(then, path)
-    place = os.path.join(now, name)
-    return place if name and is_inside(now, place) else ""
 
 
 def warn_gone(paths: list[str]) -> None:
@@ -173,17 +127,3 @@ def warn_no_score(monitor: str | None, what: str) -> None:
     """Say why nothing is ranked, and what is done instead."""
     problem = f"no validation has run yet and no metric {monitor!r} was logged, so checkpoints have no score"
     warnings.warn(f"ModelCheckpoint(monitor={monitor!r}): {problem}; {what} until there is one", stacklevel=4)
-
-
-def replace_link(path: str, link: str) -> None:
-    """Make `link` a symbolic link to `path`, in one move; a copy where the system or the store allows no links."""
-    if is_url(link):
-        atomic.copy(path, link)
-        return
-    partial = atomic.temporary_name(Path(link))
-    try:
-        os.symlink(os.path.relpath(path, os.path.dirname(link)), partial)
-    except OSError:
-        atomic.copy(path, link)
-    else:
-        os.replace(partial, link)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,9 @@ class EarlyStopping(Callback):
     Raises:
         ConfigError: a `mode` or `patience` that cannot work; while running, a `monitor` never logged.
     """
+
+    mode_dict: ClassVar[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {"min": torch.lt, "max": torch.gt}
+    order_dict: ClassVar[dict[str, str]] = {"min": "<", "max": ">"}
 
     def __init__(
         self, monitor: str, min_delta: float = 0.0, patience: int = 3, verbose: bool = False, mode: str = "min",
@@ -125,6 +129,11 @@ class EarlyStopping(Callback):
             self.stopping_reason_message = message
         if message and self.verbose:
             trainer.print(message)
+
+    @property
+    def monitor_op(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """What says that a value is better than another: torch.lt or torch.gt."""
+        return self.mode_dict[self.mode]
 
     def _is_better(self, value: Tensor | float, than: Tensor | float) -> bool:
         return bool(value < than if self.mode == "min" else value > than)

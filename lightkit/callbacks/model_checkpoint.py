@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from lightkit.callbacks import checkpoint_names as names
 from lightkit.callbacks import checkpoint_rules as rules
 from lightkit.callbacks.base import Checkpoint
 from lightkit.callbacks.checkpoint_folder import Claim, Folder, OwnFiles
@@ -450,7 +451,7 @@ class ModelCheckpoint(Checkpoint):
             for path in [save.path] if save.is_link else save.paths:
                 save.by._write(trainer, path, copy_of=of_kind.setdefault(kind, path))
             if save.is_link and trainer.is_global_zero:
-                trainer.checkpoint_writer.then(partial(rules.replace_link, save.path, save.last))
+                trainer.checkpoint_writer.then(partial(names.replace_link, save.path, save.last))
                 save.by._own.know(save.last)
         for save in found:
             for path in save.leaving:
@@ -474,11 +475,14 @@ class ModelCheckpoint(Checkpoint):
 
     def _free_name(self, metrics: Mapping[str, Tensor], pattern: str | None, own: str, taken: set[str]) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""
-        path, version = self.format_checkpoint_name(metrics, pattern), self.STARTING_VERSION
-        while path in taken or (self._enable_version_counter and places.is_taken(path)):
-            if path == own and path not in taken and self._own.owns(self._folder, path):
-                break
-            path, version = self.format_checkpoint_name(metrics, pattern, ver=version), version + 1
+
+        def is_free(path: str) -> bool:
+            if path in taken or not self._enable_version_counter or not places.is_taken(path):
+                return path not in taken
+            return path == own and self._own.owns(self._folder, path)
+
+        path_of = partial(self.format_checkpoint_name, metrics, pattern)
+        path = names.first_free(lambda version: path_of(ver=version), self.STARTING_VERSION, is_free)
         if not self._folder.holds(path):
             raise ConfigError(
                 f"ModelCheckpoint: {path} is not inside {self.dirpath}, a link leads out of it; names stay inside the "
@@ -497,10 +501,13 @@ class ModelCheckpoint(Checkpoint):
         """
         pattern = filename or self.filename or "{epoch}" + self.CHECKPOINT_JOIN_CHAR + "{step}"
         equals = self.CHECKPOINT_EQUALS_CHAR if self.auto_insert_metric_name else None
-        parts = (prefix, rules.fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
-        name = self.CHECKPOINT_JOIN_CHAR.join(part for part in parts if part is not None)
-        rules.check_name(name, f"ModelCheckpoint: the name {name!r}")
+        parts = (prefix, names.fill_pattern(pattern, metrics, equals), None if ver is None else f"v{ver}")
+        name = names.joined(parts, self.CHECKPOINT_JOIN_CHAR)
         return os.path.join(self.dirpath or "", name + self.FILE_EXTENSION)
+
+    def file_exists(self, filepath: str | Path, trainer: Trainer) -> bool:
+        """Whether a file is there, in the store of its path."""
+        return places.is_taken(str(filepath))
 
     # ------------------------------------------------------------ state
 
@@ -528,12 +535,7 @@ class ModelCheckpoint(Checkpoint):
         Where the run directory was moved, they are where they were in it. Paths are data: those that do not lie in
         `dirpath`, with all links followed, are forgotten; but for files in the folder of then that say to be its own.
         """
-        from lightkit.schema import SCALAR, TEXT, TRUTH, WHOLE, DictOf, Record, optional
-
-        texts = dict.fromkeys(("best_model_path", "last_model_path", "newest_file"), TEXT)
-        counts = {"best_k_models": DictOf(SCALAR), "last_step_saved": WHOLE, "is_deferred": TRUTH}
-        scores = dict.fromkeys(("current_score", "kth_value", "best_model_score"), optional(SCALAR))
-        Record({}, {"dirpath": optional(TEXT), **texts, **counts, **scores}).check(state_dict)
+        rules.check_state(state_dict)
         then, own, state = state_dict.get("dirpath") or "", self._own, state_dict.get
         own.load(self.state_key, then)
         is_elsewhere = then and then != self.dirpath and places.is_same_store(then, self.dirpath or "")
@@ -541,8 +543,8 @@ class ModelCheckpoint(Checkpoint):
 
         def here(path: str) -> str:
             """Where a file is now, or will be; "" where it is gone."""
-            now = rules.find_file(path, then, self.dirpath) if then and self.dirpath else ""
-            if now and (places.place(now).exists() or own.is_pending(rules.name_in(then, path))):
+            now = names.find_file(path, then, self.dirpath) if then and self.dirpath else ""
+            if now and (places.place(now).exists() or own.is_pending(names.name_in(then, path))):
                 return now
             is_ours = elsewhere is not None and (own.owns(elsewhere, path) or elsewhere.bears(path, self.state_key))
             return path if is_ours else ""
@@ -582,7 +584,7 @@ class ModelCheckpoint(Checkpoint):
         """Write a file of the moment of the checkpoint; all files of one moment hold the same."""
         target = next((p for p in pending if p != path), "")
         if self.save_last == "link" and path == self.last_model_path and target:
-            rules.replace_link(target, path)
+            names.replace_link(target, path)
         elif self.save_weights_only:
             self._own.begin(self._folder, trainer.global_step, pending)
             trainer.save_checkpoint(path, True)

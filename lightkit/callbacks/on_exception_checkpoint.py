@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Checkpoint
-from lightkit.callbacks.checkpoint_rules import check_name
+from lightkit.callbacks.checkpoint_names import check_name
 from lightkit.checkpoint import files, places
 from lightkit.errors import ConfigError, NonFiniteError
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightkit.callbacks import Callback, ModelCheckpoint
-from lightkit.callbacks.checkpoint_rules import find_file
+from lightkit.callbacks.checkpoint_names import find_file
 from lightkit.checkpoint import atomic, files
 from lightkit.errors import CheckpointError, ConfigError, RunDirError
 from lightkit.loggers import CSVLogger

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lightkit.callbacks import EarlyStopping, ModelCheckpoint
 from lightkit.errors import ConfigError
@@ -116,3 +117,9 @@ def test_a_fit_that_goes_on_goes_on_waiting(fit: Callable[..., Any], trainer: Ca
     found.max_epochs = 10
     found.fit(found.lightning_module, found.train_dataloader, found.val_dataloaders)
     assert (found.global_step, callback.stopped_epoch) == (20, 4)
+
+
+def test_how_values_are_compared_can_be_asked() -> None:
+    assert EarlyStopping("v").monitor_op is torch.lt and EarlyStopping("v", mode="max").monitor_op is torch.gt
+    assert EarlyStopping.mode_dict == {"min": torch.lt, "max": torch.gt}
+    assert EarlyStopping.order_dict == {"min": "<", "max": ">"}

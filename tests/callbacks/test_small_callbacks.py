@@ -145,3 +145,20 @@ def test_an_unknown_stage_or_interval_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Timer(interval="batch")
     assert str(caught.value) == "Timer(interval='batch'): expected 'step' or 'epoch'."
+
+
+def test_a_lambda_callback_takes_its_functions_by_position_as_lightning_does() -> None:
+    parameters = inspect.signature(LambdaCallback).parameters
+    hooks = [name for name in vars(Callback) if name.startswith("on_")]
+    assert set(parameters) == {"setup", "teardown", *hooks, "more"}
+    seen: list[str] = []
+    LambdaCallback(None, lambda *_: seen.append("down")).teardown(None, None, "fit")  # type: ignore[arg-type]
+    assert seen == ["down"]
+
+
+def test_model_checkpoint_tells_whether_a_file_is_there(tmp_path: Path, trainer: Callable[..., Any]) -> None:
+    callback = ModelCheckpoint(tmp_path)
+    made = trainer([callback])
+    assert not callback.file_exists(tmp_path / "a.ckpt", made)
+    (tmp_path / "a.ckpt").touch()
+    assert callback.file_exists(tmp_path / "a.ckpt", made) and callback.file_exists(str(tmp_path / "a.ckpt"), made)

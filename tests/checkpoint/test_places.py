@@ -220,16 +220,16 @@ def test_what_a_library_writes_to_a_local_file_is_uploaded(store: str, tmp_path:
 
 
 def test_what_a_file_says_of_a_store_is_compared_as_text_and_the_store_is_not_asked(tmp_path: Path) -> None:
-    from lightkit.callbacks import checkpoint_rules as rules
+    from lightkit.callbacks import checkpoint_names as names
 
     # a place that does not answer: asking for it would be an error, or wait for the network
     foreign = "sftp://nobody.invalid/checkpoints/x.ckpt"
     assert not places.is_inside(tmp_path, foreign) and not places.is_inside("memory://bucket/run", foreign)
-    assert rules.find_file(foreign, "memory://bucket/run", "memory://bucket/run") == ""
-    assert rules.find_file(foreign, "sftp://nobody.invalid/checkpoints", str(tmp_path)) == str(tmp_path / "x.ckpt")
+    assert names.find_file(foreign, "memory://bucket/run", "memory://bucket/run") == ""
+    assert names.find_file(foreign, "sftp://nobody.invalid/checkpoints", str(tmp_path)) == str(tmp_path / "x.ckpt")
     assert places.is_same_store("s3://bucket/a", "s3://bucket/b/c") and places.is_same_store("/a", "b/c")
     assert not places.is_same_store("s3://bucket/a", "s3://other/a")
     assert places.is_inside("memory://bucket/run", "memory://bucket/run/a/x.ckpt")
     assert not places.is_inside("memory://bucket/run", "memory://bucket/run/../x.ckpt")
-    assert rules.name_in("memory://bucket/run", "memory://bucket/run/a/../../x.ckpt") == ""
-    assert rules.name_in("memory://bucket/run", "memory://bucket/run/a/x.ckpt") == "a/x.ckpt"
+    assert names.name_in("memory://bucket/run", "memory://bucket/run/a/../../x.ckpt") == ""
+    assert names.name_in("memory://bucket/run", "memory://bucket/run/a/x.ckpt") == "a/x.ckpt"
