@@ -50,7 +50,8 @@ def publish(trainer: lk.Trainer, name: str, figure: Figure) -> None:
     with path.open("wb") as file:  # which may be in a store
         figure.savefig(file, dpi=_DPI, format="png")
     for logger in trainer.loggers:
-        logger.log_figure(name, figure, trainer.global_step)
+        if isinstance(logger, lk.loggers.Logger):  # any object with log_metrics may be one
+            logger.log_figure(name, figure, step=trainer.global_step)
 
 
 def draw_curve(axes: Axes, epochs: Sequence[float], values: Sequence[float], name: str, color: str) -> None:

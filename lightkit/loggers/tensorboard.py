@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightkit.devices.example import left_as_found, to_device_of
 from lightkit.errors import ConfigError, RunDirError, require
-from lightkit.loggers.directory import DirectoryLogger, flatten, plain
+from lightkit.loggers.directory import DirectoryLogger, flatten
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,7 @@ class TensorBoardLogger(DirectoryLogger):
         self._newest: list[tuple[str, float]] = []  # the scalars written at the highest step
         self._has_media_at_newest = False
         self._placeholders: set[str] = set()  # metrics that stand beside the hyperparameters until they are logged
+        self._hparams_metrics: set[str] = set()  # that stand beside the hyperparameters
         self._hparams_step: int | None = None  # of the tab of hyperparameters; None: it is not written
         self._curves_end: int | None = None  # the first step that is none of the checkpoint's
         self._curves_cut: set[str] = set()
@@ -161,11 +162,16 @@ class TensorBoardLogger(DirectoryLogger):
             metrics = {"hp_metric": -1.0} if self._default_hp_metric else {}
         elif not isinstance(metrics, Mapping):
             metrics = {"hp_metric": metrics}
-        if params is None or not metrics or self._hparams_step is not None:
+        is_shown = self._hparams_step is not None and metrics.keys() <= self._hparams_metrics
+        if params is None or not metrics or is_shown:
             return
         # a value that was logged under that name is the newer one
         seen = {key for key, _ in self._newest}
-        fresh = {name: value for name, value in metrics.items() if self._key(name) not in seen}
+        fresh = {
+            name: value for name, value in metrics.items()
+            if self._key(name) not in seen and name not in self._hparams_metrics
+        }  # fmt: skip
+        self._hparams_metrics |= metrics.keys()
         if fresh:
             self.log_metrics(fresh, step or 0)
             self._placeholders |= {self._key(name) for name in fresh}
@@ -173,11 +179,11 @@ class TensorBoardLogger(DirectoryLogger):
 
         shown = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in flatten(plain(params)).items()
+            for name, value in flatten(self.hparams).items()
         }
 
         def write(writer: SummaryWriter) -> None:
-            for summary in hparams(shown, dict(metrics)):
+            for summary in hparams(shown, dict.fromkeys(sorted(self._hparams_metrics), 0)):
                 writer._get_file_writer().add_summary(summary, step)
             self._hparams_step = step or 0
 
@@ -306,6 +312,7 @@ class TensorBoardLogger(DirectoryLogger):
         """Return the highest step written, and its scalars, after writing to the file what is held."""
         self.save()
         state = {**super().state_dict(), "max_step": self._max_step, "hparams_step": self._hparams_step}
+        state["hparams_metrics"] = sorted(self._hparams_metrics)
         if self._has_media_at_newest:
             return state
         keys, values = ([pair[index] for pair in self._newest] for index in (0, 1))
@@ -316,7 +323,8 @@ class TensorBoardLogger(DirectoryLogger):
         from lightkit.schema import NUMBER, TEXT, WHOLE, DictOf, ListOf, Record, optional
 
         newest = {"newest": DictOf(NUMBER), "newest_keys": ListOf(TEXT), "newest_values": ListOf(NUMBER)}
-        Record({}, {"max_step": WHOLE, "hparams_step": optional(WHOLE), **newest}).check(state_dict)
+        hparams = {"hparams_step": optional(WHOLE), "hparams_metrics": ListOf(TEXT)}
+        Record({}, {"max_step": WHOLE, **hparams, **newest}).check(state_dict)
         self.finalize("interrupted")
         super().load_state_dict(state_dict)
         self._max_step = state_dict.get("max_step", -1)
@@ -331,6 +339,9 @@ class TensorBoardLogger(DirectoryLogger):
         # what is purged of the hyperparameters is written again, when they are logged at the begin of the fit
         hparams_step: int | None = state_dict.get("hparams_step", 0)
         self._hparams_step = hparams_step if hparams_step is not None and hparams_step < self._purge_step else None
+        # of files that do not name them the default one is known
+        named = set(state_dict.get("hparams_metrics", ["hp_metric"]))
+        self._hparams_metrics = named if self._hparams_step is not None else set()
         if self.log_dir is not None and self._newest:
             for key, value in self._newest:
                 self._write(1, partial(_add_scalar, key, value, self._max_step))

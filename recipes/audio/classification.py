@@ -125,7 +125,10 @@ class AudioClassifier(AudioModule):
         features, frames = self.features(waveforms, lengths)
         logits = self.net(features, frames)
         self.log(f"{stage}_loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", accuracy(logits, labels), prog_bar=True, sync_dist=True)
+        right = accuracy(logits, labels)
+        self.log(f"{stage}_acc", right, prog_bar=True, sync_dist=True)
+        if stage == "val":
+            self.log("hp_metric", right, sync_dist=True)
         return {
             "waveforms": waveforms, "lengths": lengths, "features": features, "logits": logits, "labels": labels
         }  # fmt: skip

@@ -171,3 +171,5 @@ class CTCRecognizer(AudioModule):
         # weighted by its tokens, the mean over batches is the rate over all tokens
         rate = errors / max(tokens, 1)
         self.log(f"{stage}_error_rate", rate, prog_bar=True, sync_dist=True, batch_size=max(tokens, 1))
+        if stage == "val":
+            self.log("hp_metric", rate, sync_dist=True, batch_size=max(tokens, 1))

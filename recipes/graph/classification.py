@@ -168,5 +168,8 @@ class NodeClassifier(lk.LightModule):
         loss = F.cross_entropy(logits, labels)
         where: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(nodes), "prog_bar": True}
         self.log(f"{stage}_loss", loss, **where)
-        self.log(f"{stage}_acc", accuracy(logits, labels), **where)
+        right = accuracy(logits, labels)
+        self.log(f"{stage}_acc", right, **where)
+        if stage == "val":
+            self.log("hp_metric", right, batch_size=len(nodes))
         return {"loss": loss, "logits": logits, "labels": labels}

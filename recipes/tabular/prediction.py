@@ -181,7 +181,10 @@ class TablePredictor(lk.LightModule):
         where: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True}
         if not self.is_regression:
             loss = F.cross_entropy(out, targets)
-            self.log(f"{stage}_acc", accuracy(out, targets), **where)
+            right = accuracy(out, targets)
+            self.log(f"{stage}_acc", right, **where)
+            if stage == "val":
+                self.log("hp_metric", right)
         else:
             loss = F.mse_loss(out, (targets - self.target_mean) / self.target_std)  # type: ignore[operator]
             if stage != "train":
@@ -212,5 +215,8 @@ class TablePredictor(lk.LightModule):
     def _log_errors(self, stage: str) -> None:
         if self.is_regression:
             squares, amounts, rows = self._errors
-            self.log(f"{stage}_rmse", (squares / rows).sqrt(), prog_bar=True)
+            error = (squares / rows).sqrt()
+            self.log(f"{stage}_rmse", error, prog_bar=True)
+            if stage == "val":
+                self.log("hp_metric", error)
             self.log(f"{stage}_mae", amounts / rows)

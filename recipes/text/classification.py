@@ -121,6 +121,8 @@ class TextClassifier(TextModule):
         is_right = logits.argmax(dim=1) == labels
         self.log(f"{stage}_loss", F.cross_entropy(logits, labels), prog_bar=True, batch_size=len(labels))
         self.log(f"{stage}_acc", is_right.float().mean(), prog_bar=True, batch_size=len(labels))
+        if stage == "val":
+            self.log("hp_metric", is_right.float().mean(), batch_size=len(labels))
         found = torch.stack([is_right.float(), torch.ones_like(labels, dtype=torch.float)])
         if self.counts is None:
             self.counts = found.new_zeros(2, logits.shape[1])

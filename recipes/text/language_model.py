@@ -210,6 +210,8 @@ class LanguageModel(lk.LightModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
         loss = self._loss(batch)
         self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True)
+        if stage == "val":
+            self.log("hp_metric", loss, sync_dist=True)
         self.log(f"{stage}_bpc", loss / math.log(2) / self.chars_per_token, sync_dist=True)
 
     # ---------------------------------------------------------------- use
@@ -302,9 +304,11 @@ class Samples(lk.Callback):
         path = trainer.run_dir / "samples" / f"step_{trainer.global_step:06}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.last, encoding="utf-8")
+        # indented by four, Markdown leaves the text as it is
+        shown = "\n".join(f"    {line}" for line in self.last.split("\n"))
         for logger in trainer.loggers:
-            # indented by four, Markdown leaves the text as it is
-            logger.log_text("sample", "\n".join(f"    {line}" for line in self.last.split("\n")), trainer.global_step)
+            if isinstance(logger, lk.loggers.Logger):  # any object with log_metrics may be one
+                logger.log_text("sample", shown, step=trainer.global_step)
 
     def on_fit_end(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
         """Print the last sample."""

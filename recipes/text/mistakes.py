@@ -70,4 +70,5 @@ class WorstTexts(lk.Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(report + "\n", encoding="utf-8")
         for logger in trainer.loggers:
-            logger.log_text("worst_mistakes", report, trainer.global_step)
+            if isinstance(logger, lk.loggers.Logger):
+                logger.log_text("worst_mistakes", report, step=trainer.global_step)

@@ -102,6 +102,8 @@ class SequenceTagger(TextModule):
         size = int(batch.token_count)
         self.log(f"{stage}_loss", loss, on_step=is_training, on_epoch=True, prog_bar=True, batch_size=size)
         self.log(f"{stage}_acc", right / size, on_step=False, on_epoch=True, prog_bar=not is_training, batch_size=size)
+        if stage == "val":
+            self.log("hp_metric", right / size, batch_size=size)
         return loss, logits, tags
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -130,7 +130,10 @@ class Autoencoder(lk.LightModule):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
         drawn, pixels = self(batch[0]), self.pixels.to_pixels(batch[0])
-        self.log(f"{stage}_loss", F.mse_loss(drawn, pixels), prog_bar=True)
+        error = F.mse_loss(drawn, pixels)
+        self.log(f"{stage}_loss", error, prog_bar=True)
+        if stage == "val":
+            self.log("hp_metric", error)
         columns = min(12, self.num_pictures)
         rows = zip(pixels[: self.num_pictures].split(columns), drawn[: self.num_pictures].split(columns), strict=True)
         full = [pair for pair in rows if len(pair[0]) == columns] or [(pixels[:columns], drawn[:columns])]

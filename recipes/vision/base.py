@@ -166,4 +166,7 @@ class BaseClassifier(lk.LightModule):
 
     def _log_evaluation(self, logits: Tensor, labels: Tensor, stage: str) -> None:
         self.log(f"{stage}_loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
-        self.log(f"{stage}_acc", accuracy(logits, labels), prog_bar=True, sync_dist=True)
+        right = accuracy(logits, labels)
+        self.log(f"{stage}_acc", right, prog_bar=True, sync_dist=True)
+        if stage == "val":
+            self.log("hp_metric", right, sync_dist=True)

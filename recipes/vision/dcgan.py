@@ -202,7 +202,10 @@ class DCGAN(lk.LightModule):
     def _log_distance(self, stage: str) -> None:
         real, drawn = torch.cat(self.real), torch.cat(self.drawn)
         self.real, self.drawn = [], []
-        self.log(f"{stage}_frechet", frechet_distance(real, drawn).float(), prog_bar=True)
+        distance = frechet_distance(real, drawn).float()
+        self.log(f"{stage}_frechet", distance, prog_bar=True)
+        if stage == "val":
+            self.log("hp_metric", distance)
 
 
 def _against(logits: Tensor, target: float) -> Tensor:

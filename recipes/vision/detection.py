@@ -214,6 +214,8 @@ class Detector(lk.LightModule):
         # -1 where the set holds no object at all
         self.log(f"{stage}_map", result["map"].clamp(min=0), prog_bar=True)
         self.log(f"{stage}_map_50", result["map_50"].clamp(min=0), prog_bar=True)
+        if stage == "val":
+            self.log("hp_metric", result["map"].clamp(min=0))
         return result
 
     def _drawn(self, image: Tensor, objects: Target) -> Tensor:

@@ -118,4 +118,5 @@ class PictureGrid(lk.Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png)
         for logger in trainer.loggers:
-            logger.log_image(self.name, [image], trainer.global_step)
+            if isinstance(logger, lk.loggers.Logger):
+                logger.log_image(self.name, [image], step=trainer.global_step)

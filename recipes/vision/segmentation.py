@@ -199,6 +199,8 @@ class Segmenter(lk.LightModule):
         assert self._counts is not None
         ious = intersection_over_union(self._counts)
         self.log(f"{stage}_iou", ious[ious >= 0].mean(), prog_bar=True)
+        if stage == "val":
+            self.log("hp_metric", ious[ious >= 0].mean())
         self.log(f"{stage}_acc", self._counts.diagonal().sum() / self._counts.sum().clamp(min=1))
         values: list[float] = ious.tolist()
         return values

@@ -424,6 +424,55 @@ def test_the_hp_metric_goes_through_log_metrics(tmp_path: Path) -> None:
     assert [names for names, _ in logger.seen[1:]] == [{"loss": 0.5, "epoch": 0}]
 
 
+@pytest.mark.parametrize("default", [True, False])
+def test_metrics_given_with_the_hyperparameters_stand_beside_them_and_once(tmp_path: Path, default: bool) -> None:
+    class Tuned(Net):
+        def __init__(self, lr: float = 0.5) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def on_train_start(self) -> None:
+            self.logger.log_hyperparams(self.hparams, {"hp/a": 0, "hp/b": 0})
+
+        def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+            self.log("hp/a", 1.0)
+
+    def fit(**options: Any) -> lk.Trainer:
+        logger = TensorBoardLogger(tmp_path, version=0, default_hp_metric=default)
+        t = trainer(tmp_path, logger=logger, **options)
+        t.fit(Tuned(), data(), data(), ckpt_path=path)
+        return t
+
+    path: str | None = None
+    path = fit(max_epochs=1).checkpoint_callback.best_model_path
+    fit(max_epochs=2)
+    found, names = scalars_of(tmp_path / "lightning_logs" / "version_0")
+    assert found["hp/a"] == [(0, 0.0), (3, 1.0), (7, 1.0)] and found["hp/b"] == [(0, 0.0)]
+    assert ("hp_metric" in found) is default
+    assert names == (["hp_metric"] if default else ["hp/a", "hp/b"])  # TensorBoard reads the first list alone
+
+
+def scalars_of(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], list[str]]:
+    """The curves, and which of them TensorBoard's tab of hyperparameters shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    content = events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.EXPERIMENT_TAG]
+    shown = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    curves = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return curves, sorted(info.name.tag for info in shown)
+
+
+def test_a_bar_shows_no_version_of_a_logger_that_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lightkit.callbacks import LineProgress
+
+    bar = LineProgress()
+    t = trainer(tmp_path, logger=Recorder(), callbacks=[bar], enable_progress_bar=True, max_epochs=1)
+    t.fit(Net(), data())
+    assert "v_num" not in capsys.readouterr().out
+
+
 def test_a_barebones_run_imports_no_logger_but_the_base(repository: Path) -> None:
     code = (
         "import sys, torch, lightkit as lk\n"

@@ -110,6 +110,7 @@ def test_the_state_can_be_read_without_unpickling_code(tmp_path: Path) -> None:
     torch.save(logger.state_dict(), tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True) == {
         "max_step": 3, "newest": {"loss": 1.0}, "newest_keys": ["loss"], "newest_values": [1.0], "hparams_step": None,
+        "hparams_metrics": [],
     }  # fmt: skip
 
 

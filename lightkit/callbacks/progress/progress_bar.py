@@ -90,10 +90,11 @@ def _format_value(value: object, number_format: str) -> str:
 
 def get_standard_metrics(trainer: Trainer) -> dict[str, int | str]:
     """Return what is shown without being logged: `v_num`, the version of the loggers where they have one."""
-    versions = dict.fromkeys(str(logger.version) for logger in trainer.loggers if logger.version not in (None, ""))
+    found = [getattr(logger, "version", None) for logger in trainer.loggers]
+    versions = dict.fromkeys(str(version) for version in found if version not in (None, ""))
     if not versions:
         return {}
-    first = trainer.loggers[0].version
+    first = found[0]
     return {"v_num": first if len(versions) == 1 and isinstance(first, int) else "_".join(versions)[-4:]}
 
 
