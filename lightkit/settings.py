@@ -107,6 +107,7 @@ class Settings:
     run_dir: str | Path | None = None
     run_name: str | None = None
     nan_check: NanCheck = "read"
+    enable_autolog_hparams: bool = True
     on_log_error: OnLogError = "warn"
     profiler: Profiler | str | None = None
     async_checkpoint: bool = False
@@ -160,7 +161,7 @@ _COUNTS: dict[str, dict[str, Any]] = {
     "accumulate_grad_batches": {"least": 1}, "reload_dataloaders_every_n_epochs": {},
 }  # fmt: skip
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "async_checkpoint": (True, False),
+    "async_checkpoint": (True, False), "enable_autolog_hparams": (True, False),
     "nan_check": ("read", "step", "off"),
     "on_log_error": ("warn", "raise"),
     "resume": ("auto", None),

@@ -31,7 +31,7 @@ def log_hyperparameters(run: FitRun) -> None:
                 )
             params[key] = value
     for target in run.trainer._records.targets():
-        if params:
+        if params and run.settings.enable_autolog_hparams:
             target.log_hyperparams(params)
         target.log_graph(module)
         target.save()

@@ -98,7 +98,7 @@ class Trainer(Controls):
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
-        resume: Literal["auto"] | None = None, **unknown: Never,
+        resume: Literal["auto"] | None = None, enable_autolog_hparams: bool = True, **unknown: Never,
     ) -> None:  # fmt: skip
         if unknown:
             _refuse(unknown)
@@ -121,6 +121,7 @@ class Trainer(Controls):
             on_log_error=on_log_error, profiler=profiler, async_checkpoint=async_checkpoint,
             channels_last=channels_last, optimizer_kernel=optimizer_kernel, tf32=tf32, compile=compile,
             cuda_graph=cuda_graph, overlap_transfer=overlap_transfer, resume=resume,
+            enable_autolog_hparams=enable_autolog_hparams,
         )  # fmt: skip
         settings = asked.in_effect()
         if seed is not None:

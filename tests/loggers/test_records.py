@@ -464,6 +464,21 @@ def scalars_of(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], list[s
     return curves, sorted(info.name.tag for info in shown)
 
 
+def test_hyperparameters_are_logged_by_the_user_alone_where_that_is_asked_for(tmp_path: Path) -> None:
+    class Tuned(Net):
+        def __init__(self, lr: float = 0.5) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    for asked in (True, False):
+        recorder = Recorder()
+        trainer(tmp_path, logger=recorder, enable_autolog_hparams=asked, max_steps=1).fit(Tuned(), data())
+        assert (("hyperparams", {"lr": 0.5}) in recorder.calls) is asked
+    with pytest.raises(ConfigError) as caught:
+        lk.Trainer(enable_autolog_hparams="no", max_epochs=1)  # type: ignore[arg-type]
+    assert str(caught.value) == "Trainer(enable_autolog_hparams='no'): expected one of True, False"
+
+
 def test_a_bar_shows_no_version_of_a_logger_that_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lightkit.callbacks import LineProgress
 
