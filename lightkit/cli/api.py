@@ -58,7 +58,8 @@ class LightkitCLI:
             the name of a subcommand those of it alone.
         args: stands in for sys.argv[1:]; as a dict, what a config holds, under the subcommand's name if there is one.
         auto_configure_optimizers: whether a config may replace configure_optimizers.
-        load_from_checkpoint_support: accepted; checkpoints always hold what `save_hyperparameters` saw.
+        load_from_checkpoint_support: changes nothing: a checkpoint holds what `save_hyperparameters` saw, and objects
+            among the arguments are to be given to `load_from_checkpoint`.
     """
 
     def __init__(

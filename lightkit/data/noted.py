@@ -6,22 +6,43 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lightkit.data.order import IndexedSource
+from lightkit.data.generators import States
+from lightkit.data.order import IndexedSource, Source
 
 
-class NotedSource(IndexedSource):
-    """Reads a DataLoader over a map-style data set in its own order, and knows the indices of the newest batch."""
+class NotedSource(Source):
+    """Reads what another source reads, its workers included, and knows the indices of the newest batch."""
 
     def __init__(self, source: IndexedSource):
-        super().__init__(source.loader, source.name, is_keyed=source.is_keyed, is_training=source.is_training)
+        super().__init__(source.loader, source.name)
+        self.source = source
         self.drawn = Drawn(source.sampler)
-        self.sampler = self.drawn
-        self.rows = self._find_rows()
+        source.watch(self.drawn)
         self.current: list[Any] = []
+
+    def parts(self) -> list[Source]:
+        """As Source.parts."""
+        return [self.source]
+
+    def own_generators(self) -> States:
+        """As Source.own_generators."""
+        return self.source.own_generators()
+
+    def set_epoch(self, epoch: int) -> None:
+        """As Source.set_epoch."""
+        self.source.set_epoch(epoch)
 
     def open(self, *, remember: bool = True) -> Iterator[Any]:
         """As Source.open; `current` follows the batches."""
-        return self._noting(super().open(remember=remember))
+        return self._noting(self.source.open(remember=remember))
+
+    def close(self) -> None:
+        """As Source.close."""
+        self.source.close()
+
+    def release(self, *, has_failed: bool = False) -> None:
+        """As Source.release."""
+        self.source.release(has_failed=has_failed)
 
     def _noting(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:

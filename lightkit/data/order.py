@@ -265,6 +265,10 @@ class IndexedSource(Source):
             self.found = places, generators.find(self.loader)
         return generators.states(self.found[1])
 
+    def watch(self, sampler: Iterable[Any]) -> None:
+        """Ask this from the next epoch on, which asks the sampler."""
+        self.sampler = sampler
+
     def _find_rows(self) -> Callable[[], Iterator[Any]] | None:
         """The order by rows, where there is one; anew for each epoch, as batches may grow and data may change."""
         self.fetch.look()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,6 +59,23 @@ class Notes(BasePredictionWriter):
 
 def quiet_trainer(**arguments: Any) -> lk.Trainer:
     return lk.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, **arguments)
+
+
+class Pids(Numbers):
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([float(os.getpid())], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_workers_go_on_fetching_beside_a_writer(stays: bool) -> None:
+    notes = Notes("batch")
+    trainer = quiet_trainer(callbacks=[notes])
+    loader = DataLoader(Pids(5), 2, num_workers=1, persistent_workers=stays)
+    found = trainer.predict(Twice(), loader)
+    assert found is not None
+    assert {float(batch[0]) / 2 for batch in found}.isdisjoint({float(os.getpid())})  # type: ignore[index]
+    assert [indices for _, _, indices, _ in notes.batches] == [[0, 1], [2, 3], [4]]
+    assert multiprocessing.active_children() == []
 
 
 def predict(writer: Any, loaders: Any, **arguments: Any) -> Any:

@@ -283,6 +283,60 @@ def test_loaders_are_asked_for_again_and_told_the_epoch() -> None:
     assert [sampler.epochs for sampler in net.samplers] == [[0, 1], [0, 1], [2, 3], [2, 3]]
 
 
+class Asked(Net):
+    """Its loaders are other ones in each epoch in which they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def train_dataloader(self) -> Any:
+        epoch = self.trainer.current_epoch  # type: ignore[union-attr]
+        self.asked.append(f"train{epoch}")
+        return {"a": plain(3 + epoch, 0, 2, shuffle=True), "b": plain(6 + epoch, 100, 2, shuffle=True)}
+
+    def val_dataloader(self) -> Any:
+        self.asked.append(f"val{self.trainer.current_epoch}")  # type: ignore[union-attr]
+        return CombinedLoader(two(shuffle=True), "max_size_cycle")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val", batch[0].sum(), batch_size=1)
+
+
+def fit_asked(*, seed: int = 3, stop: Stop | None = None, ckpt_path: Path | None = None, **options: Any) -> Asked:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    net = Asked()
+    trainer = lk.Trainer(
+        accelerator="cpu", max_epochs=4, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[] if stop is None else [stop], **options,
+    )  # fmt: skip
+    try:
+        trainer.fit(net, ckpt_path=ckpt_path)
+    except KeyboardInterrupt:
+        assert stop is not None
+    return net
+
+
+@pytest.mark.parametrize(("every", "check", "asked"), [  # as Lightning asks
+    (1, 2, ["train0", "train1", "val1", "train2", "train3", "val3"]), (2, 1, ["train0", "val0", "train2", "val2"]),
+    (2, 3, ["train0", "train2", "val2"]),
+])  # fmt: skip
+def test_loaders_are_asked_for_again_beside_a_rare_validation(every: int, check: int, asked: list[str]) -> None:
+    assert fit_asked(reload_dataloaders_every_n_epochs=every, check_val_every_n_epoch=check).asked == asked
+
+
+def test_a_fit_that_asks_again_in_each_epoch_goes_on(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"reload_dataloaders_every_n_epochs": 1, "check_val_every_n_epoch": 2}
+    whole = fit_asked(**how)
+    for batch in range(1, len(whole.batches) + 1, 2):
+        path = tmp_path / f"{batch}.ckpt"
+        before = fit_asked(stop=Stop(batch, path, "on_train_batch_end"), **how)
+        after = fit_asked(seed=99, ckpt_path=path, **how)
+        assert before.batches + after.batches == whole.batches, batch
+        assert torch.equal(after.layer.weight, whole.layer.weight), batch
+
+
 def test_a_data_set_that_grows_makes_the_epoch_longer() -> None:
     growing = Numbers(8, 0)
 
