@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         LightkitArgumentParser,
         LightningArgumentParser,
         LRSchedulerCallable,
+        LRSchedulerType,
         LRSchedulerTypeTuple,
         LRSchedulerTypeUnion,
         OptimizerCallable,
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
     from lightkit.cli.save_config import SaveConfigCallback
 
 __all__ = [
-    "ArgsType", "LRSchedulerCallable", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LightkitArgumentParser",
-    "LightkitCLI", "LightningArgumentParser", "LightningCLI", "OptimizerCallable", "ReduceLROnPlateau",
-    "SaveConfigCallback", "instantiate_class", "main",
+    "ArgsType", "LRSchedulerCallable", "LRSchedulerType", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion",
+    "LightkitArgumentParser", "LightkitCLI", "LightningArgumentParser", "LightningCLI", "OptimizerCallable",
+    "ReduceLROnPlateau", "SaveConfigCallback", "instantiate_class", "main",
 ]  # fmt: skip
 
 _API = ("ArgsType", "LightkitCLI", "LightningCLI", "ReduceLROnPlateau")
 _PARSER = (
-    "LRSchedulerCallable", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LightkitArgumentParser",
+    "LRSchedulerCallable", "LRSchedulerType", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LightkitArgumentParser",
     "LightningArgumentParser", "OptimizerCallable", "instantiate_class",
 )  # fmt: skip
 _OTHERS = {"SaveConfigCallback": "save_config", "main": "main"}

@@ -264,6 +264,11 @@ class Checker:
         """Check one value against an annotation."""
         if is_null(node):
             return
+        known = self.named.get(where.plain)
+        if known is not None and "[" not in where.full and not is_spec(node) and entry(node, "init_args") is not None:
+            assert isinstance(node, MappingNode)
+            self.check_part(node, where, known)  # of the class that an earlier file, or option, has named
+            return
         before, cls, hints, is_right = self.noted, class_base(hint), part_hints(hint, node), holds_spec(node)
         is_typed = self.option is not None and node is self.option.value and isinstance(node, ScalarNode)
         value = self.option.texts[0] if self.option is not None and is_typed else value_of(node)

@@ -22,6 +22,7 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
+LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
 AUTOMATIC = "AUTOMATIC"
 MODES = ("yaml", "json", "omegaconf", "omegaconf+", PARSER_MODE)  # lightkit reads YAML, of which JSON is a part
 

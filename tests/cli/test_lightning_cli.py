@@ -359,6 +359,20 @@ def test_a_second_file_may_hold_a_part_of_a_class(
     )
 
 
+def test_a_part_of_a_class_that_is_an_argument_may_stand_in_a_second_file_too(classes: Any, project: Path) -> None:
+    (project / "one.yaml").write_text(
+        "model:\n  class_path: jobs.Net\n  init_args:\n    body:\n      class_path: torch.nn.Linear\n"
+        "      init_args: {in_features: 4, out_features: 4}\noptimizer: {class_path: Adam, init_args: {lr: 0.5}}\n"
+    )
+    (project / "two.yaml").write_text(
+        "model: {init_args: {body: {init_args: {bias: false}}}}\noptimizer: {init_args: {amsgrad: true}}\n"
+    )
+    cli = LightkitCLI(run=False, args=["--config=one.yaml", "--config=two.yaml"], trainer_defaults=QUIET)
+    assert cli.model.body.bias is None and cli.model.body.in_features == 4
+    optimizer = cli.model.configure_optimizers()
+    assert (optimizer.defaults["lr"], optimizer.defaults["amsgrad"]) == (0.5, True)
+
+
 def test_environment_variables_are_read_where_that_is_asked_for(
     classes: Any, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
