@@ -25,7 +25,11 @@ def default_progress_bar() -> ProgressBar | None:
     if wish == "bar" or (wish == "" and sys.stdout.isatty()):
         from lightkit.callbacks.progress.rich_progress import RichProgressBar, RichProgressBarTheme
 
-        return RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4g"))
+        plain = RichProgressBarTheme(  # rich's own colours, small numbers to be read
+            progress_bar="bar.complete", progress_bar_finished="bar.finished", progress_bar_pulse="bar.pulse", time="",
+            processing_speed="", metrics="", metrics_format=".4g",
+        )  # fmt: skip
+        return RichProgressBar(theme=plain)
     from lightkit.callbacks.progress.lines import LineProgress
 
     return LineProgress()

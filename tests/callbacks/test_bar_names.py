@@ -20,6 +20,7 @@ from lightkit.callbacks import (
     RichProgressBar,
     RichProgressBarTheme,
     TQDMProgressBar,
+    default_progress_bar,
 )
 from lightkit.callbacks.progress.progress_bar import format_metrics, get_standard_metrics
 from lightkit.errors import HookError
@@ -275,6 +276,15 @@ def test_the_theme_styles_the_parts_and_writes_the_numbers() -> None:
     ]  # fmt: skip
     (line,) = last_screen(100, bar)
     assert line.endswith("loss=1.3e-03") or line.endswith("loss=1.2e-03")
+
+
+def test_the_default_bar_has_richs_own_colours_and_reads_small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTKIT_PROGRESS", "bar")
+    bar = default_progress_bar()
+    assert isinstance(bar, RichProgressBar)
+    (line,) = last_screen(100, bar)
+    assert line.endswith("loss=0.00125")
+    assert (bar.theme.progress_bar, bar.theme.processing_speed) == ("bar.complete", "")
 
 
 def test_columns_of_the_users_are_shown_with_the_metrics() -> None:
