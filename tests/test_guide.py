@@ -1,4 +1,4 @@
-"""The blocks of the guide's pages are run, from top to bottom."""
+"""The blocks of pages of the guide, and of those for who comes from elsewhere, are run from top to bottom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import pytest
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
 # by page of docs/: how many blocks it has, and which package they need
-PAGES = {"guide/export.md": (2, "onnxscript"), "guide/supervised.md": (3, "torch_geometric")}
+PAGES = {
+    "guide/export.md": (2, "onnxscript"), "guide/supervised.md": (3, "torch_geometric"),
+    "guide/early_stopping.md": (1, "torch"), "from_pytorch.md": (3, "torch"), "from_keras.md": (1, "torch"),
+    "from_ignite.md": (1, "torch"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAGES)

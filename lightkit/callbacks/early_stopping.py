@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightkit.callbacks.base import Callback
+from lightkit.devices.transfer import to_cpu
 from lightkit.errors import ConfigError
 from lightkit.monitoring import begins, monitored_value, validates_once_an_epoch
 
@@ -48,6 +50,9 @@ class EarlyStopping(Callback):
         check_on_train_epoch_end: check at the end of the training epoch, not of the validation. Default:
             where validation runs once at the end of every epoch.
         log_rank_zero_only: what `verbose` says is said by one process only.
+        restore_best_weights: when the training ends, early or not, the module gets the weights back that it had at its
+            best check, as with Keras; without any improvement those of the first check. They are kept in the host's
+            memory and in every checkpoint, so that a resumed run restores the same.
 
     Raises:
         ConfigError: a `mode` or `patience` that cannot work; while running, a `monitor` never logged.
@@ -60,7 +65,7 @@ class EarlyStopping(Callback):
         self, monitor: str, min_delta: float = 0.0, patience: int = 3, verbose: bool = False, mode: str = "min",
         strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
         divergence_threshold: float | None = None, check_on_train_epoch_end: bool | None = None,
-        log_rank_zero_only: bool = False,
+        log_rank_zero_only: bool = False, *, restore_best_weights: bool = False,
     ) -> None:  # fmt: skip
         if mode not in ("min", "max"):
             raise ConfigError(f"EarlyStopping(mode={mode!r}): expected 'min' or 'max'.")
@@ -76,6 +81,7 @@ class EarlyStopping(Callback):
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
         self.log_rank_zero_only = log_rank_zero_only
+        self.restore_best_weights = restore_best_weights
         self._check_on_train_epoch_end = check_on_train_epoch_end
         self._begin()
 
@@ -88,6 +94,8 @@ class EarlyStopping(Callback):
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
         self.best_score = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+        self.best_weights: dict[str, Any] | None = None
+        self._lacks_best = False  # a checkpoint had a best score, but not its weights
 
     @property
     def state_key(self) -> str:
@@ -106,13 +114,22 @@ class EarlyStopping(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
-        self._check(trainer, is_train_epoch_end=True)
+        self._check(trainer, pl_module, is_train_epoch_end=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Check the metric, if this is the time to."""
-        self._check(trainer, is_train_epoch_end=False)
+        self._check(trainer, pl_module, is_train_epoch_end=False)
 
-    def _check(self, trainer: Trainer, *, is_train_epoch_end: bool) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightModule) -> None:
+        """Give the module its best weights back, where that was asked for and there are some."""
+        if self.restore_best_weights and self.best_weights is not None:
+            from lightkit.checkpoint import weights
+
+            weights.load(pl_module, self.best_weights, f"EarlyStopping(monitor={self.monitor!r})")
+            if self.verbose:
+                trainer.print(f"EarlyStopping: the module has the weights of its best {self.monitor} again.")
+
+    def _check(self, trainer: Trainer, pl_module: LightModule, *, is_train_epoch_end: bool) -> None:
         """Where it is time to, compare the metric with the best so far; stop the trainer where that says so."""
         given = self._check_on_train_epoch_end
         if is_train_epoch_end != (validates_once_an_epoch(trainer) if given is None else given):
@@ -122,7 +139,13 @@ class EarlyStopping(Callback):
         if not self.strict and self.monitor not in trainer.callback_metrics:
             return
         who = f"EarlyStopping(monitor={self.monitor!r})"
-        message = self._judge(monitored_value(trainer.callback_metrics, self.monitor, who))
+        current = monitored_value(trainer.callback_metrics, self.monitor, who)
+        if self.restore_best_weights:
+            # asked before it is judged: a value beyond the stopping_threshold leaves best_score as it was
+            is_first = self.best_weights is None and not self._lacks_best
+            if is_first or self._is_better(current - self.min_delta, self.best_score):
+                self.best_weights = to_cpu(pl_module.state_dict())
+        message = self._judge(current)
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch
@@ -163,21 +186,23 @@ class EarlyStopping(Callback):
         return ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score and how long ago it was."""
+        """Return the best score, how long ago it was, and the weights that reached it, where they are asked for."""
+        kept = {} if self.best_weights is None else {"best_weights": self.best_weights}
         return {
             "wait_count": self.wait_count, "stopped_epoch": self.stopped_epoch, "best_score": self.best_score,
             "patience": self.patience, "stopping_reason": int(self.stopping_reason),
-            "stopping_reason_message": self.stopping_reason_message,
+            "stopping_reason_message": self.stopping_reason_message, **kept,
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on waiting where the checkpoint was taken; StateError for what is no state of this callback."""
-        from lightkit.schema import SCALAR, TEXT, WHOLE, Choice, Record, optional
+        from lightkit.schema import ANYTHING, SCALAR, TEXT, WHOLE, Choice, DictOf, Record, optional
 
         reasons = Choice(tuple(int(reason) for reason in EarlyStoppingReason))
         Record(
             {"wait_count": WHOLE, "stopped_epoch": WHOLE, "best_score": SCALAR, "patience": WHOLE},
-            {"stopping_reason": reasons, "stopping_reason_message": optional(TEXT)},
+            {"stopping_reason": reasons, "stopping_reason_message": optional(TEXT),
+             "best_weights": DictOf(ANYTHING)},
         ).check(state_dict)
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
@@ -185,4 +210,12 @@ class EarlyStopping(Callback):
         self.patience = state_dict["patience"]
         self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
         self.stopping_reason_message = state_dict.get("stopping_reason_message")
+        self.best_weights = state_dict.get("best_weights") if self.restore_best_weights else None
+        self._lacks_best = self.best_weights is None and bool(torch.isfinite(self.best_score))
+        if self.restore_best_weights and self._lacks_best:
+            warnings.warn(
+                f"EarlyStopping(monitor={self.monitor!r}, restore_best_weights=True): the checkpoint has a best score "
+                f"({float(self.best_score):.5g}) without its weights; only those of a better one are restored",
+                stacklevel=2,
+            )
         self._had_stopped = self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED
