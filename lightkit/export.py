@@ -253,13 +253,17 @@ def _is_nan_alike(a: Tensor, b: Tensor) -> bool:
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Inside, a GPU multiplies in whole float32: TF32 alone would differ by more than is allowed."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    backends = torch.backends
+    # by the newer of torch's two ways to say it, which may be read whichever one the user has taken
+    parts: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 def _onnx_runner(

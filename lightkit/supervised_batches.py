@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightkit.devices.odd_batches import is_graph
 from lightkit.errors import ConfigError, DataError
 
 # how a dict, or a graph, may call what the network is to give
@@ -105,12 +106,6 @@ class BatchReader:
                 f"(it has {', '.join(map(repr, names))})"
             )
         return Taken((), found, target, rows)
-
-
-def is_graph(batch: object) -> bool:
-    """Whether a batch is one of torch_geometric's; nothing of it is imported to know."""
-    kinds = type(batch).__mro__
-    return any(kind.__module__.startswith("torch_geometric.") for kind in kinds) and hasattr(batch, "stores")
 
 
 def _rows_of(graph: Any, stage: str) -> Any:

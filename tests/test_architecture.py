@@ -26,7 +26,7 @@ RANKS = {
     "trainer": 50, "trainer_parts": 48, "records": 48, "run": 45, "legacy": 42,
     "loops": 40,
     "callbacks": 30, "loggers": 30, "profilers": 30,
-    "supervised_module": 28, "supervised_batches": 2, "supervised_choices": 2,
+    "supervised_module": 28, "supervised_batches": 21, "supervised_choices": 2,
     "data": 27, "module": 26, "datamodule": 26, "datamodule_sources": 25, "module_hooks": 25,
     "export": 24, "board": 24, "results": 23, "results_state": 22,
     "monitoring": 22, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,

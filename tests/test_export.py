@@ -298,6 +298,31 @@ def test_further_arguments_are_the_exporter_s(tmp_path: Path) -> None:
     assert frozen(torch.zeros(4, 3)).shape == (4, 2)
 
 
+@pytest.mark.parametrize("way", ["torch.set_float32_matmul_precision('high'); torch.backends.cudnn.allow_tf32 = False",
+                                 "torch.backends.cuda.matmul.fp32_precision = 'tf32'"])  # fmt: skip
+def test_how_a_gpu_multiplies_is_as_before_whichever_way_it_was_said(way: str, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = f"""
+import torch, lightkit as lk
+class Net(lk.LightModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+    def forward(self, x):
+        return self.layer(x)
+{way}
+parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+before = [part.fp32_precision for part in parts]
+Net().to_torchscript("net.pt", method="trace", example_inputs=torch.zeros(2, 3))
+assert before == [part.fp32_precision for part in parts] and "tf32" in before, before
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_of_export_is_imported_by_a_fit() -> None:
     import subprocess
     import sys

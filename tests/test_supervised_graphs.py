@@ -116,6 +116,13 @@ def test_nodes_of_each_stage_are_those_of_its_mask() -> None:
     assert predicted.shape == (6, 2)  # of all, where nothing says which
 
 
+def test_a_list_of_graphs_is_a_loader_of_batches() -> None:
+    ring = graph(6, y=torch.tensor([0, 1, 0, 1, 0, 1]))
+    trainer = lk.Trainer(**QUIET)
+    trainer.fit(lk.supervised(OfNodes(), loss="cross_entropy"), [ring, ring], [ring])
+    assert trainer.global_step == 2 and {"train_loss", "val_loss"} == set(trainer.callback_metrics)
+
+
 def test_a_sampled_graph_counts_the_nodes_that_were_asked_for() -> None:
     # as NeighborLoader gives it: those come first
     data = graph(6, y=torch.tensor([0, 1, 0, 1, 0, 1]), batch_size=2, input_id=torch.tensor([4, 1]),

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lightkit.devices.odd_batches import is_graph
+
 _PRIMITIVES = (int, float, str, bytes, Tensor)
 _DATA = (Tensor, list, tuple, Mapping, str, bytes)
 _Take = Callable[[Iterator[object]], object]
@@ -78,7 +80,8 @@ def holds_loaders(part: object) -> bool:
 
 
 def _is_loader(value: object) -> bool:
-    return hasattr(value, "__iter__") and not isinstance(value, _DATA)
+    # a graph of torch_geometric gives its attributes when it is gone through, and is a batch
+    return hasattr(value, "__iter__") and not isinstance(value, _DATA) and not is_graph(value)
 
 
 def of_loaders(given: object) -> Nested:

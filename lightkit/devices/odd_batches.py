@@ -24,18 +24,22 @@ def parts(batch: object) -> Iterable[tuple[object, object]]:
 
 def own_size(batch: object) -> int | None:
     """What a batch says of its size itself; None where it says nothing."""
-    kind = type(batch)
     if isinstance(batch, PackedSequence):
         return int(batch.batch_sizes[0])  # always on the CPU
     if isinstance(batch, (tuple, str, bytes)):
         return None
-    is_graph = any(base.__module__.startswith("torch_geometric.") for base in kind.__mro__)
-    if is_graph and hasattr(batch, "stores"):
+    if is_graph(batch):
         return _size_of_graphs(batch)
     said = None if isinstance(batch, Mapping) and not _is_tensor_dict(batch) else getattr(batch, "batch_size", None)
     if isinstance(said, torch.Size):
         return said[0] if said else None
     return said if isinstance(said, int) and not isinstance(said, bool) else None
+
+
+def is_graph(batch: object) -> bool:
+    """Whether a batch is one of torch_geometric's; nothing of it is imported to know."""
+    kinds = type(batch).__mro__
+    return any(kind.__module__.startswith("torch_geometric.") for kind in kinds) and hasattr(batch, "stores")
 
 
 def _is_tensor_dict(batch: object) -> bool:
