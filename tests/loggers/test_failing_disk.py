@@ -174,6 +174,35 @@ def test_what_a_full_disk_has_cost_is_said_at_the_end_of_the_run(tmp_path: Path)
     )
 
 
+class InMemory:
+    """A logger that writes nothing to disk, so that the run writes `metrics.csv` itself."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.steps.append(step)
+
+    def log_hyperparams(self, params: Any) -> None:
+        pass
+
+
+def test_the_runs_own_table_on_a_full_disk_is_as_a_loggers(tmp_path: Path) -> None:
+    logger: Any = InMemory()
+    with pytest.warns(UserWarning) as caught, ExitStack() as stack:
+        full = At(2, lambda: stack.enter_context(disk_with_room_for(40)))
+        trainer = fit(tmp_path / "run", logger, full)
+    assert trainer.global_step == 8 and logger.steps == list(range(8))
+    told = [text for text in messages(caught) if text.startswith("RunMetrics")]
+    why = f"RunMetrics: cannot write to {tmp_path}/run: File too large"
+    missing = 8 - (len(rows_of(tmp_path / "run" / "metrics.csv")) if (tmp_path / "run" / "metrics.csv").exists() else 0)
+    assert missing > 2
+    assert told == [
+        f"{why}{GOES_ON}",
+        f"RunMetrics: missing in {tmp_path}/run: {missing} rows of metrics.csv; the reason: {why}",
+    ]
+
+
 def test_a_full_disk_leaves_no_threads_of_event_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorboard, "_FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(tensorboard, "_LONGEST_PAUSE_S", 0.0)
