@@ -31,7 +31,8 @@ REMOVED = {
     "auto_lr_find": "a learning rate of your own", "auto_scale_batch_size": "a batch size of your own",
     "replace_sampler_ddp": "use_distributed_sampler={value}",
     "truncated_bptt_steps": "a loop over the sequence in training_step",
-    "prepare_data_per_node": "nothing: prepare_data runs once", "multiple_trainloader_mode": "one training loader",
+    "prepare_data_per_node": "nothing: prepare_data runs once",
+    "multiple_trainloader_mode": "CombinedLoader(loaders, {value}) where the training loaders are given",
 }  # fmt: skip
 
 PLANNED = ("plugins", "model_registry")
@@ -40,7 +41,7 @@ PLANNED = ("plugins", "model_registry")
 def what_now(name: str, value: object) -> str:
     """What to write instead of an argument that Lightning once had."""
     now = REMOVED[name].format(value=repr(value), is_on=bool(value), is_on_number=int(bool(value)))
-    verb = "" if now.startswith(("a ", "nothing", "one ")) else "write "
+    verb = "" if now.startswith(("a ", "nothing")) else "write "
     return f"this argument is gone; {verb}{now}"
 
 

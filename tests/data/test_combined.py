@@ -744,6 +744,15 @@ def test_no_loaders_at_all_are_an_error() -> None:
         )
 
 
+def test_the_trainers_former_argument_names_the_loader() -> None:
+    with pytest.raises(ConfigError) as caught:
+        lk.Trainer(multiple_trainloader_mode="min_size")  # type: ignore[call-arg]
+    assert str(caught.value) == (
+        "Trainer(multiple_trainloader_mode='min_size'): this argument is gone; write CombinedLoader(loaders, "
+        "'min_size') where the training loaders are given"
+    )
+
+
 @pytest.mark.parametrize(("first", "then", "told"), [
     (two, lambda: two()[0], "train_dataloaders is one loader, the checkpoint was taken in the middle of an epoch of 2 "
      "in the mode 'max_size_cycle'"),
