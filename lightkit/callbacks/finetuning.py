@@ -76,18 +76,19 @@ class BaseFinetuning(Callback):
         state, self._resumed = self._resumed, None
         if state is None:
             return
-        from lightkit.checkpoint.weights import plain_name
+        from lightkit.checkpoint.weights import named_parameters, plain_name
 
         trainable, still = ({plain_name(name) for name in state[key]} for key in ("trainable", "without_statistics"))
-        unknown = trainable - {plain_name(name) for name, _ in pl_module.named_parameters()}
+        parameters = named_parameters(pl_module)
+        unknown = trainable - parameters.keys()
         if unknown and pl_module.strict_loading:
             named = ", ".join(map(repr, sorted(unknown)[:5]))
             raise CheckpointError(
                 f"{trainer.ckpt_path}: checkpoint['callbacks'][{self.state_key!r}]['trainable'] has {named}, which "
                 f"{type(pl_module).__name__} has not; resume with the module that was trained"
             )
-        for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad_(plain_name(name) in trainable)
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name in trainable)
         for name, module in pl_module.named_modules():
             if isinstance(module, _BatchNorm):
                 module.track_running_stats = plain_name(name) not in still
@@ -99,9 +100,11 @@ class BaseFinetuning(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the names of the parameters that learn, and of the batch norms that keep no statistics."""
+        from lightkit.checkpoint.weights import named_parameters
+
         module = self._running_module
         return {
-            "trainable": [name for name, p in module.named_parameters() if p.requires_grad],
+            "trainable": [name for name, p in named_parameters(module).items() if p.requires_grad],
             "without_statistics": [
                 name for name, m in module.named_modules() if isinstance(m, _BatchNorm) and not m.track_running_stats
             ],

@@ -90,10 +90,16 @@ class StochasticWeightAveraging(Callback):
         self._average_model: LightModule | None = None
         self._swa_scheduler: SWALR | None = None
         self._replaced: LRSchedulerConfig | None = None  # the module's own
+        self._scheduler_state: dict[str, Any] | None = None  # of a copy, which has no optimizer
         self._latest_update_epoch = -1
         self._updates_statistics = False
         self._has_raised_epochs = False
         self._loaded: dict[str, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy has no optimizer, whose scheduler it would be
+        state = {"_scheduler_state": self.state_dict()["scheduler_state"], "_swa_scheduler": None, "_replaced": None}
+        return {**super().__getstate__(), **state}
 
     @property
     def swa_start(self) -> int:
@@ -108,9 +114,11 @@ class StochasticWeightAveraging(Callback):
     # ------------------------------------------------------------ hooks
 
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
-        """Forget another Trainer's fit; a checkpoint brings its own state."""
+        """Forget another Trainer's fit, and the optimizer of this one's last; a checkpoint brings its own state."""
         if begins(trainer, stage):
             self._begin()
+        if stage == "fit":
+            self._swa_scheduler = self._replaced = self._scheduler_state = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Look at what there is to average, and ask for one more epoch where there are batch norms."""
@@ -199,8 +207,6 @@ class StochasticWeightAveraging(Callback):
             self._go_on(trainer)
         if self._has_raised_epochs:
             self._has_raised_epochs, trainer.max_epochs = False, self._max_epochs
-        if self._swa_scheduler is not None:  # holds the optimizer
-            self._swa_scheduler = self._replaced = None
 
     # ------------------------------------------------------------ what it is made of
 
@@ -301,7 +307,7 @@ class StochasticWeightAveraging(Callback):
         return {
             "n_averaged": 0 if self.n_averaged is None else int(self.n_averaged),
             "latest_update_epoch": self._latest_update_epoch,
-            "scheduler_state": None if scheduler is None else scheduler.state_dict(),
+            "scheduler_state": self._scheduler_state if scheduler is None else scheduler.state_dict(),
             "average_model_state": None if average is None else average.state_dict(),
             "updates_statistics": self._updates_statistics,
         }

@@ -65,6 +65,12 @@ class WeightAveraging(Callback):
     def setup(self, trainer: Trainer, pl_module: LightModule, stage: str) -> None:
         """Forget an earlier fit; only a module whose weights it was goes on from its average."""
         if stage == "fit":
+            others = [c for c in trainer.callbacks if isinstance(c, WeightAveraging) and c is not self]
+            if others:
+                raise ConfigError(
+                    f"{type(self).__name__} and {type(others[0]).__name__}: each lends the module its average for the "
+                    "validation, and only one can; use one of them"
+                )
             self._average_model, self._loaded, self._is_swapped = None, None, False
             self._latest_update_step, self._latest_update_epoch = trainer.global_step, trainer.current_epoch - 1
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lightkit.checkpoint.torch_states import is_torchs
-from lightkit.checkpoint.weights import plain_name
+from lightkit.checkpoint.weights import named_parameters, plain_name
 from lightkit.contracts import Stateful
 from lightkit.errors import CheckpointError
 from lightkit.schema import ANYTHING, TEXT, WHOLE, DictOf, Form, ListOf, Record, StateError, optional, place_text
@@ -171,7 +171,7 @@ class ParameterGroups:
 
     def state_dict(self) -> list[Groups]:
         """The groups of each optimizer; "" stands for a parameter that is not the module's."""
-        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        names = {id(parameter): name for name, parameter in named_parameters(self.module).items()}
         return [[[names.get(id(p), "") for p in group["params"]] for group in o.param_groups] for o in self.optimizers]
 
     def load_state_dict(self, states: Sequence[Groups]) -> None:
@@ -180,7 +180,7 @@ class ParameterGroups:
         Of an optimizer where a parameter is not the module's, or is in it already, nothing is added.
         """
         _GROUPS.check(states)
-        parameters = {plain_name(name): parameter for name, parameter in self.module.named_parameters()}
+        parameters = named_parameters(self.module)
         for index, (optimizer, groups) in enumerate(zip(self.optimizers, states, strict=False)):
             present = {id(p) for group in optimizer.param_groups for p in group["params"]}
             missing = groups[(first := len(optimizer.param_groups)) :]

@@ -34,6 +34,19 @@ def plain_name(name: str) -> str:
     return name.replace(_COMPILED, "")
 
 
+def named_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by their names as they are where nothing is compiled or pruned.
+
+    torch.nn.utils.prune makes of `weight` the parameter `weight_orig` and the buffer `weight_mask`.
+    """
+    masks = {name.removesuffix("_mask") for name, _ in module.named_buffers() if name.endswith("_mask")}
+    found: dict[str, nn.Parameter] = {}
+    for name, parameter in module.named_parameters():
+        before = name.removesuffix("_orig")
+        found[plain_name(before if before in masks else name)] = parameter
+    return found
+
+
 def as_named(weights: Mapping[str, Any], wanted: Iterable[str]) -> Mapping[str, Any]:
     """Weights under the wanted names, where those differ by compiled parts alone."""
     names = set(wanted)

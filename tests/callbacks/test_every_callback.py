@@ -96,7 +96,7 @@ MAKE: dict[type, Callable[[Path], Callback]] = {
     ProgressBar: lambda path: ProgressBar(),
     RichModelSummary: lambda path: RichModelSummary(),
     RichProgressBar: lambda path: RichProgressBar(console=terminal()),
-    StochasticWeightAveraging: lambda path: StochasticWeightAveraging(0.1, 1),
+    StochasticWeightAveraging: lambda path: StochasticWeightAveraging(0.1, 3),
     TQDMProgressBar: lambda path: TQDMProgressBar(),
     Timer: lambda path: Timer("1h"),
     WeightAveraging: lambda path: WeightAveraging(),
@@ -439,3 +439,74 @@ def test_lines_say_nothing_of_a_run_inside_the_fit(
 ) -> None:
     fit([LineProgress(every_s=3600), RunsInside("on_train_epoch_end")], max_epochs=2, enable_progress_bar=True)
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["Epoch 0/1", "Epoch 1/1"]
+
+
+# ---------------------------------------------------------------- the contract
+
+# of these, one at a time: the second is refused, or there is nothing that both could do
+GROUPS: tuple[tuple[type, ...], ...] = (
+    (ProgressBar,), (BaseFinetuning,), (ModelSummary,), (WeightAveraging, ModelPruning),
+    (StochasticWeightAveraging, ModelPruning),
+)  # fmt: skip
+
+
+class Whole(Net):
+    """Has all four kinds of step."""
+
+    def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("tested", self.layer(batch).sum())
+
+    def predict_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.layer(batch)
+
+
+def together(cls: type) -> list[type]:
+    """A callback's class with all others that go with it, which are the same ones every time."""
+    found = [cls]
+    for other in CLASSES:
+        if other is cls or other not in CONTRACT:  # the methods of BasePredictionWriter are the user's
+            continue
+        clashes = any(issubclass(other, group) and any(issubclass(c, group) for c in found) for group in GROUPS)
+        if not clashes:
+            found.append(other)
+    return found
+
+
+def all_runs(trainer: Any, module: Any, ckpt_path: Any = None) -> list[Any]:
+    """Every kind of run; -> what the evaluations gave."""
+    loader = torch.utils.data.DataLoader(torch.ones(4, 1), batch_size=2)
+    trainer.fit(module, loader, loader, ckpt_path=ckpt_path)
+    found = [trainer.validate(module, loader, verbose=False), trainer.test(module, loader, verbose=False)]
+    return [*found, [p.tolist() for p in trainer.predict(module, loader)]]
+
+
+CONTRACT = [c for c in CLASSES if c is not BasePredictionWriter and issubclass(c, Callback)]
+
+
+@pytest.mark.parametrize("cls", CONTRACT, ids=lambda cls: cls.__name__)
+def test_every_callback_goes_with_all_others_through_every_run_a_file_a_second_fit_and_a_pickle(
+    cls: type, tmp_path: Path, trainer: Callable[..., Any]
+) -> None:
+    names = together(cls)
+    assert len(names) >= 12
+
+    def make(made: list[Callback], max_epochs: int) -> Any:
+        bar = any(isinstance(c, ProgressBar) for c in made)
+        return trainer(made, max_epochs=max_epochs, logger=Silent(), enable_progress_bar=bar or False, run_dir=tmp_path)
+
+    made = [MAKE[name](tmp_path) for name in names]
+    first = make(made, 3)
+    gave = all_runs(first, Whole())
+    # a copy of the Trainer is one that has run
+    again = pickle.loads(pickle.dumps(first))
+    assert [type(c) for c in again.callbacks] == [type(c) for c in first.callbacks]
+    # through a file
+    first.save_checkpoint(tmp_path / "file.ckpt")
+    fresh = [MAKE[name](tmp_path) for name in names]
+    resumed = make(fresh, 3)
+    resumed.fit(Whole(), torch.utils.data.DataLoader(torch.ones(4, 1), batch_size=2), ckpt_path=tmp_path / "file.ckpt")
+    assert [c.state_key for c in fresh] == [c.state_key for c in made]
+    one, other = resumed.lightning_module.state_dict(), first.lightning_module.state_dict()
+    assert [name for name in other if not torch.equal(one[name], other[name])] == []
+    # a second fit of the same objects begins anew, and ends where the first did
+    assert all_runs(make(made, 3), Whole()) == gave

@@ -12,7 +12,13 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightkit as lk
-from lightkit.callbacks import EMAWeightAveraging, LambdaCallback, ModelPruning, StochasticWeightAveraging
+from lightkit.callbacks import (
+    BaseFinetuning,
+    EMAWeightAveraging,
+    LambdaCallback,
+    ModelPruning,
+    StochasticWeightAveraging,
+)
 from lightkit.checkpoint import files
 from lightkit.errors import CheckpointError, ConfigError
 
@@ -246,6 +252,40 @@ def test_a_state_of_another_module_and_one_of_another_form_are_named(tmp_path: P
     files.save(saved, path)
     with pytest.raises(CheckpointError, match=r"^.*checkpoint\['callbacks'\]\['ModelPruning'\]\['masks'\]\['net.0"):
         fit(tmp_path, ModelPruning("l1_unstructured", amount=0.2), ckpt_path=path)
+
+
+class Thaws(BaseFinetuning):
+    """Lets the first layer learn from the second epoch on."""
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.net[0])
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(pl_module.net[0], optimizer)
+
+
+class Partly(Net):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_parameters_that_are_pruned_and_joined_the_optimizer_later_are_resumed_by_their_plain_names(
+    tmp_path: Path, order: int
+) -> None:
+    def both() -> list[Any]:
+        return [ModelPruning("l1_unstructured", amount=0.2, use_lottery_ticket_hypothesis=False), Thaws()][::order]
+
+    whole, _ = fit(tmp_path / "whole", *both(), module=Partly())
+    path = tmp_path / "stopped.ckpt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "first", *both(), StopAt(2, 1, path), module=Partly())
+    saved = files.load(path)
+    assert saved["optimizer_groups"][0][1] == ["net.0.weight", "net.0.bias"]
+    assert "net.0.weight" in saved["callbacks"]["Thaws"]["trainable"]
+    again, _ = fit(tmp_path / "second", *both(), module=Partly(), ckpt_path=path)
+    assert_same(dict(again.state_dict()), dict(whole.state_dict()))
 
 
 def test_a_second_fit_of_the_same_object_begins_anew(tmp_path: Path) -> None:

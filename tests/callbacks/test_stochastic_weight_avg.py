@@ -231,6 +231,16 @@ def test_a_state_of_lightnings_form_is_taken_and_a_wrong_one_is_named(tmp_path: 
     )
 
 
+def test_a_checkpoint_saved_after_the_fit_is_gone_on_from(tmp_path: Path) -> None:
+    whole, _ = fit(tmp_path / "whole", StochasticWeightAveraging(0.02, 2), max_epochs=3)
+    _, trainer = fit(tmp_path / "first", StochasticWeightAveraging(0.02, 2), max_epochs=3)
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    again, _ = fit(
+        tmp_path / "second", StochasticWeightAveraging(0.02, 2), max_epochs=3, ckpt_path=tmp_path / "after.ckpt"
+    )
+    assert_same(dict(again.state_dict()), dict(whole.state_dict()))
+
+
 def test_checkpoints_of_the_fit_hold_current_weights_and_the_last_one_the_average(tmp_path: Path) -> None:
     keep = ModelCheckpoint(tmp_path / "kept", save_top_k=-1, filename="{epoch}")
     module, _ = fit(tmp_path, StochasticWeightAveraging(0.02, 2), keep, enable_checkpointing=None)

@@ -268,3 +268,12 @@ def test_a_decay_outside_of_0_and_1() -> None:
     with pytest.raises(ConfigError) as caught:
         EMAWeightAveraging(decay=1.5)
     assert str(caught.value) == "EMAWeightAveraging(decay=1.5): expected a share between 0 and 1, such as 0.999"
+
+
+def test_two_averages_in_one_trainer_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fit(tmp_path, WeightAveraging(), EMAWeightAveraging())
+    assert str(caught.value) == (
+        "WeightAveraging and EMAWeightAveraging: each lends the module its average for the validation, and only one can; use "
+        "one of them"
+    )
