@@ -274,6 +274,6 @@ def test_two_averages_in_one_trainer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         fit(tmp_path, WeightAveraging(), EMAWeightAveraging())
     assert str(caught.value) == (
-        "WeightAveraging and EMAWeightAveraging: each lends the module its average for the validation, and only one can; use "
-        "one of them"
+        "WeightAveraging and EMAWeightAveraging: each lends the module its average for the validation, "
+        "and only one can; use one of them"
     )
