@@ -102,4 +102,13 @@ def check_scheduler(scheduler: LRScheduler, state: object) -> None:
     if is_torchs(scheduler):
         example: Mapping[str, object] = scheduler.state_dict()
         check_like(state, example)
-        Record({}, _COUNTS).check(state)
+        _check_counts(state)
+
+
+def _check_counts(state: object, *place: str | int) -> None:
+    """Also those of schedulers inside a scheduler."""
+    Record({}, _COUNTS).check(state, *place)
+    assert isinstance(state, Mapping)
+    for index, inner in enumerate(state.get("_schedulers", ())):
+        if isinstance(inner, Mapping):
+            _check_counts(inner, *place, "_schedulers", index)

@@ -54,6 +54,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("optimizer_groups", 0, 0), "x", "expected a list, found 'x'"),
     (("lr_schedulers", 0, "last_epoch"), [6], "expected a number, found a list of 1"),
     (("lr_schedulers", 0, "last_epoch"), 6.5, "expected a whole number, found 6.5"),
+    (("lr_schedulers", 0, "_schedulers", 1, "last_epoch"), torch.tensor(2),
+     "expected a whole number, found a tensor of shape ()"),
     (("lr_schedulers", 0, "_schedulers", 0, "gamma"), {}, "expected a number, found a dict of 0"),
     (("precision",), None, "expected a dict, found None"),
     (("precision", "scale"), "x", "expected a number, found 'x'"),
