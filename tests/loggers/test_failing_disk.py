@@ -127,8 +127,12 @@ def test_events_go_on_in_a_new_file_after_their_folder_was_deleted(
     folder = tmp_path / "run"
     logger = TensorBoardLogger()
 
+    def delete() -> None:
+        logger.save()  # its thread writes nothing while the folder is deleted
+        shutil.rmtree(folder)
+
     with pytest.warns(UserWarning) as caught:
-        trainer = fit(folder, logger, At(4, lambda: shutil.rmtree(folder)), At(6, logger.save))
+        trainer = fit(folder, logger, At(4, delete), At(6, logger.save))
     assert trainer.global_step == 8
     assert [text.partition(":")[0] for text in messages(caught)] == ["TensorBoardLogger"] * 2
     assert f"missing in {folder}: up to " in messages(caught)[1]
