@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/: lifecycle.md, from the hook table; recipes/index.md, from the configs.
+"""Write the generated pages of docs/: lifecycle.md, from the hook table; lightning_names.md; recipes/index.md.
 
 `python docs/build.py` writes them; `python docs/build.py --check` exits with 1 where one is out of date.
 """
@@ -9,6 +9,9 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.names.compare import page as names
 from lightkit import hooks
 from lightkit.cli.shipped import describe
 
@@ -128,7 +131,7 @@ def recipes() -> str:
     return RECIPES + "".join(lines) + OWN_RECIPE
 
 
-PAGES = {"lifecycle.md": lifecycle, "recipes/index.md": recipes}
+PAGES = {"lifecycle.md": lifecycle, "lightning_names.md": names, "recipes/index.md": recipes}
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightkit.lazy import attach
+from lightkit.lazy import answer_imports, attach
+from lightkit.ranks import tell_lightning_utilities
 from lightkit.version import __version__
 
 if TYPE_CHECKING:
@@ -42,3 +43,5 @@ attach(
     },
     ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
 )  # fmt: skip
+answer_imports()
+tell_lightning_utilities()

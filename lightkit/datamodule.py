@@ -29,6 +29,9 @@ class LightDataModule:
     Order: `prepare_data` (once, writes to disk), `setup(stage)`, then the `*_dataloader` that the stage needs.
     """
 
+    CHECKPOINT_HYPER_PARAMS_KEY = "datamodule_hyper_parameters"  # of a checkpoint, as Lightning has them
+    CHECKPOINT_HYPER_PARAMS_NAME = "datamodule_hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE = "datamodule_hparams_type"
     name: str | None = None
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@
     ├── CheckpointError(RuntimeError)     a checkpoint that cannot be written, read or used
     ├── ExportError(RuntimeError)         a module cannot be exported, or what was exported is another one
     ├── MissingExtraError(ImportError)    an optional package is not installed
+    ├── ForeignNameError(ImportError)     a name that only Lightning has; the message says what to write
     ├── RunDirError(OSError)              the run directory cannot be written
     └── NonFiniteError(ArithmeticError)   a loss or a metric became NaN or infinite
     StoppedBySignal(SystemExit)           not an error: a signal asked the run to end
@@ -54,6 +55,10 @@ class ExportError(LightkitError, RuntimeError):
 
 class MissingExtraError(LightkitError, ImportError):
     """An optional package is needed and not installed; the message holds the `pip install` line."""
+
+
+class ForeignNameError(LightkitError, ImportError):
+    """A name, or a file, that Lightning has, or had, and lightkit has not; the message says what to write."""
 
 
 class RunDirError(LightkitError, OSError):

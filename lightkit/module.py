@@ -39,6 +39,9 @@ class LightModule(HookedModule):
     docs/lifecycle.md. Names, arguments and semantics are those of Lightning 2.6's LightningModule.
     """
 
+    CHECKPOINT_HYPER_PARAMS_KEY = "hyper_parameters"  # of a checkpoint, as Lightning has them
+    CHECKPOINT_HYPER_PARAMS_NAME = "hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE = "hparams_type"
     automatic_optimization: bool = True
     example_input_array: Any = None
     _trainer: Trainer | None

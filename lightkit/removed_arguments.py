@@ -35,7 +35,7 @@ REMOVED = {
     "multiple_trainloader_mode": "CombinedLoader(loaders, {value}) where the training loaders are given",
 }  # fmt: skip
 
-PLANNED = ("plugins", "model_registry")
+PLANNED = ("model_registry",)
 
 
 def what_now(name: str, value: object) -> str:
@@ -52,8 +52,7 @@ def refuse_unknown(arguments: Mapping[str, object], known: Iterable[str]) -> Non
         if name in REMOVED:
             problems.append(f"Trainer({name}={value!r}): {what_now(name, value)}")
         elif name in PLANNED:
-            now = "; for AsyncCheckpointIO write async_checkpoint=True" if name == "plugins" else "; leave it out"
-            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit{now}")
+            problems.append(f"Trainer({name}={value!r}): not in this version of lightkit; leave it out")
         else:
             problems.append(f"Trainer({name}={value!r}): no such argument{did_you_mean(name, known)}")
     if problems:

@@ -191,9 +191,14 @@ def restore_rng(state: RngState) -> None:
 
 
 @contextmanager
-def isolate_rng() -> Iterator[None]:
-    """Leave every generator as it was found, whatever is drawn inside, also when that raises."""
+def isolate_rng(include_cuda: bool = True) -> Iterator[None]:
+    """Leave every generator as it was found, whatever is drawn inside, also when that raises.
+
+    include_cuda=False: those of CUDA devices are not looked at.
+    """
     state = Snapshot()
+    if not include_cuda:
+        state.cuda = None
     try:
         yield
     finally:

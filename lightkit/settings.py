@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +18,14 @@ from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from lightkit.callbacks.base import Callback
+    from lightkit.checkpoint.io_plugins import CheckpointIO
+    from lightkit.devices.accelerators import Accelerator
     from lightkit.devices.precision import Precision
     from lightkit.devices.strategies.base import Strategy
     from lightkit.loggers.base import Logger
     from lightkit.profilers.base import Profiler
+
+    Plugins = CheckpointIO | Precision | Sequence[CheckpointIO | Precision] | None
 
 Limit = int | float | None
 NanCheck = Literal["read", "step", "off"]
@@ -66,7 +71,7 @@ class Settings:
         ConfigError: the first argument with a wrong value.
     """
 
-    accelerator: str = "auto"
+    accelerator: str | Accelerator = "auto"
     strategy: str | Strategy = "auto"
     devices: list[int] | str | int = "auto"
     num_nodes: int = 1
@@ -110,6 +115,7 @@ class Settings:
     enable_autolog_hparams: bool = True
     on_log_error: OnLogError = "warn"
     profiler: Profiler | str | None = None
+    plugins: Plugins = None
     async_checkpoint: bool = False
     channels_last: bool = False
     optimizer_kernel: Literal["fused", "foreach"] | None = None

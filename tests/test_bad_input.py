@@ -224,8 +224,8 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
         ),
         (
             {"plugins": "AsyncCheckpointIO"},
-            "Trainer(plugins='AsyncCheckpointIO'): not in this version of lightkit; for AsyncCheckpointIO write "
-            "async_checkpoint=True",
+            "Trainer(plugins='AsyncCheckpointIO'): expected objects of lightkit.plugins, a CheckpointIO or a "
+            "Precision, got 'AsyncCheckpointIO'",
         ),
         (
             {"profiler": "simpel"},

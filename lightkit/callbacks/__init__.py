@@ -15,7 +15,7 @@ _FILES = {
     "ProgressBar": "progress", "RichModelSummary": "rich_model_summary", "RichProgressBar": "progress",
     "RichProgressBarTheme": "progress", "StochasticWeightAveraging": "stochastic_weight_avg",
     "TQDMProgressBar": "progress", "Timer": "timer", "WeightAveraging": "weight_averaging",
-    "DeviceStatsMonitor": "device_stats_monitor", "ThroughputMonitor": "throughput_monitor",
+    "SpikeDetection": "spike", "DeviceStatsMonitor": "device_stats_monitor", "ThroughputMonitor": "throughput_monitor",
     "default_progress_bar": "default_bar",
 }  # fmt: skip
 __all__ = list(_FILES)

@@ -20,6 +20,7 @@ from lightkit.callbacks.progress import RichProgressBarTheme as RichProgressBarT
 from lightkit.callbacks.progress import TQDMProgressBar as TQDMProgressBar
 from lightkit.callbacks.pruning import ModelPruning as ModelPruning
 from lightkit.callbacks.rich_model_summary import RichModelSummary as RichModelSummary
+from lightkit.callbacks.spike import SpikeDetection as SpikeDetection
 from lightkit.callbacks.stochastic_weight_avg import StochasticWeightAveraging as StochasticWeightAveraging
 from lightkit.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor
 from lightkit.callbacks.timer import Timer as Timer

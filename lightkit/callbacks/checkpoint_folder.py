@@ -49,6 +49,10 @@ class Claim:
         return {"identity": self.identity, "number": self.number, "names": list(self.names), "kept": dict(self.kept)}
 
 
+def _delete(path: str) -> None:
+    place(path).unlink(missing_ok=True)
+
+
 def read(path: Path, identity: str) -> Claim | None:
     """What a file says of a callback; None where it is not the callback's, or no checkpoint. Reads the note alone."""
     return _claim_of(identity, files.saved_by(path) or {})
@@ -125,9 +129,9 @@ class Folder:
         """The path relative to the folder, with `/`; "" where it is not in there."""
         return names_of.name_in(self.root, str(path))
 
-    def remove(self, path: str) -> None:
-        """Delete a file, and the sub-folders that it leaves empty."""
-        place(path).unlink(missing_ok=True)
+    def remove(self, path: str, delete: Callable[[str], None] = _delete) -> None:
+        """Delete a file, and the sub-folders that it leaves empty. delete: deletes a file of the run's format."""
+        delete(path)
         for folder in place(path).parents:
             if folder == self.root or self.root not in folder.parents:
                 break
@@ -203,10 +207,10 @@ class OwnFiles:
         """Whether a file is this callback's to replace and to delete."""
         return (path in self._known and folder.holds(path)) or folder.is_own(path, self.identity, self._key)
 
-    def remove(self, folder: Folder, path: str) -> None:
+    def remove(self, folder: Folder, path: str, delete: Callable[[str], None] = _delete) -> None:
         """Delete a file, which is this callback's."""
         self._known.discard(path)
-        folder.remove(path)
+        folder.remove(path, delete)
 
     # ------------------------------------------------------------ a run goes on
 

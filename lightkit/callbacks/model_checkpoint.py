@@ -471,7 +471,7 @@ class ModelCheckpoint(Checkpoint):
     def _remove(self, trainer: Trainer, path: str) -> None:
         """Delete a file of ours in our folder."""
         if trainer.is_global_zero and self._own.owns(self._folder, path):
-            trainer.checkpoint_writer.then(partial(self._own.remove, self._folder, path))
+            (w := trainer.checkpoint_writer).then(partial(self._own.remove, self._folder, path, w.remove))
 
     def _free_name(self, metrics: Mapping[str, Tensor], pattern: str | None, own: str, taken: set[str]) -> str:
         """Return the path to save to: one that no file has, or `own`, which will be replaced."""

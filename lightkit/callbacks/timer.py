@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Timer", "parse_duration"]
 
 _STAGES = ("train", "validate", "test", "predict")
+
+
+class Interval(StrEnum):
+    """When a Timer looks at the clock."""
+
+    step = "step"
+    epoch = "epoch"
 
 
 class Timer(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class Writer:
@@ -16,6 +17,18 @@ class Writer:
         from lightkit.checkpoint import files
 
         files.save(checkpoint, path, note)
+
+    def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Read and verify a checkpoint; see `files.load`."""
+        from lightkit.checkpoint import files
+
+        return files.load(path)
+
+    def remove(self, path: str) -> None:
+        """Delete the file of a checkpoint, where it is there."""
+        from lightkit.checkpoint.places import place
+
+        place(path).unlink(missing_ok=True)
 
     def then(self, action: Callable[[], None]) -> None:
         """Do something once everything saved so far is in its file: here, now."""

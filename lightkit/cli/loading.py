@@ -11,10 +11,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lightkit.cli import classes
 from lightkit.cli.documents import compose_text, composed, is_null, is_string, kind_of
+from lightkit.cli.parser import PARSER_MODE
 from lightkit.errors import ConfigError
 from lightkit.plain_yaml import MAPPING, STRING, compose
 
-PARSER_MODE = "lightkit"
 # Where a class and its arguments may be written in short: `- ModelCheckpoint: {monitor: val_loss}`.
 SHORT_SPECS = (("trainer", "callbacks"), ("trainer", "logger"))
 CLASS_SPEC_KEYS = ("class_path", "init_args", "dict_kwargs")

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightkit.callbacks.base import Callback
-from lightkit.cli.loading import PARSER_MODE
 from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.module import LightModule
@@ -24,6 +23,7 @@ LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
 AUTOMATIC = "AUTOMATIC"
+PARSER_MODE = "lightkit"
 MODES = ("yaml", "json", "omegaconf", "omegaconf+", PARSER_MODE)  # lightkit reads YAML, of which JSON is a part
 
 Classes = type | tuple[type, ...]

@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from lightkit.cli.loading import PARSER_MODE
+from lightkit.cli.parser import PARSER_MODE
 from lightkit.plain_yaml import RefusedError, compose
 
 _LISTS = (list, tuple, set, frozenset, collections.abc.Iterable, collections.abc.Sequence, collections.abc.Collection)

@@ -12,21 +12,33 @@ class Accelerator:
 
     name = "cpu"
 
-    def is_available(self) -> bool:
+    @classmethod
+    def is_available(cls) -> bool:
         """Say whether this machine has such a device and this torch can use it."""
         return True
 
-    def device_count(self) -> int:
+    @classmethod
+    def device_count(cls) -> int:
         """Return how many such devices a run can choose from."""
-        return int(self.is_available())
+        return int(cls.is_available())
 
     def device(self, index: int) -> torch.device:
         """Return torch's name for the device with this index, from 0."""
         return torch.device(self.name) if self.name == "cpu" else torch.device(self.name, index)
 
-    def why_not(self) -> str:
+    @classmethod
+    def auto_device_count(cls) -> int:
+        """The same, under Lightning's name."""
+        return cls.device_count()
+
+    @classmethod
+    def why_not(cls) -> str:
         """Say why no such device can be used."""
-        return f"no {self.name} device was found"
+        return f"no {cls.name} device was found"
+
+
+class CPUAccelerator(Accelerator):
+    """The processor."""
 
 
 class CUDAAccelerator(Accelerator):
@@ -34,13 +46,16 @@ class CUDAAccelerator(Accelerator):
 
     name = "cuda"
 
-    def is_available(self) -> bool:
+    @classmethod
+    def is_available(cls) -> bool:
         return torch.cuda.is_available()
 
-    def device_count(self) -> int:
-        return torch.cuda.device_count() if self.is_available() else 0
+    @classmethod
+    def device_count(cls) -> int:
+        return torch.cuda.device_count() if cls.is_available() else 0
 
-    def why_not(self) -> str:
+    @classmethod
+    def why_not(cls) -> str:
         if not torch.backends.cuda.is_built():
             return f"this torch ({torch.__version__}) was built without CUDA"
         return "torch finds no CUDA GPU (torch.cuda.is_available() is False)"
@@ -51,23 +66,25 @@ class MPSAccelerator(Accelerator):
 
     name = "mps"
 
-    def is_available(self) -> bool:
+    @classmethod
+    def is_available(cls) -> bool:
         return torch.backends.mps.is_available()
 
-    def why_not(self) -> str:
+    @classmethod
+    def why_not(cls) -> str:
         return "torch finds no Apple GPU (torch.backends.mps.is_available() is False)"
 
 
-CPU, CUDA, MPS = Accelerator(), CUDAAccelerator(), MPSAccelerator()
+CPU, CUDA, MPS = CPUAccelerator(), CUDAAccelerator(), MPSAccelerator()
 
 Devices = int | str | Sequence[int]
 
 
-def choose(accelerator: str, devices: Devices) -> tuple[Accelerator, list[torch.device]]:
+def choose(accelerator: str | Accelerator, devices: Devices) -> tuple[Accelerator, list[torch.device]]:
     """Return the kind of device and the devices that these two arguments of the Trainer ask for.
 
-    `accelerator`: "auto" takes a GPU where there is one, "gpu" is CUDA or else MPS. `devices`: "auto" is one
-    device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, for one device.
+    `accelerator`: an object, or a word: "auto" takes a GPU where there is one, "gpu" is CUDA or else MPS. `devices`:
+    "auto" is one device, an integer (or "2") a count, -1 all, a list (or "0,") indices. As Lightning's, for one device.
     Raises ConfigError where the machine has no such device, or the arguments make no sense.
     """
     if accelerator == "cpu" and devices == "auto":

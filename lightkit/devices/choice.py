@@ -10,8 +10,10 @@ from lightkit.errors import ConfigError, did_you_mean
 _NAMES = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
-def choose_kind(accelerator: str) -> Accelerator:
+def choose_kind(accelerator: str | Accelerator) -> Accelerator:
     """The kind of device of this name; raises ConfigError where there is none such, or the machine has none."""
+    if isinstance(accelerator, Accelerator):
+        accelerator = accelerator.name
     where = f"Trainer(accelerator={accelerator!r})"
     by_name = {"cpu": CPU, "cuda": CUDA, "mps": MPS}
     if accelerator in ("auto", "gpu"):

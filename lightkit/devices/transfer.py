@@ -13,7 +13,7 @@ Visit = Callable[[Tensor], Tensor]
 VisitMovable = Callable[[Any], object]
 
 
-def move_data_to_device(batch: T, device: torch.device | str, non_blocking: bool | None = None) -> T:
+def move_data_to_device(batch: T, device: torch.device | str, *, non_blocking: bool | None = None) -> T:
     """Return the batch with every tensor in it on `device`; what is there already is returned itself.
 
     Looks into lists, tuples, named tuples, dicts, dataclasses and torchtext batches. An object with a method

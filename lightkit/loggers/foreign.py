@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from lightkit.errors import did_you_mean
+from lightkit.foreign_names import NAMES
 
 CHOICES = {"csv": "CSVLogger", "mlflow": "MLFlowLogger", "tensorboard": "TensorBoardLogger", "wandb": "WandbLogger"}
 
-_OWN = (
-    "write a class with log_metrics(metrics, step) and log_hyperparams(params) that calls {package}, and give it to "
-    "Trainer(logger=...)"
-)
-ANSWERS = {
-    "CometLogger": _OWN.format(package="comet_ml"),
-    "NeptuneLogger": _OWN.format(package="neptune"),
-    "LitLogger": _OWN.format(package="litlogger"),
-    "TestTubeLogger": "test_tube is no longer kept: write TensorBoardLogger",
-    "LoggerCollection": "write a list: Trainer(logger=[...]); trainer.loggers is it",
-    "LightningLoggerBase": "write Logger",
-}
+ANSWERS = NAMES["loggers"]
 
 
 def what_for(word: str) -> str:

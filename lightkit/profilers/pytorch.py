@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightkit.checkpoint.places import local_file
+from lightkit.foreign_names import answering
 from lightkit.profilers.base import Profiler
 from lightkit.profilers.timing import innermost
 
@@ -156,3 +157,7 @@ def _record_forward(module: torch.nn.Module, name: str, until: ExitStack) -> Non
 
     until.enter_context(module.register_forward_pre_hook(before))
     until.enter_context(module.register_forward_hook(after, always_call=True))
+
+
+def __getattr__(name: str) -> object:
+    return answering(__name__)(name)

@@ -53,7 +53,7 @@ class SimpleProfiler(Profiler):
     """
 
     def __init__(
-        self, dirpath: str | Path | None = None, filename: str | None = None, extended: bool = True,
+        self, dirpath: str | Path | None = None, filename: str | None = None, extended: bool = True, *,
         synchronize: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(dirpath, filename)

@@ -71,10 +71,9 @@ class EvaluationRun(Run):
         self.set_up()
         self.precision.convert_module(module)
         if path is not None:
-            from lightkit.checkpoint import files
             from lightkit.run import saving
 
-            checkpoint = files.load(path)
+            checkpoint = self.writer.load(path)
             saving.show(self, checkpoint)
             saving.give_weights(self, checkpoint, str(path))
         self.place()

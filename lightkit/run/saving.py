@@ -168,7 +168,7 @@ def for_fit(run: Run, ckpt_path: str | Path | None, *, is_found: bool = False) -
     path = resolve(run, ckpt_path, run.callbacks)
     if path is None:
         return None, ""
-    checkpoint = files.load(path)
+    checkpoint = run.writer.load(path)
     if contents.is_lightnings(checkpoint) and contents.can_train(checkpoint):
         from lightkit.run.lightning_file import converted
 

@@ -18,7 +18,7 @@ from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.checkpoint.writer import Writer
 from lightkit.data import sources
 from lightkit.datamodule import LightDataModule
-from lightkit.devices.accelerators import choose
+from lightkit.devices.accelerators import Accelerator, choose
 from lightkit.devices.compute import apply_torch_switches, choose_compute
 from lightkit.devices.precision import choose_precision
 from lightkit.devices.strategies import Strategy, choose_strategy
@@ -33,13 +33,13 @@ from lightkit.run.directory import RunDirectory
 from lightkit.run.fit import FitRun
 from lightkit.settings import (
     ClipAlgorithm,
-    Controls,
     Limit,
     NanCheck,
     OnLogError,
     Settings,
 )
 from lightkit.states import RunningStage, TrainerFn, TrainerState
+from lightkit.trainer.facts import TrainerFacts
 from lightkit.trainer_parts import make_callbacks, make_loggers
 from lightkit.version import __version__
 
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     from lightkit.optimizer_forms import LRSchedulerConfig
     from lightkit.records import Records
     from lightkit.run.evaluation import EvaluationRun
+    from lightkit.settings import Plugins
 
 R = TypeVar("R", bound=Run)
 
 
-class Trainer(Controls):
+class Trainer(TrainerFacts):
     """Trains and evaluates a LightModule: devices, precision, data, schedules, checkpoints, logging.
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
@@ -78,18 +79,18 @@ class Trainer(Controls):
     """
 
     def __init__(
-        self, *, accelerator: str = "auto", strategy: str | Strategy = "auto", devices: list[int] | str | int = "auto",
-        num_nodes: int = 1, precision: str | int | None = None, logger: Logger | list[Logger] | bool | None = None,
-        callbacks: list[Callback] | Callback | None = None, fast_dev_run: int | bool = False,
-        max_epochs: int | None = None, min_epochs: int | None = None, max_steps: int = -1, min_steps: int | None = None,
-        max_time: str | timedelta | dict[str, int] | None = None, limit_train_batches: Limit = None,
-        limit_val_batches: Limit = None, limit_test_batches: Limit = None, limit_predict_batches: Limit = None,
-        overfit_batches: int | float = 0.0, val_check_interval: int | float | str | timedelta | None = None,
-        check_val_every_n_epoch: int | None = 1, num_sanity_val_steps: int | None = None,
-        log_every_n_steps: int | None = None, enable_checkpointing: bool | None = None,
-        enable_progress_bar: bool | None = None, enable_model_summary: bool | None = None,
-        accumulate_grad_batches: int = 1, gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: ClipAlgorithm | None = None,
+        self, *, accelerator: str | Accelerator = "auto", strategy: str | Strategy = "auto",
+        devices: list[int] | str | int = "auto", num_nodes: int = 1, precision: str | int | None = None,
+        logger: Logger | list[Logger] | bool | None = None, callbacks: list[Callback] | Callback | None = None,
+        fast_dev_run: int | bool = False, max_epochs: int | None = None, min_epochs: int | None = None,
+        max_steps: int = -1, min_steps: int | None = None, max_time: str | timedelta | dict[str, int] | None = None,
+        limit_train_batches: Limit = None, limit_val_batches: Limit = None, limit_test_batches: Limit = None,
+        limit_predict_batches: Limit = None, overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | str | timedelta | None = None, check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None, log_every_n_steps: int | None = None,
+        enable_checkpointing: bool | None = None, enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None, accumulate_grad_batches: int = 1,
+        gradient_clip_val: int | float | None = None, gradient_clip_algorithm: ClipAlgorithm | None = None,
         deterministic: bool | Literal["warn"] | None = None, benchmark: bool | None = None, inference_mode: bool = True,
         use_distributed_sampler: bool = True, detect_anomaly: bool = False, barebones: bool = False,
         sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
@@ -98,29 +99,29 @@ class Trainer(Controls):
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
         optimizer_kernel: Literal["fused", "foreach"] | None = None, tf32: bool | None = None,
         compile: bool | str | dict[str, Any] | None = None, cuda_graph: bool = False, overlap_transfer: bool = False,
-        resume: Literal["auto"] | None = None, enable_autolog_hparams: bool = True, **unknown: Never,
+        resume: Literal["auto"] | None = None, enable_autolog_hparams: bool = True, plugins: Plugins = None,
+        **unknown: Never,
     ) -> None:  # fmt: skip
         if unknown:
             _refuse(unknown)
         asked = Settings(
             accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
-            logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs,
-            min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps, max_time=max_time,
-            limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches,
-            overfit_batches=overfit_batches, val_check_interval=val_check_interval,
-            check_val_every_n_epoch=check_val_every_n_epoch, num_sanity_val_steps=num_sanity_val_steps,
-            log_every_n_steps=log_every_n_steps, enable_checkpointing=enable_checkpointing,
-            enable_progress_bar=enable_progress_bar, enable_model_summary=enable_model_summary,
-            accumulate_grad_batches=accumulate_grad_batches, gradient_clip_val=gradient_clip_val,
-            gradient_clip_algorithm=gradient_clip_algorithm, deterministic=deterministic, benchmark=benchmark,
-            inference_mode=inference_mode, use_distributed_sampler=use_distributed_sampler,
-            detect_anomaly=detect_anomaly, barebones=barebones, sync_batchnorm=sync_batchnorm,
-            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs, default_root_dir=default_root_dir,
-            seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check,
+            logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs, min_epochs=min_epochs,
+            max_steps=max_steps, min_steps=min_steps, max_time=max_time, limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches, limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches, overfit_batches=overfit_batches,
+            val_check_interval=val_check_interval, check_val_every_n_epoch=check_val_every_n_epoch,
+            num_sanity_val_steps=num_sanity_val_steps, log_every_n_steps=log_every_n_steps,
+            enable_checkpointing=enable_checkpointing, enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary, accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
+            deterministic=deterministic, benchmark=benchmark, inference_mode=inference_mode,
+            use_distributed_sampler=use_distributed_sampler, detect_anomaly=detect_anomaly, barebones=barebones,
+            sync_batchnorm=sync_batchnorm, reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
+            default_root_dir=default_root_dir, seed=seed, run_dir=run_dir, run_name=run_name, nan_check=nan_check,
             on_log_error=on_log_error, profiler=profiler, async_checkpoint=async_checkpoint,
             channels_last=channels_last, optimizer_kernel=optimizer_kernel, tf32=tf32, compile=compile,
-            cuda_graph=cuda_graph, overlap_transfer=overlap_transfer, resume=resume,
+            cuda_graph=cuda_graph, overlap_transfer=overlap_transfer, resume=resume, plugins=plugins,
             enable_autolog_hparams=enable_autolog_hparams,
         )  # fmt: skip
         settings = asked.in_effect()
@@ -147,18 +148,22 @@ class Trainer(Controls):
         self.strategy.use(self.devices[0])
         self.is_global_zero, self.world_size = self.strategy.is_global_zero, self.strategy.world_size
         self.global_rank, self.local_rank = self.strategy.global_rank, self.strategy.local_rank
-        self.precision = choose_precision(settings.precision, self.devices[0])
-        self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.profiler = choose_profiler(settings.profiler)
         if settings.val_check_interval is not None:  # what is wrong with it is said now
             from lightkit.intervals import parse_validation_interval
 
             parse_validation_interval(settings.val_check_interval)
-        self.checkpoint_writer = Writer()
+        precision, writer = choose_precision(settings.precision, self.devices[0]), Writer()
         if settings.async_checkpoint:
             from lightkit.checkpoint.async_write import AsyncWriter
 
-            self.checkpoint_writer = AsyncWriter()
+            writer = AsyncWriter()
+        if settings.plugins:
+            from lightkit.trainer_plugins import given_by_plugins
+
+            precision, writer = given_by_plugins(settings, precision, writer)
+        self.precision, self.checkpoint_writer = precision, writer
+        self.compute = choose_compute(settings, self.devices[0], self.precision)
         self.default_root_dir = _root_of(settings)
 
     # ---------------------------------------------------------------- what users start

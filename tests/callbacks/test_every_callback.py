@@ -41,6 +41,7 @@ from lightkit.callbacks import (
     ProgressBar,
     RichModelSummary,
     RichProgressBar,
+    SpikeDetection,
     StochasticWeightAveraging,
     ThroughputMonitor,
     Timer,
@@ -77,6 +78,7 @@ def nothing(*_: Any) -> None:
 MAKE: dict[type, Callable[[Path], Callback]] = {
     BackboneFinetuning: lambda path: BackboneFinetuning(unfreeze_backbone_at_epoch=1),
     BaseFinetuning: lambda path: Thaws(),
+    SpikeDetection: lambda path: SpikeDetection(),
     BasePredictionWriter: lambda path: BasePredictionWriter(),
     Callback: lambda path: Callback(),
     Checkpoint: lambda path: Checkpoint(),

@@ -1,4 +1,4 @@
-"""What user code imports from Lightning's `utilities.model_summary`."""
+"""The summary of a module, under the name that Lightning has for its file."""
 
 from lightkit.model_summary import (
     LayerSummary,
