@@ -258,6 +258,22 @@ def test_no_file_and_no_function_is_too_long(package: str, at_least: int) -> Non
     assert len(files) >= at_least
 
 
+def test_every_module_can_be_imported_first() -> None:
+    """A name that moved is found by type checkers under TYPE_CHECKING, and missing when the file is loaded."""
+    names = [module_name(path) for path in source_files("lightkit")]
+    names = [name for name in names if not name.endswith("__main__")]
+    code = """if True:
+        import importlib, sys
+        for name in sys.argv[1:]:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                print(f"{name}: {error!r}")
+        """
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    assert len(names) > 150 and done.stdout == ""
+
+
 def test_import_lightkit_loads_nothing_heavy() -> None:
     code = f"import sys, lightkit; print([name for name in {HEAVY!r} if name in sys.modules])"
     result = subprocess.run(
