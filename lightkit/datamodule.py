@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import Dataset
 
 from lightkit import hparams as hyper
-from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ class LightDataModule:
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move every tensor in the batch to the device."""
+        from lightkit.devices.transfer import move_data_to_device
+
         return move_data_to_device(batch, device)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -107,6 +108,11 @@ class LightDataModule:
     def hparams(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept; attributes and items."""
         return hyper.of(self).values
+
+    @hparams.setter
+    def hparams(self, value: object) -> None:
+        """A dict, a Namespace or a dataclass, as `save_hyperparameters(value)` keeps it."""
+        self._hyperparameters = hyper.collect(self, (value,), frame=sys._getframe(1))
 
     @property
     def hparams_initial(self) -> hyper.AttributeDict:

@@ -142,6 +142,8 @@ LEGACY = Block("earlier style", (
     Hook("M", "test_epoch_end", "outputs", "as validation_epoch_end; also called test_loop_epoch_end"),
 ))  # fmt: skip
 
+LEGACY_TURNS = ("on_epoch_start", "on_epoch_end", "on_batch_start", "on_batch_end")  # of callbacks and modules
+
 LEGACY_ALIASES = {f"test_loop_{end}": f"test_{end}" for end in ("step", "step_end", "epoch_end")}
 
 

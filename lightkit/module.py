@@ -187,23 +187,15 @@ class LightModule(HookedModule):
 
     def toggle_optimizer(self, optimizer: Optimizer) -> None:
         """Let only this optimizer's parameters get gradients, until `untoggle_optimizer`."""
-        before: dict[Tensor, bool] = {}
-        for other in self.trainer.optimizers:
-            for parameter in _parameters_of(other):
-                if parameter not in before:
-                    before[parameter] = parameter.requires_grad
-                    parameter.requires_grad = False
-        for parameter in _parameters_of(optimizer):
-            parameter.requires_grad = before[parameter]
-        self.__dict__["_param_requires_grad_state"] = before
+        from lightkit.stepped_optimizer import toggle
+
+        self.__dict__["_param_requires_grad_state"] = toggle(optimizer, self.trainer.optimizers)
 
     def untoggle_optimizer(self, optimizer: Optimizer) -> None:
         """Let the other optimizers' parameters get gradients again, those that did before."""
-        before = self.__dict__.pop("_param_requires_grad_state", {})
-        own = set(_parameters_of(optimizer))
-        for parameter, requires_grad in before.items():
-            if parameter not in own:
-                parameter.requires_grad = requires_grad
+        from lightkit.stepped_optimizer import untoggle
+
+        untoggle(optimizer, self.__dict__.pop("_param_requires_grad_state", {}))
 
     @contextmanager
     def toggled_optimizer(self, optimizer: Optimizer) -> Iterator[None]:
@@ -283,6 +275,11 @@ class LightModule(HookedModule):
     def hparams(self) -> hyper.AttributeDict:
         """What `save_hyperparameters` kept; attributes and items."""
         return self._hyperparameters.values
+
+    @hparams.setter
+    def hparams(self, value: object) -> None:
+        """A dict, a Namespace or a dataclass, as `save_hyperparameters(value)` keeps it."""
+        self._hyperparameters = hyper.collect(self, (value,), frame=sys._getframe(1))
 
     @property
     def hparams_initial(self) -> hyper.AttributeDict:
@@ -365,10 +362,6 @@ class LightModule(HookedModule):
     def unfreeze(self: T) -> T:
         """Let all parameters learn and switch to training mode; -> the module itself."""
         return self.requires_grad_(True).train()
-
-
-def _parameters_of(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _manual_of(module: LightModule) -> ManualOptimization | None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import HookError
 from lightkit.hooks import document
 from lightkit.optimizers import clip_gradients
@@ -73,6 +72,8 @@ class HookedModule(nn.Module):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move every tensor in the batch to the device."""
+        from lightkit.devices.transfer import move_data_to_device
+
         return move_data_to_device(batch, device)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 _TOLD = "lightning_utilities.core.rank_zero"
 
@@ -19,7 +17,7 @@ def rank() -> int:
 
 
 class _Watch:
-    """A finder that is asked before all others, and sets the rank when the one module is imported."""
+    """A finder that is asked before all others, and lets the one module's loader set the rank when it has loaded it."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name != _TOLD:
@@ -27,25 +25,14 @@ class _Watch:
         sys.meta_path.remove(self)
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader)
+            load = spec.loader.exec_module
+
+            def load_and_tell(module: ModuleType) -> None:
+                load(module)
+                _set(module)
+
+            vars(spec.loader)["exec_module"] = load_and_tell  # of this spec's own loader
         return spec
-
-
-class _Telling(Loader):
-    """A loader that sets the rank once the module is there; everything else is the module's own loader's."""
-
-    def __init__(self, loader: Loader):
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        _set(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loader, name)
 
 
 def _set(module: ModuleType) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lightkit.profilers.base import Profiler
 
     Plugins = CheckpointIO | Precision | Sequence[CheckpointIO | Precision] | None
+else:
+    Plugins = Any  # those who read annotations in a run need not load what is hardly ever given
 
 Limit = int | float | None
 NanCheck = Literal["read", "step", "off"]

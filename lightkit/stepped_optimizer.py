@@ -1,10 +1,11 @@
-"""The optimizer that a module's own `optimizer_step`, or manual optimization, gets."""
+"""The optimizer that a module's own `optimizer_step`, or manual optimization, gets; whose parameters get gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -31,3 +32,28 @@ class SteppedOptimizer(_Delegating):
         if name.startswith("__"):  # asked of a copy in the making, which has no optimizer yet
             raise AttributeError(name)
         return getattr(self.optimizer, name)
+
+
+def toggle(optimizer: Optimizer, optimizers: Iterable[Optimizer]) -> dict[Tensor, bool]:
+    """Let only this one's parameters get gradients; -> which of all did before."""
+    before: dict[Tensor, bool] = {}
+    for other in optimizers:
+        for parameter in _parameters_of(other):
+            if parameter not in before:
+                before[parameter] = parameter.requires_grad
+                parameter.requires_grad = False
+    for parameter in _parameters_of(optimizer):
+        parameter.requires_grad = before[parameter]
+    return before
+
+
+def untoggle(optimizer: Optimizer, before: Mapping[Tensor, bool]) -> None:
+    """Let those of the other optimizers get gradients again that did before."""
+    own = set(_parameters_of(optimizer))
+    for parameter, requires_grad in before.items():
+        if parameter not in own:
+            parameter.requires_grad = requires_grad
+
+
+def _parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

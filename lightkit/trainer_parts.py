@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.errors import ConfigError
@@ -31,6 +31,14 @@ def make_loggers(settings: Settings) -> list[Logger]:
     for item in loggers:
         check_logger(item)
     return loggers
+
+
+def make_callback(name: str, **arguments: Any) -> Callback:
+    """The callback of that name."""
+    from lightkit import callbacks
+
+    found: Callback = getattr(callbacks, name)(**arguments)
+    return found
 
 
 def make_callbacks(settings: Settings) -> list[Callback]:

@@ -210,17 +210,12 @@ def test_loader_without_length_that_yields_nothing(tmp_path: Path) -> None:
     [
         ({"max_epoch": 3}, "Trainer(max_epoch=3): no such argument; did you mean 'max_epochs'?"),
         ({"xyzzy": 1}, "Trainer(xyzzy=1): no such argument"),
-        ({"gpus": 1}, "Trainer(gpus=1): this argument is gone; write accelerator='gpu', devices=1"),
+        ({"tpu_cores": 8}, "Trainer(tpu_cores=8): this argument is gone; nothing: lightkit runs on CPU, CUDA and MPS"),
         (
-            {"resume_from_checkpoint": "a.ckpt"},
-            "Trainer(resume_from_checkpoint='a.ckpt'): this argument is gone; write "
-            "trainer.fit(model, ckpt_path='a.ckpt')",
-        ),
-        (
-            {"progress_bar_refresh_rate": 0, "weights_summary": None},
-            "Trainer(progress_bar_refresh_rate=0): this argument is gone; write enable_progress_bar=False\n"
-            "Trainer(weights_summary=None): this argument is gone; write enable_model_summary=True, or "
-            "callbacks=[ModelSummary(max_depth=...)]",
+            {"truncated_bptt_steps": 2, "track_grad_norm": 2},
+            "Trainer(truncated_bptt_steps=2): this argument is gone; a loop over the sequence in training_step\n"
+            "Trainer(track_grad_norm=2): this argument is gone; write on_before_optimizer_step: "
+            "self.log_dict(grad_norm(self, norm_type=2))",
         ),
         (
             {"plugins": "AsyncCheckpointIO"},

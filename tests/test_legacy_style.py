@@ -208,8 +208,8 @@ def test_what_epoch_end_returns_reaches_callbacks_loggers_and_bar(tmp_path: Path
     assert metrics == pytest.approx({"val_loss": VAL_LOSS, "logged": 2.0, "shown": 3.0, "train_outputs": 3.0})
     assert plain(t.progress_bar_metrics) == {"shown": 3.0}
     assert rows(tmp_path) == [
-        {"logged": 2.0, "epoch": 0.0, "step": 2.0}, {"train_outputs": 3.0, "epoch": 0.0, "step": 2.0},
-        {"logged": 2.0, "epoch": 1.0, "step": 5.0}, {"train_outputs": 3.0, "epoch": 1.0, "step": 5.0},
+        {"logged": 2.0, "train_outputs": 3.0, "epoch": 0.0, "step": 2.0},
+        {"logged": 2.0, "train_outputs": 3.0, "epoch": 1.0, "step": 5.0},
     ]  # fmt: skip
     assert t.validate(net, data(), verbose=False) == [
         pytest.approx({"val_loss": VAL_LOSS, "logged": 2.0, "shown": 3.0})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightkit.callbacks.base import Callback
 from lightkit.devices.transfer import to_cpu
+from lightkit.earlier_arguments import required_now
 from lightkit.errors import ConfigError
 from lightkit.monitoring import begins, monitored_value, validates_once_an_epoch
 
@@ -38,7 +39,7 @@ class EarlyStopping(Callback):
     Arguments, defaults and semantics are those of Lightning 2.6.
 
     Args:
-        monitor: the logged metric to watch.
+        monitor: the logged metric to watch; "val_loss" in programs of before 1.4, which leave it out.
         min_delta: what counts as an improvement: a change by more than this.
         patience: how many checks in a row without an improvement end the run.
         verbose: say when the metric improves and why training stops.
@@ -61,9 +62,10 @@ class EarlyStopping(Callback):
     mode_dict: ClassVar[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {"min": torch.lt, "max": torch.gt}
     order_dict: ClassVar[dict[str, str]] = {"min": "<", "max": ">"}
 
+    @required_now("monitor")
     def __init__(
-        self, monitor: str, min_delta: float = 0.0, patience: int = 3, verbose: bool = False, mode: str = "min",
-        strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
+        self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 3, verbose: bool = False,
+        mode: str = "min", strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
         divergence_threshold: float | None = None, check_on_train_epoch_end: bool | None = None,
         log_rank_zero_only: bool = False, *, restore_best_weights: bool = False,
     ) -> None:  # fmt: skip

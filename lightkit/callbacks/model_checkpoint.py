@@ -78,16 +78,17 @@ class ModelCheckpoint(Checkpoint):
         save_on_exception: bool = False, save_weights_only: bool = False, mode: str = "min",
         auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
         train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
-        save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
+        save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True, **earlier: Any,
     ) -> None:  # fmt: skip
+        if earlier:
+            from lightkit.earlier_arguments import CheckpointArguments, of_checkpoint
+
+            now = CheckpointArguments(dirpath, filename, monitor, mode, every_n_epochs)
+            dirpath, filename, monitor, mode, every_n_epochs = of_checkpoint(earlier, now, save_top_k)
         self._given_dirpath = None if dirpath is None else str(places.place(dirpath).resolve())
         self.dirpath: str | None = self._given_dirpath
-        self.filename = filename
-        self.monitor = monitor
-        self.mode = mode
-        self.save_top_k = save_top_k
-        self.verbose = verbose
-        self.save_last = save_last
+        self.filename, self.monitor, self.mode = filename, monitor, mode
+        self.save_top_k, self.verbose, self.save_last = save_top_k, verbose, save_last
         self.save_on_exception = save_on_exception
         self.save_weights_only = save_weights_only
         self.auto_insert_metric_name = auto_insert_metric_name

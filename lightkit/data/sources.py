@@ -79,7 +79,11 @@ def batch_preparer(
     after = _own("on_after_batch_transfer", datamodule, module)
     convert = precision.convert_batch if precision.converts_batch else None
     is_moved = move is not None or device.type != "cpu"  # on the CPU a batch is where it should be
-    move_plainly, layout = compute.move, compute.layout
+    move_plainly, layout = (compute.move if is_moved else None), compute.layout
+    if is_moved and move_plainly is None:
+        from lightkit.devices.transfer import move_data_to_device
+
+        move_plainly = move_data_to_device
     if before is None and after is None and not is_moved and convert is None and layout is None:
         return None
 
@@ -88,7 +92,7 @@ def batch_preparer(
             batch = before(batch, dataloader_idx)
         if move is not None:
             batch = move(batch, device, dataloader_idx)
-        elif is_moved:
+        elif move_plainly is not None:
             batch = move_plainly(batch, device)
         if convert is not None:
             batch = convert(batch)

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from lightkit.devices.precision import Precision
 from lightkit.devices.strategies import Strategy
-from lightkit.devices.transfer import move_data_to_device
 
 if TYPE_CHECKING:
     from lightkit.devices.capture import CudaRecorder
@@ -28,12 +27,13 @@ if TYPE_CHECKING:
 class Compute:
     """What a run does to modules, batches and optimizers for speed; without arguments, nothing.
 
-    layout: what brings a batch into the memory format, or None. move: the default transfer of a batch to its device.
+    layout: what brings a batch into the memory format, or None. move: the transfer of a batch to its device, None as
+    `move_data_to_device` does it.
     recorder: records the whole training step, or None.
     """
 
     layout: Callable[[Any], Any] | None = None
-    move: Callable[[Any, torch.device], Any] = move_data_to_device
+    move: Callable[[Any, torch.device], Any] | None = None
     recorder: CudaRecorder | None = None
     kernel: str | None = None
     compile_options: dict[str, Any] | None = None

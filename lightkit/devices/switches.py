@@ -9,7 +9,6 @@ import torch
 
 from lightkit.devices.compute import Compute
 from lightkit.devices.precision import Precision
-from lightkit.devices.transfer import move_data_to_device
 from lightkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def switched_on(asked: Settings, device: torch.device, precision: Precision) -> 
             raise ConfigError(f"Trainer({name}={value!r}): expected True or False")
     options, recorder = None, None
     layout: Callable[[Any], Any] | None = None
-    move: Callable[[Any, torch.device], Any] = move_data_to_device
+    move: Callable[[Any, torch.device], Any] | None = None
     if asked.channels_last:
         from lightkit.devices.memory_format import batch_to_channels_last
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, HookError
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def check_loss(loss: Tensor, module: nn.Module) -> None:
 
 def detached(output: object) -> object:
     """The same structure with its tensors cut from their graphs."""
+    from lightkit.devices.transfer import map_tensors
+
     return map_tensors(output, Tensor.detach)
 
 

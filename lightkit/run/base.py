@@ -23,7 +23,7 @@ from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
 from lightkit.errors import ConfigError, StoppedBySignal
-from lightkit.hooks import LEGACY, LEGACY_ALIASES, Dispatcher, call_named, method_of, walk
+from lightkit.hooks import LEGACY, LEGACY_ALIASES, LEGACY_TURNS, Dispatcher, call_named, method_of, walk
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
@@ -107,8 +107,13 @@ class Run:
             self.datamodule._attach_trainer(self.trainer)
         self.callbacks = _with_those_of(self.module, self.callbacks)
         self.attach_again()
+        taking_part = self.callbacks
+        if any(hasattr(owner, name) for owner in (self.module, *taking_part) for name in LEGACY_TURNS):
+            from lightkit.legacy.turns import with_turns
+
+            taking_part = with_turns(self.module, taking_part)
         self.dispatcher = Dispatcher(
-            self.trainer, self.module, self.datamodule, self.callbacks,
+            self.trainer, self.module, self.datamodule, taking_part,
             (LightDataModule, Callback, LightModule, Checkpoint), self.timing.hook,
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -36,10 +36,11 @@ from lightkit.settings import (
     Limit,
     NanCheck,
     OnLogError,
+    Plugins,
     Settings,
 )
 from lightkit.states import RunningStage, TrainerFn, TrainerState
-from lightkit.trainer.facts import TrainerFacts
+from lightkit.trainer.earlier import EarlierCalls, loaders_of, with_old_ones
 from lightkit.trainer_parts import make_callbacks, make_loggers
 from lightkit.version import __version__
 
@@ -52,12 +53,11 @@ if TYPE_CHECKING:
     from lightkit.optimizer_forms import LRSchedulerConfig
     from lightkit.records import Records
     from lightkit.run.evaluation import EvaluationRun
-    from lightkit.settings import Plugins
 
 R = TypeVar("R", bound=Run)
 
 
-class Trainer(TrainerFacts):
+class Trainer(EarlierCalls):
     """Trains and evaluates a LightModule: devices, precision, data, schedules, checkpoints, logging.
 
     Arguments, defaults and attributes are those of Lightning 2.6's Trainer; differences stand in docs/architecture.md.
@@ -102,8 +102,6 @@ class Trainer(TrainerFacts):
         resume: Literal["auto"] | None = None, enable_autolog_hparams: bool = True, plugins: Plugins = None,
         **unknown: Never,
     ) -> None:  # fmt: skip
-        if unknown:
-            _refuse(unknown)
         asked = Settings(
             accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision,
             logger=logger, callbacks=callbacks, fast_dev_run=fast_dev_run, max_epochs=max_epochs, min_epochs=min_epochs,
@@ -124,6 +122,7 @@ class Trainer(TrainerFacts):
             cuda_graph=cuda_graph, overlap_transfer=overlap_transfer, resume=resume, plugins=plugins,
             enable_autolog_hparams=enable_autolog_hparams,
         )  # fmt: skip
+        asked, self._resume_from = with_old_ones(asked, unknown)  # the checkpoint of fits that get no ckpt_path
         settings = asked.in_effect()
         if seed is not None:
             _seed(seed)
@@ -171,7 +170,7 @@ class Trainer(TrainerFacts):
     def fit(
         self, model: LightModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
         datamodule: LightDataModule | None = None, ckpt_path: str | Path | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = None, **earlier: Any,
     ) -> None:  # fmt: skip
         """Train the module, from the start or from a checkpoint.
 
@@ -182,7 +181,9 @@ class Trainer(TrainerFacts):
         Raises:
             LightkitError: bad arguments, hooks, data or checkpoint; nothing that was saved is lost.
         """
-        _check_weights_only("fit", weights_only)
+        train_dataloaders, val_dataloaders = loaders_of(
+            "fit", weights_only, earlier, train_dataloaders=train_dataloaders, val_dataloaders=val_dataloaders
+        )
         train, datamodule = sources.data_of(train_dataloaders, datamodule, "train_dataloaders", val_dataloaders)
         if self._open_fit is not None:
             raise ConfigError(
@@ -191,22 +192,24 @@ class Trainer(TrainerFacts):
             )
         with self._run(FitRun, model, datamodule, train, val_dataloaders) as run:
             self._last_fit = run
-            run.fit(ckpt_path)
+            run.fit(self._resume_from if ckpt_path is None else ckpt_path)
         self._has_fitted = True
 
     def validate(
         self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
         verbose: bool = True, datamodule: LightDataModule | None = None, weights_only: bool | None = None,
+        **earlier: Any,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the validation once; -> one dict of metrics for each loader."""
         from lightkit.run.evaluation import ValidationRun
 
-        _check_weights_only("validate", weights_only)
+        (dataloaders,) = loaders_of("validate", weights_only, earlier, dataloaders=dataloaders)
         return self._evaluate(ValidationRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
         self, model: LightModule | None = None, dataloaders: Any = None, ckpt_path: str | Path | None = None,
         verbose: bool = True, datamodule: LightDataModule | None = None, weights_only: bool | None = None,
+        **earlier: Any,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Run the test once; -> one dict of metrics for each loader.
 
@@ -214,18 +217,18 @@ class Trainer(TrainerFacts):
         """
         from lightkit.run.evaluation import TestRun
 
-        _check_weights_only("test", weights_only)
+        (dataloaders,) = loaders_of("test", weights_only, earlier, dataloaders=dataloaders)
         return self._evaluate(TestRun, model, dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
         self, model: LightModule | None = None, dataloaders: Any = None, datamodule: LightDataModule | None = None,
         return_predictions: bool | None = None, ckpt_path: str | Path | None = None,
-        weights_only: bool | None = None,
+        weights_only: bool | None = None, **earlier: Any,
     ) -> list[Any] | None:  # fmt: skip
         """Run `predict_step` over the data; -> a list of its outputs (a list of lists with several loaders)."""
         from lightkit.run.evaluation import PredictionRun
 
-        _check_weights_only("predict", weights_only)
+        (dataloaders,) = loaders_of("predict", weights_only, earlier, dataloaders=dataloaders)
         loaders, datamodule = sources.data_of(dataloaders, datamodule, "dataloaders")
         takes_best = self._takes_best(model)
         with self._run(PredictionRun, model, datamodule, loaders) as run:
@@ -620,20 +623,6 @@ class Trainer(TrainerFacts):
         from lightkit.callbacks.progress.progress_bar import ProgressBar
 
         return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
-
-
-def _refuse(unknown: Mapping[str, object]) -> None:
-    from lightkit.removed_arguments import refuse_unknown
-
-    refuse_unknown(unknown, Settings.names())
-
-
-def _check_weights_only(fn: str, weights_only: bool | None) -> None:
-    """Raise ConfigError where somebody asks for the code in a checkpoint, as Lightning's argument would."""
-    if weights_only is False:
-        from lightkit.hparams.loading import refuse_code
-
-        refuse_code(weights_only, f"trainer.{fn}")
 
 
 def _root_of(settings: Settings) -> str:

@@ -1,0 +1,62 @@
+"""Earlier names in the calls of the Trainer, and what it once told of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lightkit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from lightkit.trainer import Trainer
+
+# by call: what the loaders were called, and are
+_LOADERS = {
+    "fit": {"train_dataloader": "train_dataloaders", "val_dataloader": "val_dataloaders"},
+    "validate": {"val_dataloaders": "dataloaders", "val_dataloader": "dataloaders"},
+    "test": {"test_dataloaders": "dataloaders", "test_dataloader": "dataloaders"},
+    "predict": {"predict_dataloaders": "dataloaders"},
+}
+
+
+def loaders(fn: str, earlier: Mapping[str, object], given: Mapping[str, object]) -> list[object]:
+    """The loaders of a call, those under an earlier name among them, in the order of `given`.
+
+    Raises:
+        ConfigError: a name that no call has, or the same loaders twice.
+    """
+    found = dict(given)
+    for name, value in earlier.items():
+        now = _LOADERS[fn].get(name)
+        if now is None:
+            hint = did_you_mean(name, [*given, "model", "datamodule", "ckpt_path", "weights_only"])
+            raise ConfigError(f"trainer.{fn}({name}=...): no such argument{hint}")
+        if found[now] is not None:
+            raise ConfigError(f"trainer.{fn}({name}=..., {now}=...): they are the same; leave the first out")
+        found[now] = value
+    return list(found.values())
+
+
+def _flags(trainer: Trainer) -> dict[str, object]:
+    device = trainer.strategy.root_device
+    on_gpu, is_mixed = device.type == "cuda", trainer.precision.name.endswith("-mixed")
+    count = trainer.num_devices if on_gpu else 0
+    never = ("use_dp", "use_ddp2", "use_tpu", "on_tpu", "use_horovod")
+    return {
+        **dict.fromkeys(never, False), "use_ddp": trainer.world_size > 1, "use_single_gpu": on_gpu, "on_gpu": on_gpu,
+        "use_amp": is_mixed, "use_native_amp": is_mixed, "num_gpus": count, "gpus": count,
+        "root_gpu": (device.index or 0) if on_gpu else None, "proc_rank": trainer.global_rank, "node_rank": 0,
+        "get_model": lambda: trainer.lightning_module, "weights_save_path": trainer.default_root_dir,
+        "default_save_path": trainer.default_root_dir, "max_nb_epochs": trainer.max_epochs,
+        "row_log_interval": trainer.log_every_n_steps,
+    }  # fmt: skip
+
+
+def attribute(trainer: Trainer, name: str) -> object:
+    """What the Trainer once had under this name. Raises AttributeError for every other."""
+    if hasattr(type(trainer), name):  # a property has failed: its own error is the one to read
+        return object.__getattribute__(trainer, name)
+    flags = _flags(trainer)
+    if name not in flags:
+        raise AttributeError(f"'Trainer' object has no attribute {name!r}{did_you_mean(name, dir(type(trainer)))}")
+    return flags[name]
