@@ -270,7 +270,9 @@ def test_every_module_can_be_imported_first() -> None:
             except Exception as error:
                 print(f"{name}: {error!r}")
         """
-    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert len(names) > 150 and done.stdout == ""
 
 
