@@ -34,7 +34,7 @@ class CheckpointArguments(NamedTuple):
     filename: str | None
     monitor: str | None
     mode: str
-    every_n_epochs: int | None
+    every_n_epochs: int | str | None
 
 
 def _mode_of(monitor: str | None, mode: str) -> str:

@@ -246,6 +246,13 @@ class Dispatcher:
             self.sizes = sizes
             self.bound.clear()
 
+    def join(self, callbacks: Iterable[object]) -> None:
+        """Those that are new take part from now on; in a batch's hooks from the next epoch or evaluation on."""
+        new = [callback for callback in callbacks if all(callback is not known for known in self.callbacks)]
+        self.callbacks += new
+        self.owners += new
+        self.bound.clear()
+
     def bind(self, name: str, owners: str = "CM") -> list[HookFn]:
         """Everyone's own `name` in the order of `owners`.
 

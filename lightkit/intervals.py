@@ -52,3 +52,44 @@ def check_max_time(value: object) -> None:
             f"Trainer(max_time={value!r}): expected '00:12:00:00' (days:hours:minutes:seconds), '10min', "
             "a timedelta or a dict of its arguments"
         )
+
+
+class Interval(NamedTuple):
+    """How often: every so many times, optimizer steps, epochs or seconds."""
+
+    number: float
+    unit: Literal["count", "step", "epoch", "seconds"]
+
+
+def parse_interval(value: Any, where: str) -> Interval:
+    """Read an interval: a count, "100step", "2epoch", or what `parse_duration` reads.
+
+    Raises:
+        ConfigError: none of these; `where` begins the message.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return Interval(value, "count")
+    match = re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()) if isinstance(value, str) else None
+    if match and int(match[1]) > 0:
+        return Interval(int(match[1]), "step" if match[2] == "step" else "epoch")
+    if not isinstance(value, int | float) and (seconds := interval_seconds(value)):
+        return Interval(seconds, "seconds")
+    raise ConfigError(
+        f"{where}: expected a count of at least 1, or a text with a unit: '100step', '2epoch', '10min'"
+    )
+
+
+def counted(value: Any, unit: Literal["step", "epoch"], where: str, others: str) -> Any:
+    """What an argument that counts in one unit means: "100step" is 100; what is no text stays as it is.
+
+    others: arguments for other units, as the error names them.
+
+    Raises:
+        ConfigError: a text that is no interval, or one of another unit.
+    """
+    if not isinstance(value, str):
+        return value
+    found = parse_interval(value, where)
+    if found.unit != unit:
+        raise ConfigError(f"{where}: counts {unit}s, such as '2{unit}'; {others}")
+    return int(found.number)

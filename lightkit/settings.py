@@ -92,9 +92,9 @@ class Settings:
     limit_predict_batches: Limit = None
     overfit_batches: int | float = 0.0
     val_check_interval: int | float | str | timedelta | None = None
-    check_val_every_n_epoch: int | None = 1
+    check_val_every_n_epoch: int | str | None = 1
     num_sanity_val_steps: int | None = None
-    log_every_n_steps: int | None = None
+    log_every_n_steps: int | str | None = None
     enable_checkpointing: bool | None = None
     enable_progress_bar: bool | None = None
     enable_model_summary: bool | None = None
@@ -108,7 +108,7 @@ class Settings:
     detect_anomaly: bool = False
     barebones: bool = False
     sync_batchnorm: bool = False
-    reload_dataloaders_every_n_epochs: int = 0
+    reload_dataloaders_every_n_epochs: int | str = 0
     default_root_dir: str | Path | None = None
     seed: int | None = None
     run_dir: str | Path | None = None
@@ -168,6 +168,12 @@ _COUNTS: dict[str, dict[str, Any]] = {
     "log_every_n_steps": {"may_be_none": True}, "check_val_every_n_epoch": {"least": 1, "may_be_none": True},
     "accumulate_grad_batches": {"least": 1}, "reload_dataloaders_every_n_epochs": {},
 }  # fmt: skip
+# Counts that may be given with their unit, and what is said of another unit.
+_UNITS: dict[str, tuple[Literal["step", "epoch"], str]] = {
+    "log_every_n_steps": ("step", "epoch means are logged in any case"),
+    "check_val_every_n_epoch": ("epoch", "for another unit write val_check_interval"),
+    "reload_dataloaders_every_n_epochs": ("epoch", "loaders are asked for between epochs"),
+}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "async_checkpoint": (True, False), "enable_autolog_hparams": (True, False),
     "nan_check": ("read", "step", "off"),
@@ -179,7 +185,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 def check(name: str, value: object) -> None:
     """Raise ConfigError where the argument of that name does not take the value; parts check what is theirs."""
     if name in _COUNTS:
-        check_count(name, value, **_COUNTS[name])
+        check_count(name, _settled(name, value), **_COUNTS[name])
     elif name in _CHOICES:
         check_choice(name, value, _CHOICES[name])
     elif name == "overfit_batches" or (name.startswith("limit_") and value is not None):
@@ -215,7 +221,9 @@ class Controls:
         # at any time
         self.should_stop = False  # the fit ends as soon as min_epochs and min_steps are reached
         self.min_epochs, self.min_steps = asked.min_epochs, asked.min_steps
-        self.log_every_n_steps = 50 if asked.log_every_n_steps is None else asked.log_every_n_steps  # 0: never
+        self.log_every_n_steps: int = 50  # 0: never
+        if asked.log_every_n_steps is not None:
+            self.log_every_n_steps = _settled("log_every_n_steps", asked.log_every_n_steps)
         # during a fit from the next epoch on
         self.max_epochs = asked.max_epochs  # None or -1: no limit
         if asked.max_epochs is None and asked.max_steps == -1 and asked.max_time is None:
@@ -232,7 +240,7 @@ class Controls:
         self.limit_val_batches: int | float = _settled("limit_val_batches", asked.limit_val_batches)
         self.limit_test_batches: int | float = _settled("limit_test_batches", asked.limit_test_batches)
         self.limit_predict_batches: int | float = _settled("limit_predict_batches", asked.limit_predict_batches)
-        self.check_val_every_n_epoch = asked.check_val_every_n_epoch
+        self.check_val_every_n_epoch: int | None = _settled("check_val_every_n_epoch", asked.check_val_every_n_epoch)
         # from the next fit on; inf: all of them
         self.num_sanity_val_steps: float = _settled("num_sanity_val_steps", asked.num_sanity_val_steps)
         if asked.overfit_batches:
@@ -242,7 +250,9 @@ class Controls:
         self.nan_check, self.detect_anomaly = asked.nan_check, asked.detect_anomaly
         self.inference_mode = asked.inference_mode
         self.gradient_clip_algorithm: ClipAlgorithm = asked.gradient_clip_algorithm or "norm"
-        self.reload_dataloaders_every_n_epochs = asked.reload_dataloaders_every_n_epochs
+        self.reload_dataloaders_every_n_epochs: int = _settled(
+            "reload_dataloaders_every_n_epochs", asked.reload_dataloaders_every_n_epochs
+        )
         # never: another Trainer is to be made
         self.fast_dev_run, self.barebones = asked.fast_dev_run, asked.barebones
         self.overfit_batches = asked.overfit_batches
@@ -293,7 +303,11 @@ _ARGUMENTS_ALONE = frozenset(
 
 
 def _settled(name: str, value: Any) -> Any:
-    """The value as the loops want it, where the argument of that name may be None or -1."""
+    """The value as the loops want it, where the argument of that name may be None, -1, or a text with a unit."""
+    if isinstance(value, str) and name in _UNITS:
+        from lightkit.intervals import counted
+
+        return counted(value, _UNITS[name][0], f"Trainer({name}={value!r})", _UNITS[name][1])
     if name == "num_sanity_val_steps":
         return 2 if value is None else math.inf if value == -1 else value
     return 1.0 if value is None and name.startswith("limit_") else value

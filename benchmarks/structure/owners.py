@@ -36,7 +36,7 @@ CLASSES = frozenset(
 # Of torch's nn.Module, set as torch's own code and documentation do, on whatever module.
 TORCH = frozenset({"training", "track_running_stats", "momentum", "requires_grad", "grad", "_compiled_call_impl"})
 # Documented setters: a callback, a user or the tuner may say so while a run goes on (docs/architecture.md).
-PUBLIC_SETTERS = frozenset({"should_stop", "logger", "loggers", "accumulate_grad_batches", "takes_steps"})
+PUBLIC_SETTERS = frozenset({"should_stop", "logger", "loggers", "accumulate_grad_batches", "callbacks", "takes_steps"})
 PUBLIC_PREFIXES = ("limit_", "max_", "min_")
 _AROUND = ("update", "pop", "setdefault", "clear", "popitem")
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -105,6 +106,20 @@ def check_state(state: object) -> None:
     counts = {"best_k_models": DictOf(SCALAR), "last_step_saved": WHOLE, "is_deferred": TRUTH}
     scores = dict.fromkeys(("current_score", "kth_value", "best_model_score"), optional(SCALAR))
     Record({}, {"dirpath": optional(TEXT), **texts, **counts, **scores}).check(state)
+
+
+def triggers(steps: int | str | None, epochs: int | str | None, time: timedelta | str | None) -> dict[str, Any]:
+    """What says when to save, without its units."""
+    if any(isinstance(value, str) for value in (steps, epochs, time)):
+        from lightkit.durations import parse_duration
+        from lightkit.intervals import counted
+
+        other = "for another unit there are every_n_train_steps, every_n_epochs, train_time_interval"
+        steps = counted(steps, "step", f"ModelCheckpoint(every_n_train_steps={steps!r})", other)
+        epochs = counted(epochs, "epoch", f"ModelCheckpoint(every_n_epochs={epochs!r})", other)
+        if isinstance(time, str):
+            time = parse_duration(time, "ModelCheckpoint(train_time_interval={!r})")
+    return {"every_n_train_steps": steps, "every_n_epochs": epochs, "train_time_interval": time}
 
 
 def candidates(trainer: Trainer) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+from lightkit.intervals import Interval, parse_interval
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -31,7 +32,8 @@ class LearningRateMonitor(Callback):
     `last_momentum_values` and `last_weight_decay_values` the newest of each; None where none was logged.
 
     Args:
-        logging_interval: "step": every `log_every_n_steps` steps; "epoch": when an epoch begins; None: as the
+        logging_interval: "step": every `log_every_n_steps` steps; "epoch": when an epoch begins; "10step", "2epoch":
+            as often; None: as the
             interval of each scheduler, both for an optimizer without one.
         log_momentum: also the momentum, or the first of Adam's betas; 0 where there is none.
         log_weight_decay: also the weight decay.
@@ -40,9 +42,13 @@ class LearningRateMonitor(Callback):
     def __init__(
         self, logging_interval: str | None = None, log_momentum: bool = False, log_weight_decay: bool = False
     ) -> None:
+        self._every: Interval | None = None  # where it is not as often as the Trainer logs, or each epoch
         if logging_interval not in (None, "step", "epoch"):
             given = f"LearningRateMonitor(logging_interval={logging_interval!r})"
-            raise ConfigError(f"{given}: expected 'step', 'epoch' or None.")
+            self._every = parse_interval(logging_interval, given)
+            if self._every.unit not in ("step", "epoch"):
+                raise ConfigError(f"{given}: expected 'step', 'epoch', '10step', '2epoch' or None.")
+            logging_interval = self._every.unit
         self.logging_interval = logging_interval
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
@@ -68,14 +74,15 @@ class LearningRateMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightModule, batch: Any, batch_idx: int) -> None:
         """Write the rates of the step that now begins, if it is one that is logged."""
         step = trainer.fit_loop.progress.log_count
-        is_due = (step + 1) % trainer.log_every_n_steps == 0 or trainer.should_stop
+        every = trainer.log_every_n_steps if self._every is None else self._every.number
+        is_due = (step + 1) % every == 0 or trainer.should_stop
         if is_due and step != self._step_logged and self.logging_interval != "epoch":
             self._step_logged = step
             self._log(trainer, None if self.logging_interval == "step" else "step", step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightModule) -> None:
         """Write the rates that the epoch begins with."""
-        if self.logging_interval != "step":
+        if self.logging_interval != "step" and (self._every is None or trainer.current_epoch % self._every.number == 0):
             step = trainer.fit_loop.progress.log_count
             self._log(trainer, None if self.logging_interval == "epoch" else "epoch", step)
 

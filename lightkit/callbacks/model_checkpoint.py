@@ -57,7 +57,8 @@ class ModelCheckpoint(Checkpoint):
         save_weights_only: leave out what only a resume needs.
         mode: "min" or "max": which values of `monitor` are better. NaN counts as the worst.
         auto_insert_metric_name: write `epoch=1`, not `1`, for `{epoch}` in the pattern.
-        every_n_train_steps, train_time_interval, every_n_epochs: when to save; at most one of them.
+        every_n_train_steps, train_time_interval, every_n_epochs: when to save; at most one of them, also as "100step",
+            "10min", "2epoch".
             Default: every epoch.
         save_on_train_epoch_end: at the end of the training epoch, not of the validation. Default: whichever comes last.
         enable_version_counter: add `-v1`, `-v2`, ... to a name that is taken; otherwise overwrite the file.
@@ -76,8 +77,8 @@ class ModelCheckpoint(Checkpoint):
         self, dirpath: str | Path | None = None, filename: str | None = None, monitor: str | None = None,
         verbose: bool = False, save_last: bool | Literal["link"] | None = None, save_top_k: int = 1,
         save_on_exception: bool = False, save_weights_only: bool = False, mode: str = "min",
-        auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
+        auto_insert_metric_name: bool = True, every_n_train_steps: int | str | None = None,
+        train_time_interval: timedelta | str | None = None, every_n_epochs: int | str | None = None,
         save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True, **earlier: Any,
     ) -> None:  # fmt: skip
         if earlier:
@@ -94,15 +95,13 @@ class ModelCheckpoint(Checkpoint):
         self.auto_insert_metric_name = auto_insert_metric_name
         self._save_on_train_epoch_end = save_on_train_epoch_end
         self._enable_version_counter = enable_version_counter
-        is_given = any(t is not None for t in (every_n_train_steps, every_n_epochs, train_time_interval))
-        self._every_n_train_steps = every_n_train_steps or 0
-        self._every_n_epochs = (every_n_epochs or 0) if is_given else 1
-        self._train_time_interval = train_time_interval
-        self._triggers = {
-            "every_n_train_steps": self._every_n_train_steps, "every_n_epochs": self._every_n_epochs,
-            "train_time_interval": train_time_interval,
-        }  # fmt: skip
-        given = {**self._triggers, "every_n_train_steps": every_n_train_steps, "every_n_epochs": every_n_epochs}
+        given = rules.triggers(every_n_train_steps, every_n_epochs, train_time_interval)
+        is_given = any(t is not None for t in given.values())
+        self._every_n_train_steps: int = given["every_n_train_steps"] or 0
+        self._every_n_epochs: int = (given["every_n_epochs"] or 0) if is_given else 1
+        self._train_time_interval: timedelta | None = given["train_time_interval"]
+        own = {"every_n_train_steps": self._every_n_train_steps, "every_n_epochs": self._every_n_epochs}
+        self._triggers = {**own, "train_time_interval": self._train_time_interval}
         rules.check_arguments(mode, monitor, filename, save_top_k, save_last, save_on_exception, given)
         self._begin()
 

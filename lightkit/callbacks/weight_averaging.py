@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
+from lightkit.intervals import counted
 
 if TYPE_CHECKING:
     from lightkit.module import LightModule
@@ -205,14 +206,17 @@ class EMAWeightAveraging(WeightAveraging):
 
     def __init__(
         self, device: torch.device | str | int | None = None, use_buffers: bool = True, decay: float = 0.999,
-        update_every_n_steps: int = 1, update_starting_at_step: int | None = None,
+        update_every_n_steps: int | str = 1, update_starting_at_step: int | None = None,
         update_starting_at_epoch: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         if not 0.0 <= decay <= 1.0:
             raise ConfigError(f"EMAWeightAveraging(decay={decay}): expected a share between 0 and 1, such as 0.999")
         super().__init__(device=device, use_buffers=use_buffers, **kwargs, avg_fn=partial(_move_towards, decay))
         self.decay = decay
-        self.update_every_n_steps = update_every_n_steps
+        where = f"EMAWeightAveraging(update_every_n_steps={update_every_n_steps!r})"
+        self.update_every_n_steps: int = counted(
+            update_every_n_steps, "step", where, "for epochs write update_starting_at_epoch"
+        )
         self.update_starting_at_step = update_starting_at_step
         self.update_starting_at_epoch = update_starting_at_epoch
 

@@ -118,8 +118,10 @@ class Run:
         )  # fmt: skip
 
     def take_callbacks(self, callbacks: list[Callback]) -> None:
-        """These are shown from now on, and take part in the next run."""
+        """These are shown from now on; those that are new take part at once, others up to the end of the run."""
         self.callbacks = callbacks
+        self.attach_again()
+        self.dispatcher.join(callbacks)
 
     def take_optimizers(self, optimizers: list[Optimizer]) -> None:
         """These are stepped from the next epoch on."""

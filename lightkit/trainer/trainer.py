@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -46,6 +46,7 @@ from lightkit.version import __version__
 
 if TYPE_CHECKING:
     from lightkit.callbacks import EarlyStopping, ProgressBar
+    from lightkit.callbacks.handlers import Handle
     from lightkit.loops.evaluation import EvaluationLoop
     from lightkit.loops.prediction import PredictionLoop
     from lightkit.loops.steps.manual import ManualOptimization
@@ -86,14 +87,14 @@ class Trainer(EarlierCalls):
         max_steps: int = -1, min_steps: int | None = None, max_time: str | timedelta | dict[str, int] | None = None,
         limit_train_batches: Limit = None, limit_val_batches: Limit = None, limit_test_batches: Limit = None,
         limit_predict_batches: Limit = None, overfit_batches: int | float = 0.0,
-        val_check_interval: int | float | str | timedelta | None = None, check_val_every_n_epoch: int | None = 1,
-        num_sanity_val_steps: int | None = None, log_every_n_steps: int | None = None,
+        val_check_interval: int | float | str | timedelta | None = None, check_val_every_n_epoch: int | str | None = 1,
+        num_sanity_val_steps: int | None = None, log_every_n_steps: int | str | None = None,
         enable_checkpointing: bool | None = None, enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None, accumulate_grad_batches: int = 1,
         gradient_clip_val: int | float | None = None, gradient_clip_algorithm: ClipAlgorithm | None = None,
         deterministic: bool | Literal["warn"] | None = None, benchmark: bool | None = None, inference_mode: bool = True,
         use_distributed_sampler: bool = True, detect_anomaly: bool = False, barebones: bool = False,
-        sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int = 0,
+        sync_batchnorm: bool = False, reload_dataloaders_every_n_epochs: int | str = 0,
         default_root_dir: str | Path | None = None, seed: int | None = None, run_dir: str | Path | None = None,
         run_name: str | None = None, nan_check: NanCheck = "read", on_log_error: OnLogError = "warn",
         profiler: Profiler | str | None = None, async_checkpoint: bool = False, channels_last: bool = False,
@@ -260,6 +261,15 @@ class Trainer(EarlierCalls):
             raise ConfigError("trainer.save_checkpoint(): nothing to save yet; fit a module first")
         rng = next((run.rng_before for run in self._runs if run.rng_before is not None), None)
         run.timing.timed("checkpoint", run.save_checkpoint)(filepath, rng, weights_only=weights_only)
+
+    def on(
+        self, event: str, *, every: int | str | timedelta | None = None, once: bool | int = False, after: int = 0,
+        filter: Callable[..., object] | None = None,
+    ) -> Callable[[Callable[..., Any]], Handle]:  # fmt: skip
+        """Decorate a function to be called at an event, a hook's name without `on_`; see docs/guide/handlers.md."""
+        from lightkit.callbacks.handlers import registering
+
+        return registering(self, event, every, once, after, filter)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print once, above the progress bar."""
