@@ -16,7 +16,7 @@ from lightkit.ranks import tell_lightning_utilities
 from lightkit.version import __version__
 
 if TYPE_CHECKING:
-    from lightkit import callbacks, cli, data, errors, loggers, profilers, utilities
+    from lightkit import callbacks, cli, data, errors, loggers, profilers, tuner, utilities
     from lightkit.callbacks.base import Callback
     from lightkit.datamodule import LightDataModule
     from lightkit.datamodule import LightDataModule as LightningDataModule
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback", "LightDataModule", "LightModule", "LightningDataModule", "LightningModule", "Supervised", "Trainer",
     "__version__", "callbacks", "cli", "data", "errors", "loggers", "profilers", "seed_everything", "supervised",
-    "utilities",
+    "tuner", "utilities",
 ]  # fmt: skip
 
 # imported when first used, so that `import lightkit` costs next to nothing
@@ -41,7 +41,7 @@ attach(
         "Trainer": "trainer", "Callback": "callbacks.base", "seed_everything": "global_seed",
         "Supervised": "supervised_module", "supervised": "supervised_module",
     },
-    ("callbacks", "cli", "data", "errors", "loggers", "profilers", "utilities"),
+    ("callbacks", "cli", "data", "errors", "loggers", "profilers", "tuner", "utilities"),
 )  # fmt: skip
 answer_imports()
 tell_lightning_utilities()

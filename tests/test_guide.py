@@ -13,6 +13,7 @@ import pytest
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "LIGHTKIT_PROGRESS": "off"}
 # by page of docs/: how many blocks it has, and which package they need
 PAGES = {
+    "guide/tuner.md": (3, "matplotlib"),
     "guide/handlers.md": (1, "torch"),
     "guide/export.md": (2, "onnxscript"), "guide/supervised.md": (3, "torch_geometric"),
     "guide/early_stopping.md": (1, "torch"), "from_pytorch.md": (3, "torch"), "from_keras.md": (1, "torch"),

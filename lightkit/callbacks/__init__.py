@@ -17,6 +17,7 @@ _FILES = {
     "TQDMProgressBar": "progress", "Timer": "timer", "WeightAveraging": "weight_averaging",
     "SpikeDetection": "spike", "DeviceStatsMonitor": "device_stats_monitor", "ThroughputMonitor": "throughput_monitor",
     "default_progress_bar": "default_bar",
+    "BatchSizeFinder": "lightkit.tuner.finders", "LearningRateFinder": "lightkit.tuner.finders",
 }  # fmt: skip
 __all__ = list(_FILES)
 

@@ -26,6 +26,8 @@ from lightkit.callbacks.throughput_monitor import ThroughputMonitor as Throughpu
 from lightkit.callbacks.timer import Timer as Timer
 from lightkit.callbacks.weight_averaging import EMAWeightAveraging as EMAWeightAveraging
 from lightkit.callbacks.weight_averaging import WeightAveraging as WeightAveraging
+from lightkit.tuner.finders import BatchSizeFinder as BatchSizeFinder
+from lightkit.tuner.finders import LearningRateFinder as LearningRateFinder
 
 _FILES: dict[str, str]
 __all__: list[str]

@@ -64,6 +64,12 @@ class EvaluationLoop:
         self.outputs: EpochOutputs | None = None
         self.kept: list[list[object]] | None = [[] for _ in sources] if keeps else None  # by loader
 
+    def read(self, sources: list[Source], limits: list[float]) -> None:
+        """These are read from now on; while a pass is going on, before its first batch."""
+        for source in self.sources:
+            source.release()
+        self.sources, self.limits = sources, limits
+
     # ------------------------------------------------------------ the pass
 
     def evaluate(self, context: Context, limits: list[float] | None = None) -> list[dict[str, float]]:
@@ -76,12 +82,13 @@ class EvaluationLoop:
         self.results.clear()  # a pass that failed may have left values
         self.outputs = self.run.outputs_of(f"{self.name}_epoch_end", self.results, loaders=len(self.sources))
         with self._quiet(context), self.run.collect_into(self.results):
-            return self._pass(context, self.limits if limits is None else limits)
+            return self._pass(context, limits)
 
-    def _pass(self, context: Context, limits: list[float]) -> list[dict[str, float]]:
+    def _pass(self, context: Context, limits: list[float] | None) -> list[dict[str, float]]:
         call, name, results, dispatcher = self.run.call, self.name, self.results, self.run.dispatcher
         call(f"on_{name}_start")
         call(f"on_{name}_epoch_start")
+        limits = self.limits if limits is None else limits
         dispatcher.refresh()
         prepare, step, timing = self.run.preparer(), self._step(), self.run.evaluation_timing
         prepare = None if prepare is None else timing.timed("transfer", prepare)
@@ -189,7 +196,7 @@ class EvaluationLoop:
     def _quiet(self, context: Context) -> Iterator[None]:
         """Leave generators, modes and gradient mode as they were found, whatever the pass does."""
         run, module = self.run, self.run.module
-        saved, own = Snapshot(), [source.own_generators() for source in self.sources]
+        saved, own = Snapshot(), [(source, source.own_generators()) for source in self.sources]
         with run.evaluating(context.stage, saved):
             modes = [(part, part.training) for part in module.modules()]
             self._switch("eval", module, lambda: _switch_to_eval(module, modes))
@@ -201,7 +208,7 @@ class EvaluationLoop:
             finally:
                 self._switch("train", module, lambda: _put_back(modes))
                 saved.restore()
-                for source, states in zip(self.sources, own, strict=True):
+                for source, states in own:
                     source.restore_own_generators(states)
 
     def _switch(self, mode: str, module: LightModule, switch: Callable[[], None]) -> None:

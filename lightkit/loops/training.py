@@ -159,6 +159,10 @@ class TrainingLoop(Limits):
                 restore_rng(resumed[1])
             run.call("on_train_epoch_start")
             p.is_epoch_started = True
+            if run.data.source is not source:  # a hook has asked for the loaders anew
+                source = run.data.source
+                position.open(source)
+                source.set_epoch(p.epoch)
             batches = timing.timed("open data", source.open)()
         self.micro, self.window = 0, Window(run.controls.accumulate_grad_batches)
         self.next_log = p.next_log(run.controls.log_interval)

@@ -105,7 +105,7 @@ class Run:
         self.module._attach_trainer(self.trainer)
         if self.datamodule is not None:
             self.datamodule._attach_trainer(self.trainer)
-        self.callbacks = _with_those_of(self.module, self.callbacks)
+        self.callbacks = self.with_own_callbacks()
         self.attach_again()
         taking_part = self.callbacks
         if any(hasattr(owner, name) for owner in (self.module, *taking_part) for name in LEGACY_TURNS):
@@ -116,6 +116,16 @@ class Run:
             self.trainer, self.module, self.datamodule, taking_part,
             (LightDataModule, Callback, LightModule, Checkpoint), self.timing.hook,
         )  # fmt: skip
+
+    def with_own_callbacks(self) -> list[Callback]:
+        """The callbacks with the module's own, which replace those of their type; those that save come last."""
+        own: Sequence[Callback] | Callback | None = method_of(self.module, LightModule, "configure_callbacks")()
+        own = [] if own is None else [own] if isinstance(own, Callback) else own
+        if len(own) == 0:
+            return self.callbacks
+        kinds = {type(c) for c in own}
+        kept = [c for c in self.callbacks if type(c) not in kinds]
+        return sorted([*kept, *own], key=lambda c: isinstance(c, Checkpoint))
 
     def take_callbacks(self, callbacks: list[Callback]) -> None:
         """These are shown from now on; those that are new take part at once, others up to the end of the run."""
@@ -391,14 +401,3 @@ class Run:
         state.update(is_copy=True, is_open=False, given=(), _stage=None, _compiled=[])
         state["optimization"] = Optimization([], [])  # a scheduler cannot be pickled
         return {**state, "loaders": Loaders({}, self.loaders.counts)}
-
-
-def _with_those_of(module: LightModule, callbacks: list[Callback]) -> list[Callback]:
-    """The callbacks with the module's own, which replace those of their type; those that save come last."""
-    own: Sequence[Callback] | Callback | None = method_of(module, LightModule, "configure_callbacks")()
-    own = [] if own is None else [own] if isinstance(own, Callback) else own
-    if len(own) == 0:
-        return callbacks
-    kinds = {type(c) for c in own}
-    kept = [c for c in callbacks if type(c) not in kinds]
-    return sorted([*kept, *own], key=lambda c: isinstance(c, Checkpoint))

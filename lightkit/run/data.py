@@ -110,6 +110,13 @@ class FitData:
             self.run.loaders.counts["train"] = [self.num_batches]
             self.plan_validation()
 
+    def forget(self) -> None:
+        """These loaders are read no more: others are asked for when they are needed next."""
+        self.release(has_failed=False)
+        self._is_loaded = False
+        if self.validation is not None:
+            self.validation.forget()
+
     def reloads_at(self, epoch: int) -> bool:
         """Whether an epoch begins with loaders that were asked for again."""
         return self.reloads_every > 0 and epoch % self.reloads_every == 0

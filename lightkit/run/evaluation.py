@@ -77,11 +77,15 @@ class EvaluationRun(Run):
             saving.show(self, checkpoint)
             saving.give_weights(self, checkpoint, str(path))
         self.place()
-        found = sources.find_loaders(self.loaders_of, self.given[0], self.datamodule, module)
+        return self.find_sources()
+
+    def find_sources(self) -> tuple[list[Source], list[float]]:
+        """Ask for the loaders; -> what reads them, and how many batches of each are used."""
+        found = sources.find_loaders(self.loaders_of, self.given[0], self.datamodule, self.module)
         if found is None:
             raise DataError(
                 f"{self.fn}: no data; pass dataloaders=..., datamodule=..., or define "
-                f"{type(module).__name__}.{self.loaders_of}_dataloader"
+                f"{type(self.module).__name__}.{self.loaders_of}_dataloader"
             )
         return self.sources_of(self.loaders_of, found)
 

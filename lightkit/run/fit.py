@@ -83,7 +83,7 @@ class FitRun(Run):
 
             checkpoint, path = saving.for_fit(self, ckpt_path, is_found=is_auto)
             self.ckpt_path = path or None
-        self._check()
+        self.check_hooks()
         self.open_directory()
         if (is_auto or ckpt_path is not None) and checkpoint is None:  # "last", and nothing was saved
             self._set_aside()
@@ -94,7 +94,7 @@ class FitRun(Run):
             saving.give_callbacks(self, checkpoint, path)
             saving.give_weights(self, checkpoint, path)
         self.place()
-        self._configure_optimizers()
+        self.configure_optimizers()
         if checkpoint is not None:
             self.data.find_validation()  # schedulers that are given back ask whether there is any
             self._give_training(checkpoint, path, is_auto=is_auto)
@@ -138,7 +138,8 @@ class FitRun(Run):
         """As Run.ended; a start with resume="auto" is told so."""
         self._note(is_end=True)
 
-    def _check(self) -> None:
+    def check_hooks(self) -> None:
+        """Raise HookError where a hook is missing that no fit can do without."""
         module = self.module
         name = type(module).__name__
         if not overrides(module, LightModule, "training_step"):
@@ -155,7 +156,8 @@ class FitRun(Run):
 
             check_manual(self.controls, module)
 
-    def _configure_optimizers(self) -> None:
+    def configure_optimizers(self) -> None:
+        """Ask the module for its optimizers and schedulers."""
         module = self.module
         where = f"{type(module).__name__}.configure_optimizers"
         is_manual = not module.automatic_optimization

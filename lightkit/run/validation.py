@@ -96,6 +96,11 @@ class FitValidation:
         first, span = between - 1, -(-every // between) * between
         return first + (epoch - first) // span * span if epoch >= first else -math.inf
 
+    def forget(self) -> None:
+        """These loaders are read no more: the next pass asks for others."""
+        self.release(has_failed=False)
+        self.is_asked = False
+
     # ------------------------------------------------------------ passes
 
     def _check_sanity(self, epoch: int) -> None:
