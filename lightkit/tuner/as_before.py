@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightkit.data import generators
+from lightkit.data import generator_states, generators
 from lightkit.seeding import Snapshot
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ def as_before(
         if scaler:
             precision.load_state_dict(scaler)
         rng.restore()
+
+
+def leaves(loaders: object) -> list[object]:
+    """The loaders themselves, of however they were given: nested in dicts, lists, a CombinedLoader; None is none."""
+    parts = getattr(loaders, "flattened", loaders)
+    if isinstance(parts, Mapping):
+        parts = list(parts.values())
+    if isinstance(parts, (list, tuple)):
+        return [leaf for part in parts for leaf in leaves(part)]
+    return [] if parts is None else [parts]
 
 
 # ---------------------------------------------------------------- a module
@@ -186,7 +196,7 @@ def _held(value: Any) -> Callable[[], Any]:
 
 def _of_generators(holder: object) -> list[PutBack]:
     saved = {} if holder is None else generators.capture(holder)
-    return [lambda: generators.restore(holder, saved)] if saved else []
+    return [lambda: generator_states.restore(holder, saved)] if saved else []
 
 
 def _of_position(loader: Any) -> list[PutBack]:

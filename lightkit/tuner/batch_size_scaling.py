@@ -15,7 +15,7 @@ from lightkit.optimizers import Optimization
 from lightkit.run.evaluation import EvaluationRun
 from lightkit.run.fit import FitRun
 from lightkit.tuner import attributes
-from lightkit.tuner.as_before import as_before
+from lightkit.tuner.as_before import as_before, leaves
 from lightkit.tuner.trial import Trial
 
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class _Trials:
         run = self.run
         stage = "train" if isinstance(run, FitRun) else run.loaders_of if isinstance(run, EvaluationRun) else ""
         found = sources.find_loaders(stage, None, run.datamodule, run.module)
-        counts = [_rows_of(loader) for loader in sources.as_list(found) or [found]]
-        return max(counts, default=float("inf"))
+        return max(map(_rows_of, leaves(found)), default=float("inf"))
 
     def smaller(self, size: int, to: int) -> int:
         """The size after one that did not fit."""
@@ -197,9 +196,6 @@ class _Trials:
 
 
 def _rows_of(loader: object) -> float:
-    parts = getattr(loader, "flattened", None)  # of a CombinedLoader
-    if isinstance(parts, list):
-        return max(map(_rows_of, parts), default=float("inf"))
     try:
         return len(loader.dataset)  # type: ignore[attr-defined]
     except (AttributeError, TypeError, NotImplementedError):

@@ -18,9 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError, require
-from lightkit.optimizers import LRSchedulerConfig, Optimization
+from lightkit.optimizer_forms import LRSchedulerConfig
+from lightkit.optimizers import Optimization
 from lightkit.tuner import attributes
-from lightkit.tuner.as_before import as_before
+from lightkit.tuner.as_before import as_before, leaves
 from lightkit.tuner.trial import Trial
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Search:
 
     def run(self, run: FitRun) -> tuple[LRFinder, float | None]:
         """Search inside of a fit, which goes on with the rate; -> what was found, and the rate that was set."""
-        attribute, loaders = self.attribute(run), [loader for loader in run.given if loader is not None]
+        attribute, loaders = self.attribute(run), leaves(run.given)
         with as_before(run.module, run.datamodule, run.optimization.optimizers, run.precision, loaders):
             finder = self.trial(run)
         if (rate := self.take(attribute, finder)) is not None:

@@ -22,10 +22,10 @@ from lightkit.run.evaluation import EvaluationRun, PredictionRun, TestRun, Valid
 from lightkit.run.fit import FitRun
 from lightkit.run.signals import stopped_by
 from lightkit.settings import Settings
+from lightkit.states import TrainerStatus
 from lightkit.trainer import Trainer
 
 if TYPE_CHECKING:
-    from lightkit.contracts import Fn
     from lightkit.datamodule import LightDataModule
     from lightkit.module import LightModule
     from lightkit.optimizers import Optimization
@@ -67,7 +67,7 @@ class Trial(Trainer):
 
     @contextmanager
     def preparing(
-        self, fn: Fn, model: LightModule | None, datamodule: LightDataModule | None, *given: object
+        self, fn: str, model: LightModule | None, datamodule: LightDataModule | None, *given: object
     ) -> Iterator[Run]:
         """Set up the module as `fit`, `validate`, ... do, up to the first batch; in the end the hooks of teardown."""
         with self._run(_PREPARED[fn], model, datamodule, *given) as run, run.running():
@@ -188,7 +188,7 @@ class FitTrial(FitRun):
         self.optimization = optimization
         position = self.position
         position.counters.go_back_to(around.position.counters)
-        self.is_open, self.status = True, "running"
+        self.is_open, self.status = True, TrainerStatus.RUNNING
         self.listener.begin()
         own: list[tuple[Source, Any]] = []
         try:
@@ -228,7 +228,7 @@ class EvaluationTrial(EvaluationRun):
     def follow(self) -> None:
         """Evaluate."""
         self.position.attach(self.module, self.board, self.device)
-        self.is_open, self.status = True, "running"
+        self.is_open, self.status = True, TrainerStatus.RUNNING
         self.listener.begin()
         try:
             self.loop = self._make_loop(*self.find_sources())

@@ -13,7 +13,7 @@ from lightkit.module import LightModule
 from lightkit.run.fit import FitRun
 from lightkit.trainer import Trainer
 from lightkit.tuner import attributes, batch_size_scaling, lr_finder
-from lightkit.tuner.as_before import as_before
+from lightkit.tuner.as_before import as_before, leaves
 from lightkit.tuner.finders import BatchSizeFinder, LearningRateFinder
 from lightkit.tuner.lr_finder import LRFinder
 from lightkit.tuner.trial import Trial, changes_module
@@ -136,8 +136,7 @@ class Tuner:
             )
         callbacks = [callback for callback in self._trainer.callbacks if changes_module(callback)]
         trial = Trial(self._trainer, callbacks=callbacks, max_steps=-1, max_epochs=self._trainer.max_epochs)
-        loaders = [loader for loader in given.loaders if loader is not None]
-        with as_before(model, given.datamodule, [], self._trainer.precision, loaders):
+        with as_before(model, given.datamodule, [], self._trainer.precision, leaves(given.loaders)):
             with trial.preparing(method, model, given.datamodule, *given.loaders) as run:
                 yield run
         if given.datamodule is not None:

@@ -24,6 +24,7 @@ from lightkit.callbacks import (
     BackboneFinetuning,
     BaseFinetuning,
     BasePredictionWriter,
+    BatchSizeFinder,
     Callback,
     Checkpoint,
     DeviceStatsMonitor,
@@ -31,6 +32,7 @@ from lightkit.callbacks import (
     EMAWeightAveraging,
     GradientAccumulationScheduler,
     LambdaCallback,
+    LearningRateFinder,
     LearningRateMonitor,
     LineProgress,
     ModelCheckpoint,
@@ -71,6 +73,11 @@ class Thaws(BaseFinetuning):
             self.unfreeze_and_add_param_group(pl_module.backbone, optimizer)
 
 
+class Asleep(BatchSizeFinder):
+    def on_fit_start(self, trainer: lk.Trainer, pl_module: lk.LightModule) -> None:
+        """The loaders of these tests are given to `fit`."""
+
+
 def nothing(*_: Any) -> None:
     """A hook of a LambdaCallback."""
 
@@ -80,6 +87,7 @@ MAKE: dict[type, Callable[[Path], Callback]] = {
     BaseFinetuning: lambda path: Thaws(),
     SpikeDetection: lambda path: SpikeDetection(),
     BasePredictionWriter: lambda path: BasePredictionWriter(),
+    BatchSizeFinder: lambda path: Asleep(),
     Callback: lambda path: Callback(),
     Checkpoint: lambda path: Checkpoint(),
     DeviceStatsMonitor: lambda path: DeviceStatsMonitor(),
@@ -88,6 +96,7 @@ MAKE: dict[type, Callable[[Path], Callback]] = {
     EarlyStopping: lambda path: EarlyStopping("v", patience=9),
     GradientAccumulationScheduler: lambda path: GradientAccumulationScheduler({1: 2}),
     LambdaCallback: lambda path: LambdaCallback(on_fit_end=nothing),
+    LearningRateFinder: lambda path: LearningRateFinder(num_training_steps=2, update_attr=False),
     LearningRateMonitor: lambda path: LearningRateMonitor(),
     LineProgress: lambda path: LineProgress(every_s=0),
     ModelCheckpoint: lambda path: ModelCheckpoint(path / "kept", monitor="v", save_top_k=2, save_last=True),
@@ -238,7 +247,8 @@ def test_what_checkers_read_of_the_room_names_the_same_callbacks_in_the_same_fil
     stub = ast.parse(Path(callbacks.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     named = {alias.asname: f"{node.module}:{alias.name}" for node in imports for alias in node.names}
-    assert named == {name: f"lightkit.callbacks.{file}:{name}" for name, file in callbacks._FILES.items()}
+    files = {name: file if "." in file else f"lightkit.callbacks.{file}" for name, file in callbacks._FILES.items()}
+    assert named == {name: f"{file}:{name}" for name, file in files.items()}
 
 
 # ---------------------------------------------------------------- copies

@@ -235,7 +235,7 @@ def test_everything_is_as_before_also_after_an_error(search: str, fails: bool, t
     module.lr, module.batch_size = 0.01, 8
     module.hparams.update(lr=0.01, batch_size=8)
     assert same(state(module), before)
-    assert rng.equals(Snapshot())
+    assert same(rng.plain(), Snapshot().plain())
     assert its.callbacks == callbacks and its.loggers == loggers
     assert [vars(c) for c in its.callbacks] == parts
     assert (its.global_step, its.current_epoch, its.max_steps, its.state.status) == (0, 0, -1, "initializing")
