@@ -93,3 +93,23 @@ def counted(value: Any, unit: Literal["step", "epoch"], where: str, others: str)
     if found.unit != unit:
         raise ConfigError(f"{where}: counts {unit}s, such as '2{unit}'; {others}")
     return int(found.number)
+
+
+# Counts of the Trainer that may be given with their unit, and what is said of another unit.
+_COUNTED: dict[str, tuple[Literal["step", "epoch"], str]] = {
+    "log_every_n_steps": ("step", "epoch means are logged in any case"),
+    "check_val_every_n_epoch": ("epoch", "for another unit write val_check_interval"),
+    "reload_dataloaders_every_n_epochs": ("epoch", "loaders are asked for between epochs"),
+}
+
+
+def counted_argument(name: str, value: str) -> Any:
+    """What the Trainer's argument of that name counts; other texts stay as they are.
+
+    Raises:
+        ConfigError: a text that is no interval, or one of another unit.
+    """
+    if name not in _COUNTED:
+        return value
+    unit, others = _COUNTED[name]
+    return counted(value, unit, f"Trainer({name}={value!r})", others)

@@ -168,12 +168,6 @@ _COUNTS: dict[str, dict[str, Any]] = {
     "log_every_n_steps": {"may_be_none": True}, "check_val_every_n_epoch": {"least": 1, "may_be_none": True},
     "accumulate_grad_batches": {"least": 1}, "reload_dataloaders_every_n_epochs": {},
 }  # fmt: skip
-# Counts that may be given with their unit, and what is said of another unit.
-_UNITS: dict[str, tuple[Literal["step", "epoch"], str]] = {
-    "log_every_n_steps": ("step", "epoch means are logged in any case"),
-    "check_val_every_n_epoch": ("epoch", "for another unit write val_check_interval"),
-    "reload_dataloaders_every_n_epochs": ("epoch", "loaders are asked for between epochs"),
-}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "async_checkpoint": (True, False), "enable_autolog_hparams": (True, False),
     "nan_check": ("read", "step", "off"),
@@ -304,10 +298,10 @@ _ARGUMENTS_ALONE = frozenset(
 
 def _settled(name: str, value: Any) -> Any:
     """The value as the loops want it, where the argument of that name may be None, -1, or a text with a unit."""
-    if isinstance(value, str) and name in _UNITS:
-        from lightkit.intervals import counted
+    if isinstance(value, str) and "every_n_" in name:
+        from lightkit.intervals import counted_argument
 
-        return counted(value, _UNITS[name][0], f"Trainer({name}={value!r})", _UNITS[name][1])
+        return counted_argument(name, value)
     if name == "num_sanity_val_steps":
         return 2 if value is None else math.inf if value == -1 else value
     return 1.0 if value is None and name.startswith("limit_") else value

@@ -29,7 +29,7 @@ from benchmarks.structure.users import user_rows  # noqa: E402
 # What is wanted, by the key of a row; `lines` keeps the whole from growing unseen.
 AT_LEAST = {"known": 92.0, "known_core": 86.0, "renames": len(RENAMES)}
 AT_MOST = {
-    "bare_any": 0, "foreign": 0, "imported": 7500, "lines": 33000, "step_calls": 14, "step_files": 8,
+    "bare_any": 0, "foreign": 0, "imported": 7500, "lines": 36000, "step_calls": 14, "step_files": 8,
     "file_lines": MOST_CODE_LINES, "long_functions": 0, "user_mypy": 0, "user_pyright": 0,
 }  # fmt: skip
 

@@ -31,14 +31,7 @@ from lightkit.profilers.base import Profiler
 from lightkit.run.base import Loaders, Run
 from lightkit.run.directory import RunDirectory
 from lightkit.run.fit import FitRun
-from lightkit.settings import (
-    ClipAlgorithm,
-    Limit,
-    NanCheck,
-    OnLogError,
-    Plugins,
-    Settings,
-)
+from lightkit.settings import ClipAlgorithm, Limit, NanCheck, OnLogError, Plugins, Settings
 from lightkit.states import RunningStage, TrainerFn, TrainerState
 from lightkit.trainer.earlier import EarlierCalls, loaders_of, with_old_ones
 from lightkit.trainer_parts import make_callbacks, make_loggers
