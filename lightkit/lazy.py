@@ -26,7 +26,7 @@ def attach(package: str, places: Mapping[str, str], modules: Collection[str] = (
             value = getattr(import_module(file if file.startswith("lightkit.") else f"{package}.{file}"), other or name)
         else:
             # `from package import file` asks for the name first, and imports the file where nobody has it
-            is_file = PathFinder.find_spec(f"{package}.{name}", space["__path__"]) is not None
+            is_file = PathFinder.find_spec(f"{package}.{name}", space.get("__path__", ())) is not None
             if not (is_file or name.startswith("_")):
                 from lightkit.foreign_names import refuse_name
 

@@ -19,6 +19,3 @@ DIFFERENCES = {
     "Strategy": "one process: the Trainer gives it its device",
     "SingleDeviceStrategy": "one process: the Trainer gives it its device",
 }
-
-# Names that other parts of the same plan bring.
-AWAITED = frozenset("BatchSizeFinder LearningRateFinder Tuner".split())
