@@ -35,7 +35,7 @@ class LightDataModule:
 
     def __init__(self) -> None:
         self.trainer: Trainer | None = None
-        self._hyperparameters = hyper.Hyperparameters()
+        vars(self).setdefault("_hyperparameters", hyper.Hyperparameters())  # some save theirs before they call this
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle (worker processes make one) is the data alone, not the run that it is in

@@ -55,7 +55,7 @@ class LightModule(HookedModule):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._hyperparameters = hyper.Hyperparameters()
+        vars(self).setdefault("_hyperparameters", hyper.Hyperparameters())  # some save theirs before they call this
         # plain attributes, set past nn.Module.__setattr__: that costs microseconds and would register modules
         self.__dict__.update(_trainer=None, _results=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback, Checkpoint
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def make_loggers(settings: Settings) -> list[Logger]:
     """The loggers; TensorBoard's where nothing is said."""
     given = settings.logger
-    if given is False or (isinstance(given, (list, tuple)) and len(given) == 0):
+    loggers = _as_list(given)
+    if given is False or (given is not None and not loggers):
         return []
     if settings.fast_dev_run:
         from lightkit.loggers.dummy import DummyLogger
@@ -27,10 +29,15 @@ def make_loggers(settings: Settings) -> list[Logger]:
         return [TensorBoardLogger()]
     from lightkit.loggers.calls import check_logger
 
-    loggers = list(given) if isinstance(given, (list, tuple)) else [given]
     for item in loggers:
         check_logger(item)
     return loggers
+
+
+def _as_list(given: Any) -> list[Any]:
+    """One or several in a list; Hydra's sequences are none of Python's lists."""
+    is_one = isinstance(given, str) or not isinstance(given, Sequence)
+    return [] if given is None else [given] if is_one else list(given)
 
 
 def make_callback(name: str, **arguments: Any) -> Callback:
@@ -44,7 +51,7 @@ def make_callback(name: str, **arguments: Any) -> Callback:
 def make_callbacks(settings: Settings) -> list[Callback]:
     """The user's callbacks with the default ones; those that save come last. Those that are off are not imported."""
     given = settings.callbacks
-    found = list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
+    found = _as_list(given)
     for item in found:
         if not isinstance(item, Callback):
             raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")

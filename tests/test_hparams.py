@@ -4,6 +4,7 @@ import argparse
 import copy
 import dataclasses
 import enum
+import functools
 import inspect
 import pickle
 import warnings
@@ -230,7 +231,51 @@ def test_what_is_not_plain_is_left_out_with_one_warning_that_names_it():
         "and write save_hyperparameters(ignore=['net', 'losses', 'code']) to say that you know"
     ]
     assert caught[0].filename == __file__  # it points at the user's line, not at ours
-    assert module._hyperparameters.values == {"lr": 0.1}
+    kept = module._hyperparameters
+    assert kept.initial == {"lr": 0.1} and stored(kept)["hyper_parameters"] == {"lr": 0.1}
+    assert kept.values == {"lr": 0.1, "net": kept.values.net, "losses": [len], "code": Colour.CODE}  # as in Lightning
+
+
+def test_what_is_put_in_the_place_of_what_is_not_plain_is_saved():
+    with pytest.warns(UserWarning, match="left out 'net'"):
+        module = Plain(lr=0.1, net=nn.Linear(1, 1))
+    module._hyperparameters.values.net = "linear"
+    assert stored(module._hyperparameters)["hyper_parameters"] == {"lr": 0.1, "net": "linear"}
+
+
+def test_hyperparameters_may_be_saved_before_the_module_is_one():
+    class Early(lk.LightModule):
+        def __init__(self, width=4):
+            self.save_hyperparameters()
+            super().__init__()
+            self.layer = nn.Linear(self.hparams.width, 1)
+
+    class Data(lk.LightDataModule):
+        def __init__(self, size=4):
+            self.save_hyperparameters()
+            super().__init__()
+
+    assert Early(3).hparams == {"width": 3} and Data(2).hparams == {"size": 2}
+
+
+def test_an_optimizer_to_be_made_is_found_in_hparams():
+    """As templates with Hydra write it: partial optimizers are arguments, and read from `self.hparams`."""
+
+    class Made(lk.LightModule):
+        def __init__(self, optimizer, rate=0.1):
+            super().__init__()
+            self.save_hyperparameters(ignore=["rate"])
+            self.layer = nn.Linear(1, 1)
+
+        def configure_optimizers(self):
+            return self.hparams.optimizer(params=self.parameters())
+
+    with pytest.warns(UserWarning, match="left out 'optimizer'"):
+        module = Made(functools.partial(torch.optim.SGD, lr=0.5))
+    assert module.configure_optimizers().defaults["lr"] == 0.5
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module._hyperparameters))):
+        kept = copied if isinstance(copied, Hyperparameters) else copied._hyperparameters
+        assert stored(kept).get("hyper_parameters", {}) == {}
 
 
 def test_hyperparameters_are_attributes_that_print_one_a_line():

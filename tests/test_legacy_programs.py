@@ -308,3 +308,33 @@ def test_the_page_of_earlier_programs_runs(repository: Path, capsys: pytest.Capt
     exec(compile(block, "earlier_lightning.md", "exec"), {"__name__": "page"})
     told = capsys.readouterr().out
     assert "Trainer(max_nb_epochs=2) is read as max_epochs=2; " in told and "epoch 1\n" in told
+
+
+def test_a_method_of_ones_own_by_an_earlier_hooks_name_is_none(tmp_path: Path) -> None:
+    """It asks for an argument that the hook never had: forecasting libraries have an `on_epoch_end(outputs)`."""
+    calls: list[object] = []
+
+    class Own(lk.LightModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch[0]).sum()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def on_epoch_end(self, outputs: list[object]) -> None:
+            calls.append(outputs)
+
+        def on_batch_start(self, batch: object) -> None:
+            calls.append("batch")
+
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(2, 1)))
+    trainer = lk.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Own(), loader)
+    assert calls == ["batch", "batch"]

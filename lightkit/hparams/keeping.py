@@ -31,8 +31,9 @@ def collect(
     Without `args` all arguments of its `__init__`, subclasses' included; with names those; with one dict,
     Namespace or dataclass its entries. `ignore` leaves names out, those of earlier calls too; `frame` is the
     caller's; `logger=False` keeps them from the loggers. A later call adds to the earlier ones.
-    Only plain values are kept: numbers, strings, None, paths, enums, dtypes, devices, tensors and arrays of at most
-    1000 numbers, and lists, tuples, sets, dicts, Namespaces and dataclasses of them; one warning names the rest.
+    Only plain values are saved: numbers, strings, None, paths, enums, dtypes, devices, tensors and arrays of at most
+    1000 numbers, and lists, tuples, sets, dicts, Namespaces and dataclasses of them; one warning names the rest, which
+    is in `hparams` alone.
     Raises ConfigError for a name that is no argument, and for an object that holds no names.
     """
     before = of(obj)
@@ -44,7 +45,10 @@ def collect(
     earlier = {key: value for key, value in before.values.items() if key not in ignored}
     left_out = {key: kind for key, kind in before.left_out.items() if key not in ignored and key not in kept}
     left_out |= {key: kind for key, kind in refused.items() if not _is_default(obj, args, key, given[key])}
-    values = AttributeDict({**earlier, **kept})
+    live = {key: value for key, value in before.live.items() if key in earlier and key not in kept}
+    live |= {key: given[key] for key in refused}
+    values = AttributeDict({**earlier, **kept, **live})
+    plain = AttributeDict({key: value for key, value in values.items() if key not in live})
     kind, entries = "", tuple[str, ...]()
     if len(args) == 1 and not isinstance(args[0], str):
         kind, entries = (_kind_of_one(args[0]), tuple(kept)) if name else ("", ())
@@ -53,7 +57,7 @@ def collect(
             left_out[before.argument] = before.kind.partition(":")[0]
     elif before.kind and before.argument not in values:  # names after an object: it is still needed
         name, kind, entries = before.argument, before.kind, before.entries
-    return Hyperparameters(values, copy.deepcopy(values), name, logger, kind, entries, left_out)
+    return Hyperparameters(values, copy.deepcopy(plain), name, logger, kind, entries, left_out, live)
 
 
 def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
@@ -67,6 +71,8 @@ def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
     plain: dict[str, Any] = {}
     notes: dict[str, Note] = {}
     for name, value in kept.values.items():
+        if name in kept.live and value is kept.live[name]:
+            continue
         try:
             plain[name], note = encode(value)
         except (TypeError, RecursionError):

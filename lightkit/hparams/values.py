@@ -41,7 +41,8 @@ class Hyperparameters:
 
     initial: a copy, as they were when they were saved. argument: the one that they came in where that was one dict,
     Namespace or dataclass, "kwargs" where they were arguments themselves. kind: of that one; entries: their names.
-    left_out: the kinds of those that have no plain form and are not what they are by default.
+    left_out: the kinds of those that have no plain form and are not what they are by default. live: all that have no
+    plain form, which are among `values` and in no checkpoint.
     """
 
     values: AttributeDict = field(default_factory=AttributeDict)
@@ -51,6 +52,7 @@ class Hyperparameters:
     kind: str = ""
     entries: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    live: Mapping[str, object] = field(default_factory=dict)
 
 
 def of(obj: object) -> Hyperparameters:

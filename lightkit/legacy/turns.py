@@ -27,8 +27,15 @@ class Turns(Callback):
     def __init__(self, owner: object, hooks: dict[str, str]):
         self.owner, self.hooks = owner, hooks
         for name, earlier in hooks.items():
-            if callable(hook := getattr(owner, earlier, None)):
+            if callable(hook := getattr(owner, earlier, None)) and self._is_hook(hook, name):
                 vars(self)[name] = self._turn(hook)
+
+    def _is_hook(self, hook: Callable[..., Any], name: str) -> bool:
+        """Whether it can be called as the hook was; programs of today have methods of their own by these names."""
+        needed = [p for p in inspect.signature(hook).parameters.values() if p.default is p.empty]
+        needed = [p for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        of_batch = {"on_train_batch_start": 2, "on_train_batch_end": 3}.get(name, 0)
+        return len(needed) <= of_batch + (2 if isinstance(self.owner, Callback) else 0)
 
     def _turn(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         first = 2 if isinstance(self.owner, Callback) else 0  # (trainer, pl_module), which a module's has not

@@ -119,7 +119,9 @@ class Trainer(EarlierCalls):
         asked, self._resume_from = with_old_ones(asked, unknown)  # the checkpoint of fits that get no ckpt_path
         settings = asked.in_effect()
         if seed is not None:
-            _seed(seed)
+            from lightkit.global_seed import seed_everything
+
+            seed_everything(seed, workers=True)
         self._assemble(settings)
         super().__init__(settings)
         self._loggers: list[Logger] = make_loggers(settings)
@@ -634,9 +636,3 @@ def _root_of(settings: Settings) -> str:
     from lightkit.checkpoint.places import place
 
     return str(place(settings.default_root_dir))
-
-
-def _seed(seed: int) -> None:
-    from lightkit.global_seed import seed_everything
-
-    seed_everything(seed, workers=True)

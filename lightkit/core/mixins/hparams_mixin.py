@@ -16,7 +16,7 @@ class HyperparametersMixin:
 
     def __init__(self) -> None:
         super().__init__()
-        self._hyperparameters = hyper.Hyperparameters()
+        vars(self).setdefault("_hyperparameters", hyper.Hyperparameters())  # some save theirs before they call this
 
     def save_hyperparameters(
         self, *args: object, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
