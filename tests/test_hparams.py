@@ -232,7 +232,7 @@ def test_what_is_not_plain_is_left_out_with_one_warning_that_names_it():
     ]
     assert caught[0].filename == __file__  # it points at the user's line, not at ours
     kept = module._hyperparameters
-    assert kept.initial == {"lr": 0.1} and stored(kept)["hyper_parameters"] == {"lr": 0.1}
+    assert kept.initial == kept.values and stored(kept)["hyper_parameters"] == {"lr": 0.1}
     assert kept.values == {"lr": 0.1, "net": kept.values.net, "losses": [len], "code": Colour.CODE}  # as in Lightning
 
 
@@ -241,6 +241,19 @@ def test_what_is_put_in_the_place_of_what_is_not_plain_is_saved():
         module = Plain(lr=0.1, net=nn.Linear(1, 1))
     module._hyperparameters.values.net = "linear"
     assert stored(module._hyperparameters)["hyper_parameters"] == {"lr": 0.1, "net": "linear"}
+
+
+def test_a_library_takes_hyperparameters_away_by_lightnings_names():
+    class Special(lk.LightModule):
+        def __init__(self, rate=0.1, net=None):
+            super().__init__()
+            self.save_hyperparameters()
+            del self._hparams["net"]
+            del self._hparams_initial["net"]
+
+    with pytest.warns(UserWarning, match="left out 'net'"):
+        module = Special(net=nn.Linear(1, 1))
+    assert module.hparams == module.hparams_initial == {"rate": 0.1}
 
 
 def test_hyperparameters_may_be_saved_before_the_module_is_one():

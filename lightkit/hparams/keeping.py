@@ -57,7 +57,10 @@ def collect(
             left_out[before.argument] = before.kind.partition(":")[0]
     elif before.kind and before.argument not in values:  # names after an object: it is still needed
         name, kind, entries = before.argument, before.kind, before.entries
-    return Hyperparameters(values, copy.deepcopy(plain), name, logger, kind, entries, left_out, live)
+    initial = AttributeDict({**copy.deepcopy(plain), **live})
+    # under these names libraries on top of Lightning's modules take some away again
+    vars(obj).update(_hparams=values, _hparams_initial=initial)
+    return Hyperparameters(values, initial, name, logger, kind, entries, left_out, live)
 
 
 def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,8 @@ def log_hyperparameters(run: FitRun) -> None:
     for owner in (datamodule, module):
         if owner is None or not (hyperparameters := hparams.of(owner)).is_logged:
             continue
-        for key, value in hyperparameters.initial.items():
+        plain = {key: value for key, value in hyperparameters.initial.items() if key not in hyperparameters.live}
+        for key, value in plain.items():
             if key in params and hparams.differ(params[key], value):
                 raise ConfigError(
                     f"hyperparameter {key!r}: {type(module).__name__} has {value!r}, "
