@@ -809,3 +809,35 @@ def test_a_file_of_hyperparameters_that_never_ends_is_one_error(tmp_path: Path, 
     with pytest.raises(ConfigError) as caught:
         Net.load_from_checkpoint(path, hparams_file=file)
     assert str(caught.value).startswith(f"load_from_checkpoint(hparams_file={str(file)!r}): {problem}")
+
+
+def test_hyperparameters_that_a_hook_adds_are_saved_where_they_are_plain(tmp_path):
+    """As pytorch-forecasting does with its loss, which it has taken out of `hparams`."""
+
+    class Adds(lk.LightModule):
+        def __init__(self, rate=0.1, loss=None, when=None):
+            super().__init__()
+            self.save_hyperparameters("rate")
+            self.loss, self.when = loss, when
+            self.layer = nn.Linear(1, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.hparams.rate)
+
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["hyper_parameters"] |= {"loss": self.loss, "when": self.when}
+
+    trainer = lk.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Adds(0.2, nn.L1Loss(), Path("x")), torch.ones(2, 1).split(1))
+    with pytest.warns(UserWarning, match=r"^on_save_checkpoint: left out hyperparameter 'loss' \(torch.*L1Loss\): "):
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="loss"):
+        Adds.load_from_checkpoint(tmp_path / "a.ckpt")
+    again = Adds.load_from_checkpoint(tmp_path / "a.ckpt", loss=nn.MSELoss())
+    assert (again.hparams.rate, type(again.loss), again.when) == (0.2, nn.MSELoss, Path("x"))

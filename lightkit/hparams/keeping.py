@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -93,6 +93,29 @@ def stored(kept: Hyperparameters, prefix: str = "") -> dict[str, Any]:
     if kept.left_out:
         found["hparams_left_out"] = dict(kept.left_out)
     return {prefix + key: value for key, value in found.items()}
+
+
+def leave_out_added(checkpoint: dict[str, Any], known: Collection[str]) -> None:
+    """Of hyperparameters that hooks have added to a checkpoint, those without a plain form; a warning names them.
+
+    known: those that were there before.
+    """
+    found = checkpoint.get("hyper_parameters")
+    if not isinstance(found, dict):
+        return
+    for name in [name for name in found if name not in known]:
+        try:
+            found[name], note = encode(found[name])
+        except (TypeError, RecursionError):
+            kind, note = name_of(type(found.pop(name))), None
+            checkpoint.setdefault("hparams_left_out", {})[name] = kind
+            warnings.warn(
+                f"on_save_checkpoint: left out hyperparameter {name!r} ({kind}): only plain values are saved, so that "
+                "loading a checkpoint never runs code; give it to load_from_checkpoint() again",
+                stacklevel=2,
+            )
+        if note is not None:
+            checkpoint.setdefault("hparams_kinds", {})[name] = note
 
 
 def _kind_of_one(value: object) -> str:

@@ -16,6 +16,7 @@ from lightkit.contracts import Stateful
 from lightkit.devices.kernels import load_optimizer_state
 from lightkit.errors import CheckpointError, ConfigError
 from lightkit.hooks import method_of
+from lightkit.hparams.keeping import leave_out_added
 from lightkit.loops.saved_form import check_generators
 from lightkit.module import LightModule
 from lightkit.run import marker
@@ -55,6 +56,7 @@ def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, A
     checkpoint |= hparams.stored(hparams.of(module))
     if datamodule is not None:
         checkpoint |= hparams.stored(hparams.of(datamodule), prefix="datamodule_")
+    known = set(checkpoint.get("hyper_parameters", ()))
     if not weights_only:
         run.position.attach(module, run.board, run.device)
         checkpoint.update(contents.gather(parts_of(run)))
@@ -64,6 +66,7 @@ def gather(run: Run, rng: Snapshot | None, *, weights_only: bool) -> dict[str, A
         for callback in run.callbacks:
             method_of(callback, Callback, "on_save_checkpoint")(run.trainer, module, checkpoint)
     method_of(module, LightModule, "on_save_checkpoint")(checkpoint)
+    leave_out_added(checkpoint, known)
     return checkpoint
 
 

@@ -118,10 +118,6 @@ class Trainer(EarlierCalls):
         )  # fmt: skip
         asked, self._resume_from = with_old_ones(asked, unknown)  # the checkpoint of fits that get no ckpt_path
         settings = asked.in_effect()
-        if seed is not None:
-            from lightkit.global_seed import seed_everything
-
-            seed_everything(seed, workers=True)
         self._assemble(settings)
         super().__init__(settings)
         self._loggers: list[Logger] = make_loggers(settings)
@@ -136,6 +132,10 @@ class Trainer(EarlierCalls):
 
     def _assemble(self, settings: Settings) -> None:
         """Choose the parts that the settings ask for; they stay the same."""
+        if settings.seed is not None:
+            from lightkit.global_seed import seed_everything
+
+            seed_everything(settings.seed, workers=True)
         self.settings, self.version = settings, __version__
         self.accelerator, self.devices = choose(settings.accelerator, settings.devices)
         self.num_devices = len(self.devices)
