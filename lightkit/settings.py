@@ -179,7 +179,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 def check(name: str, value: object) -> None:
     """Raise ConfigError where the argument of that name does not take the value; parts check what is theirs."""
     if name in _COUNTS:
-        check_count(name, _settled(name, value), **_COUNTS[name])
+        check_count(name, _settled(name, value) if isinstance(value, str) else value, **_COUNTS[name])
     elif name in _CHOICES:
         check_choice(name, value, _CHOICES[name])
     elif name == "overfit_batches" or (name.startswith("limit_") and value is not None):

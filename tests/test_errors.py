@@ -33,7 +33,7 @@ def test_the_tree_in_the_docstring_names_every_error():
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.LightkitError) and value.__name__ == name
     }
-    assert len(defined) == 10
+    assert len(defined) == 11
     assert drawn == defined - {"LightkitError"}
 
 

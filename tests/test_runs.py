@@ -281,7 +281,7 @@ def test_settings_have_the_trainer_s_arguments_and_defaults() -> None:
         name: p.default for name, p in inspect.signature(lk.Trainer).parameters.items() if p.kind is p.KEYWORD_ONLY
     }
     assert arguments == {field.name: field.default for field in dataclasses.fields(Settings)}
-    assert len(arguments) == 51
+    assert len(arguments) == 53
 
 
 # ---------------------------------------------------------------- copies, and what a fit leaves behind

@@ -45,6 +45,8 @@ class LearningRateMonitor(Callback):
         self._every: Interval | None = None  # where it is not as often as the Trainer logs, or each epoch
         if logging_interval not in (None, "step", "epoch"):
             given = f"LearningRateMonitor(logging_interval={logging_interval!r})"
+            if not any(map(str.isdigit, str(logging_interval))):
+                raise ConfigError(f"{given}: expected 'step', 'epoch', one of them with a count, '10step', or None")
             self._every = parse_interval(logging_interval, given)
             if self._every.unit not in ("step", "epoch"):
                 raise ConfigError(f"{given}: expected 'step', 'epoch', '10step', '2epoch' or None.")

@@ -123,7 +123,10 @@ def test_without_a_logger_it_says_so(fit: Callable[..., Any]) -> None:
 def test_an_unknown_interval_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         LearningRateMonitor(logging_interval="batch")
-    assert str(caught.value) == ("LearningRateMonitor(logging_interval='batch'): expected 'step', 'epoch' or None.")
+    assert str(caught.value) == (
+        "LearningRateMonitor(logging_interval='batch'): expected 'step', 'epoch', one of them with a count, '10step', "
+        "or None"
+    )
 
 
 def test_the_newest_momentum_and_weight_decay_can_be_read(fit: Callable[..., Any], scripted: type) -> None:
