@@ -47,7 +47,8 @@ def bases_of(model: type[LightModule] = LightModule, data: type[LightDataModule]
     """What may be named under each top-level key."""
     for room in (callbacks, loggers):  # so that short names such as EarlyStopping are known
         for name in room.__all__:
-            getattr(room, name)
+            with suppress(MissingExtraError):  # of a package that this installation does without
+                getattr(room, name)
     return {"model": model, "data": data, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 
