@@ -181,39 +181,34 @@ class BoringDataModule(LightDataModule):
         return DataLoader(self.random_predict)
 
 
-class BoringDataModuleNoLen(LightDataModule):
+class _OfStreams(LightDataModule):
+    """A stream for each loader."""
+
+    stream: type[RandomIterableDataset | RandomIterableDatasetWithLen]
+
+    def setup(self, stage: str) -> None:
+        self.streams = {name: self.stream(32, 64) for name in STAGES}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.streams["train"])
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.streams["val"])
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.streams["test"])
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.streams["predict"])
+
+
+class BoringDataModuleNoLen(_OfStreams):
     """The same from streams, of which no loader can say how long it is."""
 
-    def setup(self, stage: str) -> None:
-        self.streams = {name: RandomIterableDataset(32, 64) for name in STAGES}
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["train"])
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["val"])
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["test"])
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["predict"])
+    stream = RandomIterableDataset
 
 
-class IterableBoringDataModule(LightDataModule):
+class IterableBoringDataModule(_OfStreams):
     """The same from streams that know how long they are."""
 
-    def setup(self, stage: str) -> None:
-        self.streams = {name: RandomIterableDatasetWithLen(32, 64) for name in STAGES}
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["train"])
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["val"])
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["test"])
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.streams["predict"])
+    stream = RandomIterableDatasetWithLen

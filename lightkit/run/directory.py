@@ -58,6 +58,12 @@ class RunDirectory:
         led = self._led
         return place(self.given) if self.given is not None else led.folder if led is not None and led.is_fixed else None
 
+    @property
+    def _named(self) -> Path | None:
+        """The directory that somebody named: the user, else the logger that is followed."""
+        led = self._led
+        return self.explicit or (None if led is None else led.folder)
+
     def adopt(self, checkpoint: Path) -> None:
         """Go on in the run directory that a checkpoint lies in, unless this Trainer has one of its own."""
         from lightkit.run.marker import is_run
@@ -79,7 +85,7 @@ class RunDirectory:
         """
         if self._made is not None:
             return self._made
-        if (found := self.explicit or (self._led and self._led.folder)) is not None:
+        if (found := self._named) is not None:
             return found.resolve()
         if default is None:
             raise ConfigError(
@@ -103,8 +109,7 @@ class RunDirectory:
             from lightkit.run import marker
 
             content = marker.text(self.given_name or default, self.version)
-            explicit = self.explicit or (self._led and self._led.folder)
-            self._made = marker.make(explicit, self.parent(default), content, self.root, self._leader)
+            self._made = marker.make(self._named, self.parent(default), content, self.root, self._leader)
         return self._made
 
     def end_of_fit(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.callbacks.progress import ProgressBar
@@ -43,6 +43,8 @@ _AS_NOW = (
     "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
     "limit_val_batches", "limit_test_batches", "limit_predict_batches", "inference_mode", "detect_anomaly",
 )  # fmt: skip
+
+E = TypeVar("E", bound=EvaluationRun)
 
 
 class Trial(Trainer):
@@ -153,24 +155,16 @@ class PreparedEvaluation(EvaluationRun):
         return [SetUpOnly(super().with_own_callbacks())]
 
 
-class _PreparedValidation(PreparedEvaluation):
-    fn, main_stage = ValidationRun.fn, ValidationRun.main_stage
-    hooks, loaders_of = ValidationRun.hooks, ValidationRun.loaders_of
+def _of_each_kind(base: type[E]) -> dict[str, type[E]]:
+    """Such an evaluation of each kind, by the call that it is one of."""
+    names = "fn", "main_stage", "hooks", "loaders_of"
+    return {
+        kind.fn: type(f"{base.__name__}Of{kind.__name__}", (base,), {name: getattr(kind, name) for name in names})
+        for kind in (ValidationRun, TestRun, PredictionRun)
+    }
 
 
-class _PreparedTest(PreparedEvaluation):
-    fn, main_stage = TestRun.fn, TestRun.main_stage
-    hooks, loaders_of = TestRun.hooks, TestRun.loaders_of
-
-
-class _PreparedPrediction(PreparedEvaluation):
-    fn, main_stage = PredictionRun.fn, PredictionRun.main_stage
-    hooks, loaders_of = PredictionRun.hooks, PredictionRun.loaders_of
-
-
-_PREPARED: dict[str, type[Run]] = {
-    "fit": PreparedFit, "validate": _PreparedValidation, "test": _PreparedTest, "predict": _PreparedPrediction,
-}  # fmt: skip
+_PREPARED: dict[str, type[Run]] = {"fit": PreparedFit, **_of_each_kind(PreparedEvaluation)}
 
 
 # ---------------------------------------------------------------- steps alone
@@ -239,21 +233,4 @@ class EvaluationTrial(EvaluationRun):
             self.listener.end()
 
 
-class _ValidationTrial(EvaluationTrial):
-    fn, main_stage = ValidationRun.fn, ValidationRun.main_stage
-    hooks, loaders_of = ValidationRun.hooks, ValidationRun.loaders_of
-
-
-class _TestTrial(EvaluationTrial):
-    fn, main_stage = TestRun.fn, TestRun.main_stage
-    hooks, loaders_of = TestRun.hooks, TestRun.loaders_of
-
-
-class _PredictionTrial(EvaluationTrial):
-    fn, main_stage = PredictionRun.fn, PredictionRun.main_stage
-    hooks, loaders_of = PredictionRun.hooks, PredictionRun.loaders_of
-
-
-_TRIALS: dict[str, type[EvaluationTrial]] = {
-    "validate": _ValidationTrial, "test": _TestTrial, "predict": _PredictionTrial,
-}  # fmt: skip
+_TRIALS = _of_each_kind(EvaluationTrial)
