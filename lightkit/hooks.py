@@ -179,17 +179,6 @@ def method_of(obj: object, base: type, name: str) -> Callable[..., Any]:
     return found if found is not None else getattr(base, name).__get__(obj)
 
 
-def call_named(fn: HookFn, name: str, value: object) -> object:
-    """Call `fn` with one value: by keyword where it has an argument of that name, or takes any, else by position."""
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError):
-        return fn(value)
-    takes = {p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    is_named = name in takes or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return fn(**{name: value}) if is_named else fn(value)
-
-
 def accepts_positional(fn: Callable[..., object], count: int) -> bool:
     """Whether `fn` can be called with `count` positional arguments (a bound method without its self)."""
     own = getattr(fn, "__func__", None)

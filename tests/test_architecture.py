@@ -33,7 +33,7 @@ RANKS = {
     "monitoring": 22, "log_arguments": 22, "logged_metrics": 22, "metric_objects": 21,
     "model_summary": 21, "throughput": 21,
     "optimizers": 22, "optimizer_forms": 21, "stepped_optimizer": 21, "checkpoint": 21, "devices": 20,
-    "settings": 15, "global_seed": 11, "hooks": 10, "hparams": 10, "seeding": 10,
+    "settings": 15, "global_seed": 11, "hooks": 10, "hparams": 10, "seeding": 10, "calling": 0,
     "earlier_arguments": 22, "intervals": 3, "durations": 2, "schema": 2, "removed_arguments": 2,
     "lazy": 2, "contracts": 1, "states": 1, "foreign_names": 1, "errors": 0, "plain_yaml": 0, "ranks": 0, "version": 0,
 }  # fmt: skip

@@ -45,7 +45,7 @@ def _flags(trainer: Trainer) -> dict[str, object]:
     return {
         **dict.fromkeys(never, False), "use_ddp": trainer.world_size > 1, "use_single_gpu": on_gpu, "on_gpu": on_gpu,
         "use_amp": is_mixed, "use_native_amp": is_mixed, "num_gpus": count, "gpus": count,
-        "root_gpu": (device.index or 0) if on_gpu else None, "proc_rank": trainer.global_rank, "node_rank": 0,
+        "root_gpu": (device.index or 0) if on_gpu else None, "proc_rank": trainer.global_rank,
         "get_model": lambda: trainer.lightning_module, "weights_save_path": trainer.default_root_dir,
         "default_save_path": trainer.default_root_dir, "max_nb_epochs": trainer.max_epochs,
         "row_log_interval": trainer.log_every_n_steps,

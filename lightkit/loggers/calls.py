@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lightkit.calling import call_by_name
 from lightkit.checkpoint.places import place
 from lightkit.errors import ConfigError
 from lightkit.loggers.base import Logger
@@ -26,29 +25,6 @@ def is_logger(item: object) -> bool:
     return isinstance(item, Logger) or (
         not isinstance(item, type) and all(callable(getattr(item, name, None)) for name in _NEEDED)
     )
-
-
-def call_by_name(fn: Callable[..., object], **arguments: object) -> object:
-    """Call `fn`: by keyword where it has an argument of that name or `**kwargs`, else by position."""
-    named = _named(getattr(fn, "__func__", fn))
-    if named is None:
-        return fn(**arguments)
-    return fn(
-        *(value for name, value in arguments.items() if name not in named),
-        **{name: value for name, value in arguments.items() if name in named},
-    )
-
-
-@lru_cache(maxsize=256)  # an inspection costs 20 microseconds
-def _named(fn: Callable[..., object]) -> frozenset[str] | None:
-    """The names that `fn` takes by keyword; None: all."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # of a builtin: by position
-        return frozenset()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 class OwnPlace(NamedTuple):

@@ -23,7 +23,7 @@ from lightkit.data.order import Source
 from lightkit.datamodule import LightDataModule
 from lightkit.devices.compute import release
 from lightkit.errors import ConfigError, StoppedBySignal
-from lightkit.hooks import LEGACY, LEGACY_ALIASES, LEGACY_TURNS, Dispatcher, call_named, method_of, walk
+from lightkit.hooks import LEGACY, LEGACY_ALIASES, LEGACY_TURNS, Dispatcher, method_of, walk
 from lightkit.module import LightModule
 from lightkit.optimizers import Optimization
 from lightkit.results import Results, Taken
@@ -174,7 +174,9 @@ class Run:
     def call_with_stage(self, name: str, owners: str) -> None:
         """Call `setup` or `teardown`, whatever their argument is called."""
         for fn in self.dispatcher.bind(name, owners):
-            call_named(fn, "stage", self.fn)
+            from lightkit.calling import call_by_name
+
+            call_by_name(fn, stage=self.fn)
 
     def call(self, name: str, *args: object, owners: str = "CSM") -> None:
         """Call a hook outside of the hot loop."""
