@@ -200,6 +200,12 @@ def check(name: str, value: object) -> None:
         check_max_time(value)
 
 
+def as_list(given: Any) -> list[Any]:
+    """One or several in a list; Hydra's sequences are none of Python's lists."""
+    is_one = isinstance(given, str) or not isinstance(given, Sequence)
+    return [] if given is None else [given] if is_one else list(given)
+
+
 class Controls:
     """The Trainer as its loops know it: what was asked for, and may be set anew at any time where it says so.
 

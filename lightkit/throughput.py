@@ -130,17 +130,24 @@ def measure_flops(
     On the meta device it costs nothing: `with torch.device("meta"): model, x = Net(), torch.randn(2, 32)`.
 
     Args:
-        model: the module.
+        model: the module; its gradients are as before.
         forward_fn: runs it.
         loss_fn: makes a loss of what that returns; with it, the backward pass counts too.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        output = forward_fn()
-        if loss_fn is not None:
-            loss_fn(output).backward()
-    return counter.get_total_flops()
+    before = [parameter.grad for parameter in model.parameters()]
+    for parameter in model.parameters():  # a backward pass adds to what is there, in place
+        parameter.grad = None
+    try:
+        with FlopCounterMode(display=False) as counter:
+            output = forward_fn()
+            if loss_fn is not None:
+                loss_fn(output).backward()
+    finally:
+        for parameter, grad in zip(model.parameters(), before, strict=True):
+            parameter.grad = grad
+    return int(counter.get_total_flops())
 
 
 # Operations a second of dense matrix products, in units of 10^12, as the makers' data sheets say them.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightkit.callbacks.base import Callback, Checkpoint
 from lightkit.errors import ConfigError
+from lightkit.settings import as_list
 
 if TYPE_CHECKING:
     from lightkit.loggers.base import Logger
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def make_loggers(settings: Settings) -> list[Logger]:
     """The loggers; TensorBoard's where nothing is said."""
     given = settings.logger
-    loggers = _as_list(given)
+    loggers = as_list(given)
     if given is False or (given is not None and not loggers):
         return []
     if settings.fast_dev_run:
@@ -34,12 +34,6 @@ def make_loggers(settings: Settings) -> list[Logger]:
     return loggers
 
 
-def _as_list(given: Any) -> list[Any]:
-    """One or several in a list; Hydra's sequences are none of Python's lists."""
-    is_one = isinstance(given, str) or not isinstance(given, Sequence)
-    return [] if given is None else [given] if is_one else list(given)
-
-
 def make_callback(name: str, **arguments: Any) -> Callback:
     """The callback of that name."""
     from lightkit import callbacks
@@ -51,7 +45,7 @@ def make_callback(name: str, **arguments: Any) -> Callback:
 def make_callbacks(settings: Settings) -> list[Callback]:
     """The user's callbacks with the default ones; those that save come last. Those that are off are not imported."""
     given = settings.callbacks
-    found = _as_list(given)
+    found = as_list(given)
     for item in found:
         if not isinstance(item, Callback):
             raise ConfigError(f"Trainer(callbacks=...): {type(item).__name__} is not a Callback")

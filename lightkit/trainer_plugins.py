@@ -8,7 +8,7 @@ from lightkit.checkpoint.io_plugins import CheckpointIO, writer_for
 from lightkit.checkpoint.writer import Writer
 from lightkit.devices.precision import Precision
 from lightkit.errors import ConfigError
-from lightkit.settings import Settings
+from lightkit.settings import Settings, as_list
 
 
 def given_by_plugins(settings: Settings, precision: Precision, writer: Writer) -> tuple[Precision, Writer]:
@@ -17,7 +17,7 @@ def given_by_plugins(settings: Settings, precision: Precision, writer: Writer) -
     Raises ConfigError for two of a kind, one that another argument contradicts, or anything else.
     """
     given = settings.plugins
-    plugins: Sequence[object] = list(given) if isinstance(given, (list, tuple)) else [given]
+    plugins: Sequence[object] = as_list(given)
     formats = [plugin for plugin in plugins if isinstance(plugin, CheckpointIO)]
     precisions = [plugin for plugin in plugins if isinstance(plugin, Precision)]
     for plugin in plugins:

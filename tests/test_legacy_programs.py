@@ -338,3 +338,20 @@ def test_a_method_of_ones_own_by_an_earlier_hooks_name_is_none(tmp_path: Path) -
     )  # fmt: skip
     trainer.fit(Own(), loader)
     assert calls == ["batch", "batch"]
+
+
+def test_two_earlier_arguments_for_one_of_today_are_an_error_where_they_differ() -> None:
+    with pytest.raises(ConfigError) as caught:
+        lk.Trainer(row_log_interval=5, add_row_log_interval=7)
+    assert str(caught.value) == (
+        "Trainer(add_row_log_interval=7): an earlier argument also asks for log_every_n_steps=5; take one"
+    )
+
+
+def test_a_trainer_that_is_being_made_can_be_asked_for_attributes() -> None:
+    class Asked(lk.Trainer):
+        def __init__(self) -> None:
+            self.has_it = hasattr(self, "foo")
+            super().__init__(max_epochs=1, logger=False)
+
+    assert not Asked().has_it and not hasattr(lk.Trainer.__new__(lk.Trainer), "on_gpu")

@@ -371,3 +371,30 @@ def test_the_optimizer_that_a_module_gets_has_lightning_s_name() -> None:
     stepped = LightningOptimizer(optimizer, lambda closure: "updated")
     assert stepped.step() == "updated" and stepped.param_groups is optimizer.param_groups
     assert do_nothing_closure() is None  # type: ignore[func-returns-value]
+
+
+def test_tensors_in_lists_are_detached_too() -> None:
+    found = recursive_detach({"a": [torch.ones(1, requires_grad=True) * 2], "b": ("x", 1)})
+    assert not found["a"][0].requires_grad and found["b"] == ("x", 1)
+
+
+def test_counting_operations_leaves_gradients_as_they_are() -> None:
+    layer, x = torch.nn.Linear(2, 1), torch.ones(1, 2)
+    layer(x).sum().backward()
+    before = [parameter.grad for parameter in layer.parameters()]
+    copies = [grad.clone() for grad in before]
+    measure_flops(layer, lambda: layer(x), lambda y: y.sum())
+    assert all(parameter.grad is grad for parameter, grad in zip(layer.parameters(), before, strict=True))
+    assert all(torch.equal(grad, copy) for grad, copy in zip(before, copies, strict=True))
+
+
+@pytest.mark.parametrize("room", ["utilities", "demos"])
+def test_every_file_of_a_room_is_there_without_an_import_of_its_own(room: str) -> None:
+    code = f"""if True:
+        import pathlib
+        import lightkit.{room} as room
+        files = [path.stem for path in pathlib.Path(room.__file__).parent.glob("*.py") if path.stem != "__init__"]
+        print(len(files) > 2, [name for name in files if not hasattr(room, name)])
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"

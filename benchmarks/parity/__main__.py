@@ -1,6 +1,6 @@
 """The same programs with lightkit, with Lightning and as a hand-written loop.
 
-    python -m benchmarks.parity --peer SIDE/bin/python [--only NAME ...] [--write docs/parity.md] [--details]
+    python -m benchmarks.parity --peer SIDE/bin/python [--only NAME ...] [--write docs/parity.md]
 
 --peer: the Python of an environment with Lightning and the same torch; without it lightkit is compared with the
 hand-written loop alone. Form (a): the order comes from a sampler that draws nothing; weights, losses, hook calls and

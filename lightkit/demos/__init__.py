@@ -23,5 +23,5 @@ attach(
         **dict.fromkeys(("LightningLSTM", "SequenceSampler", "SimpleLSTM"), "lstm"),
         **dict.fromkeys(("LightningTransformer", "Transformer", "WikiText2"), "transformer"),
     },
-    ("boring_classes", "lstm"),
+    ("boring_classes", "lstm", "transformer"),
 )  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
-from urllib.request import urlretrieve
+from urllib.request import urlopen
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from lightkit.checkpoint import atomic
 from lightkit.errors import MissingDataError
 from lightkit.module import LightModule
 
@@ -59,7 +61,8 @@ class WikiText2(Dataset[tuple[Tensor, Tensor]]):
             if not download:
                 raise MissingDataError(f"WikiText2: {path} is not there; put the text there, or write download=True")
             path.parent.mkdir(parents=True, exist_ok=True)
-            urlretrieve(_URL, path)
+            with urlopen(_URL) as response:
+                atomic.replace(path, lambda file: shutil.copyfileobj(response, file))
         self.path, self.block_size = path, block_size
         self.data, self.dictionary = tokenize(path)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lightkit.errors import ConfigError, did_you_mean
@@ -37,26 +38,38 @@ def loaders(fn: str, earlier: Mapping[str, object], given: Mapping[str, object])
     return list(found.values())
 
 
-def _flags(trainer: Trainer) -> dict[str, object]:
-    device = trainer.strategy.root_device
-    on_gpu, is_mixed = device.type == "cuda", trainer.precision.name.endswith("-mixed")
-    count = trainer.num_devices if on_gpu else 0
-    never = ("use_dp", "use_ddp2", "use_tpu", "on_tpu", "use_horovod")
-    return {
-        **dict.fromkeys(never, False), "use_ddp": trainer.world_size > 1, "use_single_gpu": on_gpu, "on_gpu": on_gpu,
-        "use_amp": is_mixed, "use_native_amp": is_mixed, "num_gpus": count, "gpus": count,
-        "root_gpu": (device.index or 0) if on_gpu else None, "proc_rank": trainer.global_rank,
-        "get_model": lambda: trainer.lightning_module, "weights_save_path": trainer.default_root_dir,
-        "default_save_path": trainer.default_root_dir, "max_nb_epochs": trainer.max_epochs,
-        "row_log_interval": trainer.log_every_n_steps,
-    }  # fmt: skip
+def _on_gpu(trainer: Trainer) -> bool:
+    return trainer.strategy.root_device.type == "cuda"
+
+
+def _is_several(trainer: Trainer) -> bool:
+    return trainer.world_size > 1
+
+
+def _is_mixed(trainer: Trainer) -> bool:
+    return trainer.precision.name.endswith("-mixed")
+
+
+def _count(trainer: Trainer) -> int:
+    return trainer.num_devices if _on_gpu(trainer) else 0
+
+
+_NEVER = ("use_dp", "use_ddp2", "use_tpu", "on_tpu", "use_horovod")
+_FLAGS: dict[str, Callable[[Trainer], object]] = {
+    **dict.fromkeys(_NEVER, lambda trainer: False),
+    "use_ddp": _is_several, "use_single_gpu": _on_gpu, "on_gpu": _on_gpu,
+    "use_amp": _is_mixed, "use_native_amp": _is_mixed, "num_gpus": _count, "gpus": _count,
+    "root_gpu": lambda trainer: (trainer.strategy.root_device.index or 0) if _on_gpu(trainer) else None,
+    "proc_rank": attrgetter("global_rank"), "get_model": lambda trainer: lambda: trainer.lightning_module,
+    "weights_save_path": attrgetter("default_root_dir"), "default_save_path": attrgetter("default_root_dir"),
+    "max_nb_epochs": attrgetter("max_epochs"), "row_log_interval": attrgetter("log_every_n_steps"),
+}  # fmt: skip
 
 
 def attribute(trainer: Trainer, name: str) -> object:
     """What the Trainer once had under this name. Raises AttributeError for every other."""
     if hasattr(type(trainer), name):  # a property has failed: its own error is the one to read
         return object.__getattribute__(trainer, name)
-    flags = _flags(trainer)
-    if name not in flags:
+    if name not in _FLAGS:
         raise AttributeError(f"'Trainer' object has no attribute {name!r}{did_you_mean(name, dir(type(trainer)))}")
-    return flags[name]
+    return _FLAGS[name](trainer)

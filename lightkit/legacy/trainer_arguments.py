@@ -13,7 +13,7 @@ from typing import Any
 from lightkit.callbacks.base import Callback
 from lightkit.errors import ConfigError
 from lightkit.removed_arguments import refuse_unknown
-from lightkit.settings import Settings
+from lightkit.settings import Settings, as_list
 
 Found = dict[str, Any]  # new arguments; nothing where the old one asks for what is so anyway
 
@@ -176,14 +176,16 @@ def translated(
             wanted = new.pop("callbacks")
             callbacks.append(make(wanted.name, **wanted.arguments) if isinstance(wanted, Wanted) else wanted)
         _check_same(asked, name, value, new)
+        for other, wanted in new.items():
+            if found.get(other, wanted) != wanted:
+                before = f"{other}={found[other]!r}"
+                raise ConfigError(f"Trainer({name}={value!r}): an earlier argument also asks for {before}; take one")
         found |= new
     if refused:
         refuse_unknown(refused, known)
     resume_from = found.pop("fit(ckpt_path)", None)
     if callbacks:
-        given = asked.callbacks
-        listed = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
-        found["callbacks"] = [*listed, *callbacks]
+        found["callbacks"] = [*as_list(asked.callbacks), *callbacks]
     if said:
         warnings.warn(f"arguments of an earlier Lightning: {'; '.join(said.values())}", stacklevel=4)
     return Translated(replace(asked, **found), resume_from)

@@ -180,7 +180,7 @@ class RunMetrics(CSVLogger):
     """`metrics.csv` of a run whose loggers write none; hyperparameters are theirs to keep."""
 
     def _write_hparams(self) -> None:
-        pass
+        self._has_unwritten_hparams, self._has_hparams_file = False, True
 
 
 class CSVExperiment:

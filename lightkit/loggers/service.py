@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -159,9 +158,7 @@ class ServiceLogger(Logger):
 
 def plain_params(params: Any) -> dict[str, Any]:
     """Hyperparameters, a dict or a Namespace or None, as plain values."""
-    if params is None:
-        return {}
-    found = plain(vars(params) if isinstance(params, Namespace) else params)
-    if not isinstance(found, Mapping):
+    found: object = {} if params is None else plain(params)
+    if not isinstance(found, dict):
         raise ConfigError(f"log_hyperparams: expected a dict or a Namespace, got {type(params).__name__}.")
-    return dict(found)
+    return found

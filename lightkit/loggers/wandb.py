@@ -64,12 +64,12 @@ class WandbLogger(ServiceLogger):
         self._has_own_id = version is not None or id is not None
         self._id = version or id
         self._project = project or os.environ.get("WANDB_PROJECT", "lightning_logs")
-        self._given, self._experiment = experiment, experiment
+        self._experiment = experiment
         self._checkpoint_name, self.add_file_policy = checkpoint_name, add_file_policy
         self._init_args: dict[str, Any] = {**({"anonymous": "allow"} if anonymous else {}), **kwargs}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_experiment": None, "_given": None, "_saving": []}  # a copy goes on in the same run
+        return {**vars(self), "_experiment": None, "_saving": []}  # a copy goes on in the same run
 
     @property
     def name(self) -> str:

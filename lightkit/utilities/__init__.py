@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightkit.hparams import AttributeDict
     from lightkit.model_summary import ModelSummary
     from lightkit.seeding import isolate_rng
+    from lightkit.throughput import measure_flops
     from lightkit.utilities.enums import GradClipAlgorithmType, LightningEnum
     from lightkit.utilities.gradients import grad_norm
     from lightkit.utilities.parameter_tying import find_shared_parameters, set_shared_parameters
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         rank_zero_only,
         rank_zero_warn,
     )
-    from lightkit.utilities.system import is_shared_filesystem, measure_flops, suggested_max_num_workers
+    from lightkit.utilities.system import is_shared_filesystem, suggested_max_num_workers
     from lightkit.utilities.warnings import disable_possible_user_warnings
 
 __all__ = [
@@ -41,14 +42,16 @@ attach(
         "LightningEnum": "enums",
         "ModelSummary": "lightkit.model_summary", "disable_possible_user_warnings": "warnings",
         "find_shared_parameters": "parameter_tying", "grad_norm": "gradients", "is_picklable": "parsing",
-        "is_shared_filesystem": "system", "isolate_rng": "seed", "measure_flops": "system",
+        "is_shared_filesystem": "system", "isolate_rng": "seed", "measure_flops": "lightkit.throughput",
         "move_data_to_device": "lightkit.devices.transfer", "rank_zero_debug": "rank_zero",
         "rank_zero_deprecation": "rank_zero",
         "rank_zero_info": "rank_zero", "rank_zero_only": "rank_zero", "rank_zero_warn": "rank_zero",
         "set_shared_parameters": "parameter_tying", "suggested_max_num_workers": "system",
     },
     (
-        "combined_loader", "data", "enums", "exceptions", "grads", "memory", "model_helpers", "model_summary",
-        "parameter_tying", "parsing", "rank_zero", "seed", "signature_utils", "types", "warnings",
+        "combined_loader", "data", "enums", "exceptions", "gradients", "grads", "memory", "model_helpers",
+        "model_summary",
+        "parameter_tying", "parsing", "rank_zero", "seed", "signature_utils", "system",
+        "throughput", "types", "warnings",
     ),
 )  # fmt: skip

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from lightkit.devices.transfer import map_tensors
 
 
 def recursive_detach(in_dict: Any, to_cpu: bool = False) -> Any:
     """The same structure with its tensors cut from their graphs, and brought to the CPU where that is asked for."""
-    if isinstance(in_dict, Tensor):
-        return in_dict.detach().cpu() if to_cpu else in_dict.detach()
-    if isinstance(in_dict, Mapping):
-        return {key: recursive_detach(value, to_cpu) for key, value in in_dict.items()}
-    return in_dict
+    return map_tensors(in_dict, lambda tensor: tensor.detach().cpu() if to_cpu else tensor.detach())
 
 
 def is_oom_error(exception: BaseException) -> bool:

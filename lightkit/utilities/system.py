@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lightkit.devices.strategies import Strategy
 from lightkit.errors import ConfigError
@@ -27,21 +23,3 @@ def is_shared_filesystem(strategy: Strategy, path: str | Path | None = None, tim
     if not where.exists():
         raise ConfigError(f"is_shared_filesystem(path={str(path)!r}): there is no such path")
     return True
-
-
-def measure_flops(
-    model: nn.Module, forward_fn: Callable[[], Tensor], loss_fn: Callable[[Tensor], Tensor] | None = None
-) -> int:
-    """Floating-point operations of `forward_fn`, and of the backward pass of `loss_fn`'s loss where that is given.
-
-    They are counted on meta tensors, too, where they cost nothing; the gradients of the model are as before.
-    """
-    before = [parameter.grad for parameter in model.parameters()]
-    with FlopCounterMode(display=False) as counter:
-        if loss_fn is None:
-            forward_fn()
-        else:
-            loss_fn(forward_fn()).backward()
-            for parameter, grad in zip(model.parameters(), before, strict=True):
-                parameter.grad = grad
-    return int(counter.get_total_flops())
