@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightkit.checkpoint import files
 from lightkit.checkpoint.places import place
-from lightkit.hparams.loading import load_kwargs, refuse_code
+from lightkit.hparams.loading import load_kwargs, parameters_of, refuse_code
 
 if TYPE_CHECKING:
     from lightkit.datamodule import DataSets, LightDataModule
@@ -27,7 +26,7 @@ def loaded(
     refuse_code(weights_only)
     checkpoint = files.load(checkpoint_path, map_location=map_location or "cpu")
     beside = None if hparams_file is None else place(hparams_file)
-    data = cls(**load_kwargs(cls, checkpoint, overrides, "datamodule_hyper_parameters", beside))
+    data = cls(**load_kwargs(cls, checkpoint, overrides, cls.CHECKPOINT_HYPER_PARAMS_KEY, beside))
     if state := checkpoint.get(cls.__qualname__):
         data.load_state_dict(state)
     return data
@@ -35,9 +34,8 @@ def loaded(
 
 def taken_by(cls: type, offered: dict[str, Any]) -> dict[str, Any]:
     """Those of the arguments that the constructor of the class takes."""
-    takes = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    return {name: value for name, value in offered.items() if takes_any or name in takes}
+    named, takes_any = parameters_of(cls)
+    return {name: value for name, value in offered.items() if takes_any or name in named}
 
 
 def loaders(datasets: DataSets, shuffle: bool, batch_size: int, num_workers: int) -> object:

@@ -116,12 +116,12 @@ class Snapshot:
 
     __slots__ = ("cuda", "mps", "numpy", "python", "torch")
 
-    def __init__(self) -> None:
+    def __init__(self, *, include_cuda: bool = True) -> None:
         self.torch = torch.default_generator.get_state()
         self.numpy = _numpy.get()
         self.python = random.getstate()
         # CUDA is asked only where it is already in use: asking would start it
-        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        self.cuda = torch.cuda.get_rng_state_all() if include_cuda and torch.cuda.is_initialized() else None
         self.mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def restore(self) -> None:
@@ -196,9 +196,7 @@ def isolate_rng(include_cuda: bool = True) -> Iterator[None]:
 
     include_cuda=False: those of CUDA devices are not looked at.
     """
-    state = Snapshot()
-    if not include_cuda:
-        state.cuda = None
+    state = Snapshot(include_cuda=include_cuda)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -184,7 +185,8 @@ def get_available_flops(device: torch.device, dtype: torch.dtype | str) -> int |
 def flops_of(name: str, dtype: torch.dtype | str, *, may_use_tf32: bool = False) -> int | None:
     """As `get_available_flops`, of a device with this name."""
     words = name.lower()
-    figures = next((figures for chip, figures in _CHIPS if chip in words), None)
+    # an A4000 is no A40
+    figures = next((figures for chip, figures in _CHIPS if re.search(rf"{chip}(?!\d)", words)), None)
     kind: torch.dtype | str = "tf32" if dtype == "tfloat32" else dtype
     if figures is None or kind not in _KINDS:
         warnings.warn(f"get_available_flops: not known for {name!r} in {dtype}; give available_flops", stacklevel=3)

@@ -363,3 +363,17 @@ def test_an_override_that_is_no_argument_is_refused():
         "Takes.load_from_checkpoint(widht=...): Takes.__init__ has no such argument (it has: 'width', "
         "'depth'); did you mean 'width'?"
     )
+
+
+def test_what_was_put_in_the_place_of_what_is_not_plain_stays_after_another_call():
+    class Twice(lk.LightModule):
+        def __init__(self, net=None, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters("net")
+            self.hparams["net"] = "resnet"
+            self.save_hyperparameters("lr")
+
+    with pytest.warns(UserWarning, match="left out 'net'"):
+        module = Twice(nn.Linear(1, 1))
+    assert module.hparams == {"net": "resnet", "lr": 0.1}
+    assert stored(module._hyperparameters)["hyper_parameters"] == {"net": "resnet", "lr": 0.1}

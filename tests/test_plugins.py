@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 import threading
@@ -240,3 +241,41 @@ def test_an_accelerator_may_be_an_object(tmp_path: Path) -> None:
     assert trainer(tmp_path, accelerator=CPUAccelerator()).devices == [torch.device("cpu")]
     assert CPUAccelerator.is_available() and CPUAccelerator.auto_device_count() == 1
     assert CUDAAccelerator.is_available() == torch.cuda.is_available()
+
+
+def test_after_an_error_of_the_user_s_one_of_the_thread_is_a_warning(tmp_path: Path) -> None:
+    class Full(Pickled):
+        def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+            raise OSError("the disk is full")
+
+    class Breaks(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.current_epoch == 1:
+                raise ValueError("the user's own")
+            return super().training_step(batch, batch_idx)
+
+    inner = Full()
+    torn_down: list[str] = []
+
+    class Told(lk.Callback):
+        def teardown(self, trainer: lk.Trainer, pl_module: Any, stage: str) -> None:
+            torn_down.append(stage)
+
+    with pytest.raises(ValueError, match=r"^the user's own$"), pytest.warns(UserWarning, match="disk is full"):
+        trainer(tmp_path, max_epochs=2, plugins=[AsyncCheckpointIO(inner)], callbacks=[Told()]).fit(Breaks(), data())
+    assert inner.calls == ["teardown"] and torn_down == ["fit"]
+
+
+def test_a_format_that_writes_can_be_copied(tmp_path: Path) -> None:
+    event = threading.Event()
+
+    class Held(Pickled):
+        def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+            event.wait(60)
+
+    io = AsyncCheckpointIO(Held())
+    io.save_checkpoint({"weights": torch.zeros(3)}, tmp_path / "a.bin")
+    copied = copy.deepcopy(io)
+    event.set()
+    assert isinstance(copied.checkpoint_io, Held) and copied.checkpoint_io is not io.checkpoint_io
+    io.wait()

@@ -95,3 +95,10 @@ def test_what_is_not_known_of_a_device_is_said() -> None:
         "get_available_flops: not known for 'NVIDIA GeForce 256' in torch.float32; give available_flops",
         "get_available_flops: 'Tesla T4' has no fast torch.bfloat16; give available_flops",
     ]
+
+
+@pytest.mark.parametrize("name", ["NVIDIA RTX A4000", "NVIDIA RTX A3000 Laptop GPU", "NVIDIA T400 4GB"])
+def test_a_chip_whose_name_begins_like_a_known_one_is_not_that_one(name: str) -> None:
+    with pytest.warns(UserWarning, match=f"not known for '{name}'"):
+        assert flops_of(name, torch.float16) is None
+    assert flops_of("NVIDIA A40", torch.float16) is not None

@@ -398,3 +398,16 @@ def test_every_file_of_a_room_is_there_without_an_import_of_its_own(room: str) -
         """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True []\n"
+
+
+def test_a_file_of_hyperparameters_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    class Bad:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    path = tmp_path / "a.csv"
+    saving.save_hparams_to_tags_csv(path, {"a": 1, "b": "x, y"})
+    before = path.read_text()
+    with pytest.raises(RuntimeError, match="no text"):
+        saving.save_hparams_to_tags_csv(path, {"c": 2, "d": Bad()})
+    assert path.read_text() == before and saving.load_hparams_from_tags_csv(path) == {"a": 1, "b": "x, y"}

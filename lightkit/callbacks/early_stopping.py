@@ -145,7 +145,8 @@ class EarlyStopping(Callback):
         if self.restore_best_weights:
             # asked before it is judged: a value beyond the stopping_threshold leaves best_score as it was
             is_first = self.best_weights is None and not self._lacks_best
-            if is_first or self._is_better(current - self.min_delta, self.best_score):
+            is_usable = not self.check_finite or bool(torch.isfinite(current))
+            if is_first or (is_usable and self._is_better(current - self.min_delta, self.best_score)):
                 self.best_weights = to_cpu(pl_module.state_dict())
         message = self._judge(current)
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:

@@ -38,6 +38,7 @@ class When:
     once: int = 0  # 0: not only once
     after: int = 0
     filter: Callable[..., object] | None = None
+    filter_counts: bool = False  # it wants the count, too
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Handle:
             return False
         if when.filter is None:
             return True
-        return bool(when.filter(trainer, self.count) if _count_of(when.filter, ()) > 1 else when.filter(trainer))
+        return bool(when.filter(trainer, self.count) if when.filter_counts else when.filter(trainer))
 
     def _passes(self, trainer: Trainer, every: Interval) -> bool:
         if every.unit == "count":
@@ -235,4 +236,6 @@ def _when(event: str, every: object, once: object, after: object, filter: object
         raise ConfigError(f"{where}once={once!r}): expected True, or the number of the time, from 1")
     first = after + 1 if once is True else int(once)
     interval = None if every is None else parse_interval(every, f"{where}every={every!r})")
-    return When(interval, first, after, filter if callable(filter) else None)
+    if not callable(filter):
+        return When(interval, first, after)
+    return When(interval, first, after, filter, filter_counts=_count_of(filter, ()) > 1)

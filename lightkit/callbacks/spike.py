@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from lightkit.callbacks.base import Callback
+from lightkit.checkpoint import atomic
 from lightkit.checkpoint.places import place
 from lightkit.errors import ConfigError, LightkitError
 
@@ -69,7 +70,7 @@ class SpikeDetection(Callback):
             return  # the batch was left out
         value = float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
         if batch_idx >= self.warmup and self._losses and self._is_spike(value):
-            self.bad_batches += [batch_idx - 1, batch_idx]
+            self.bad_batches += [index for index in (batch_idx - 1, batch_idx) if index >= 0]
             path = self._write(trainer)
             before = f"the mean of the {len(self._losses)} before {fmean(self._losses):.6g}"
             where = f"batch {batch_idx} in epoch {trainer.current_epoch}"
@@ -96,8 +97,11 @@ class SpikeDetection(Callback):
         folder = trainer.run_dir if self.exclude_batches_path is None else place(self.exclude_batches_path)
         path = folder if folder.suffix == ".json" else folder / "skip_batches.json"
         if trainer.is_global_zero:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+            self.bad_batches = [*known, *(index for index in self.bad_batches if index not in known)]
+            text = json.dumps(self.bad_batches, indent=4) + "\n"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self.bad_batches, indent=4) + "\n", encoding="utf-8")
+            atomic.replace(path, lambda file: file.write(text.encode("utf-8")))
         return path
 
     def state_dict(self) -> dict[str, Any]:

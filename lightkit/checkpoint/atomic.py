@@ -79,6 +79,7 @@ def replace_all(files: Mapping[Path, Path]) -> None:
     *before, last = files
     staged: dict[Path, Path] = {}
     aside: dict[Path, Path | None] = {}
+    kept: set[Path] = set()  # the only copies of what was there
     try:
         for target, local in files.items():
             staged[target] = temporary_name(target)
@@ -90,16 +91,21 @@ def replace_all(files: Mapping[Path, Path]) -> None:
         staged[last].replace(last)
     except BaseException as error:
         for target, old in aside.items():
-            with contextlib.suppress(OSError):
+            try:
                 target.unlink(missing_ok=True) if old is None else old.replace(target)
+            except OSError:
+                if old is not None:
+                    kept.add(old)
+                    error.add_note(f"what was in {target} is in {old}")
         if isinstance(error, OSError) and not isinstance(error, RunDirError):
             raise RunDirError(_cannot_write(last, error)) from error
         raise
     finally:
         for left in (*staged.values(), *filter(None, aside.values())):
             _under_way.discard(left)
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
+            if left not in kept:
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
     if places.remote(last) is None:
         _sync_folder(last.parent)
 
@@ -119,14 +125,17 @@ def _put_aside(target: Path) -> Path | None:
     """Another name for what is there, None where there is nothing; on a disk it also keeps its own."""
     if not target.exists():
         return None
-    old = temporary_name(target)
-    _under_way.add(old)
+    old = target.with_name(f".{target.name}.{os.urandom(4).hex()}.before")  # which `sweep` does not take for its own
     if places.remote(target) is not None:
         return target.replace(old)
     try:
         os.link(target, old)
     except OSError:  # a file system without links
-        shutil.copyfile(target, old)
+        try:
+            shutil.copyfile(target, old)
+        except BaseException:
+            old.unlink(missing_ok=True)
+            raise
     return old
 
 

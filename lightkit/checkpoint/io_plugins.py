@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -117,8 +118,13 @@ class AsyncCheckpointIO(CheckpointIO):
 
     def teardown(self) -> None:
         """Wait, and let the other one go."""
-        self.wait()
-        self.checkpoint_io.teardown()
+        try:
+            self.wait()
+        finally:
+            self.checkpoint_io.teardown()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_thread": None, "_error": None, "_buffers": Buffers()}  # a copy writes for another run
 
 
 class PluginWriter(Writer):
@@ -163,7 +169,11 @@ class PluginWriter(Writer):
         self.wait()
 
     def finish(self) -> None:
-        """The run is over."""
+        """The run is over; what could not be written is a warning where nobody waits any more."""
+        try:
+            self.settle()
+        except Exception as error:
+            warnings.warn(f"the last checkpoint was not written: {error}", stacklevel=2)
         self.io.teardown()
 
     def then(self, action: Callable[[], None]) -> None:

@@ -112,12 +112,15 @@ def _exporters_are_quiet() -> Iterator[None]:
     """A trace warns of each size that it looks at, though it is compared; torch.export prints graphs after an error."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
+    told: list[warnings.WarningMessage] = []
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(record=True) as told, contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             yield
     finally:
         logging.disable(before)
+        for one in told:  # what was not compared, for example, is the user's to read
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _as_one_line(error: Exception, job: ExportJob) -> LightkitError:
@@ -159,7 +162,7 @@ def _write_safetensors(job: ExportJob) -> None:
 def _is_equal(a: Any, b: Any) -> bool:
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         return bool(a == b)
-    return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    return export.is_same(a, b)
 
 
 def _any_sizes(model: LightModule) -> Any:

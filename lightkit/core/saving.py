@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 from argparse import Namespace
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 from lightkit.checkpoint import atomic
 from lightkit.checkpoint.places import place
 from lightkit.errors import ConfigError
-from lightkit.hparams.text import read_file
+from lightkit.hparams.text import literal, read_file
 from lightkit.loggers.directory import plain
 
 __all__ = [
@@ -49,9 +49,7 @@ def save_hparams_to_yaml(
 
     Raises ConfigError where the folder is not there.
     """
-    path = place(config_yaml)
-    if not path.parent.is_dir():
-        raise ConfigError(f"save_hparams_to_yaml({str(config_yaml)!r}): the folder {path.parent} is not there")
+    path = _target(config_yaml, "save_hparams_to_yaml")
     content: Any = hparams
     if use_omegaconf and type(hparams).__module__.startswith("omegaconf."):
         from omegaconf import OmegaConf
@@ -72,22 +70,23 @@ def save_hparams_to_tags_csv(tags_csv: str | Path, hparams: Mapping[str, Any] | 
 
     Raises ConfigError where the folder is not there.
     """
-    path = place(tags_csv)
-    if not path.parent.is_dir():
-        raise ConfigError(f"save_hparams_to_tags_csv({str(tags_csv)!r}): the folder {path.parent} is not there")
+    path = _target(tags_csv, "save_hparams_to_tags_csv")
     entries = vars(hparams) if isinstance(hparams, Namespace) else hparams
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "value"])
-        writer.writerows(entries.items())
+    text = StringIO(newline="")
+    csv.writer(text).writerows([("key", "value"), *entries.items()])
+    atomic.replace(path, lambda file: file.write(text.getvalue().encode("utf-8")))
+
+
+def _target(path: str | Path, where: str) -> Path:
+    found = place(path)
+    if not found.parent.is_dir():
+        raise ConfigError(f"{where}({str(path)!r}): the folder {found.parent} is not there")
+    return found
 
 
 def convert(val: str) -> Any:
     """A text as the Python literal that it is, else as it is."""
-    try:
-        return ast.literal_eval(val)
-    except (ValueError, SyntaxError):
-        return val
+    return literal(val)
 
 
 def update_hparams(hparams: dict[str, Any], updates: Mapping[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
+from lightkit.data.lengths import length_of
 from lightkit.data.nested import apart, is_container
 from lightkit.errors import ConfigError, did_you_mean
 
@@ -170,7 +171,7 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         """
         if self._iterator is None:
             raise RuntimeError("len(CombinedLoader): call iter() of it first, the iterables may change until then")
-        lengths = [_length_of(iterable) for iterable in self.flattened]
+        lengths = [length_of(iterable) for iterable in self.flattened]
         if self._limits is not None:
             lengths = [min(pair) for pair in zip(lengths, self._limits, strict=True)]
         number = number_of(self._mode, lengths)
@@ -191,10 +192,3 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["iterables"], state["mode"])  # type: ignore[misc]
         self._limits = state["limits"]
-
-
-def _length_of(iterable: object) -> float:
-    try:
-        return len(iterable) if isinstance(iterable, Sized) else math.inf
-    except (TypeError, NotImplementedError):
-        return math.inf

@@ -12,12 +12,13 @@ import math
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightkit.data.lengths import length_of
 from lightkit.data.order import Source, SourceState, ended_early
 from lightkit.devices.transfer import map_tensors
 from lightkit.errors import DataError
@@ -121,10 +122,7 @@ class StatefulSource(Source):
         """Batches of a whole epoch, inf where nobody knows."""
         if self.length is not None:
             return self.length
-        try:
-            return len(self.loader) if isinstance(self.loader, Sized) else math.inf
-        except (TypeError, NotImplementedError):
-            return math.inf
+        return length_of(self.loader)
 
     def _warn(self, what: str, skip: int) -> None:
         kind = type(self.loader).__name__

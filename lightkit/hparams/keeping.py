@@ -45,7 +45,7 @@ def collect(
     earlier = {key: value for key, value in before.values.items() if key not in ignored}
     left_out = {key: kind for key, kind in before.left_out.items() if key not in ignored and key not in kept}
     left_out |= {key: kind for key, kind in refused.items() if not _is_default(obj, args, key, given[key])}
-    live = {key: value for key, value in before.live.items() if key in earlier and key not in kept}
+    live = {key: value for key, value in before.live.items() if earlier.get(key) is value and key not in kept}
     live |= {key: given[key] for key in refused}
     values = AttributeDict({**earlier, **kept, **live})
     plain = AttributeDict({key: value for key, value in values.items() if key not in live})

@@ -86,10 +86,11 @@ def _read_csv(text: str) -> dict[str, Any]:
     rows = list(csv.reader(StringIO(text, newline="")))[1:]
     if any(len(row) != 2 for row in rows):
         raise ValueError("expected rows of a name and a value")
-    return {name: _literal(value) for name, value in rows}
+    return {name: literal(value) for name, value in rows}
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A text as the Python literal that it is, else as it is."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

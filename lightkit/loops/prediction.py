@@ -44,17 +44,24 @@ class WritesPredictions(Protocol):
 class PredictionLoop(EvaluationLoop):
     """Runs `predict_step` over loaders. returns: the caller wants what it returned."""
 
-    __slots__ = ("epoch_batch_indices", "notes_epoch", "return_predictions")
+    __slots__ = ("epoch_batch_indices", "notes", "notes_epoch", "return_predictions")
 
     def __init__(self, run: Run, sources: list[Source], limits: list[float], *, returns: bool):
         writers = [c.interval for c in run.callbacks if isinstance(c, WritesPredictions)]
         self.return_predictions = returns
         self.notes_epoch = any(interval.on_epoch for interval in writers)
-        if writers:
-            sources = [_noted(source) for source in sources]
-        super().__init__(run, "predict", sources, limits, keeps=returns or self.notes_epoch)
+        self.notes = len(writers) > 0
+        super().__init__(run, "predict", self._seen(sources), limits, keeps=returns or self.notes_epoch)
         # by loader: the indices of each batch, where something writes at the end
         self.epoch_batch_indices: list[list[list[int]]] = [[] for _ in sources]
+
+    def read(self, sources: list[Source], limits: list[float]) -> None:
+        """As EvaluationLoop.read."""
+        super().read(self._seen(sources), limits)
+        self.epoch_batch_indices = [[] for _ in sources]
+
+    def _seen(self, sources: list[Source]) -> list[Source]:
+        return [_noted(source) for source in sources] if self.notes else sources
 
     @property
     def predictions(self) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from lightkit.data import sources
 from lightkit.errors import ConfigError
@@ -87,6 +87,7 @@ class Tuner:
         Raises:
             ConfigError: a wrong argument, no such attribute, loaders that do not depend on it, or no size that fits.
         """
+        method = cast(Method, attributes.chosen("scale_batch_size", "method", method, _METHODS))
         asked = batch_size_scaling.Search(
             mode=mode, steps_per_trial=steps_per_trial, init_val=init_val, max_trials=max_trials,
             batch_arg_name=batch_arg_name, margin=margin, max_val=max_val,
@@ -103,7 +104,6 @@ class Tuner:
         self, who: str, method: str, train: object, val: object, dataloaders: object, datamodule: LightDataModule | None
     ) -> _Given:
         """The data that was given, where that fits the method."""
-        attributes.chosen(who, "method", method, _METHODS)
         if method == "fit" and dataloaders is not None:
             raise ConfigError(
                 f"{who}(dataloaders=...): with method='fit' write train_dataloaders=..., val_dataloaders=..."

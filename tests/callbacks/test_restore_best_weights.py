@@ -41,6 +41,7 @@ def final(trainer: lk.Trainer) -> torch.Tensor:
     ({"stopping_threshold": 0.4}, (0.9, 0.5, 0.3, 0.2, 0.1, 0.0), 2),
     ({"divergence_threshold": 5.0}, (0.9, 9.0, 0.3, 0.2, 0.1, 0.0), 0),
     ({}, (float("nan"),) * 6, 0),
+    ({}, (0.5, -float("inf"), 0.3, 0.2, 0.1, 0.0), 0),  # refused, so no best one
 ])  # fmt: skip
 def test_the_module_ends_with_the_weights_of_its_best_check(
     fit: Fit, arguments: dict[str, Any], values: tuple[float, ...], best: int

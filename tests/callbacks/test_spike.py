@@ -89,3 +89,17 @@ def test_wrong_arguments_are_refused() -> None:
         SpikeDetection(mode="mean")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"^SpikeDetection\(window=0\): expected a count of at least 1$"):
         SpikeDetection(window=0)
+
+
+def test_what_another_spike_has_left_in_the_file_stays_and_no_batch_is_before_the_first(tmp_path: Path) -> None:
+    def spike() -> SpikeDetection:
+        return SpikeDetection(warmup=0, exclude_batches_path=tmp_path / "out.json")
+
+    with pytest.raises(TrainingSpikeException):
+        fit(tmp_path, [1.0, 1.0, 1.0, 9.0], spike())
+    assert json.loads((tmp_path / "out.json").read_text()) == [2, 3]
+    later = spike()
+    later.load_state_dict({"losses": [1.0], "bad_batches": []})
+    with pytest.raises(TrainingSpikeException):
+        fit(tmp_path, [9.0, 1.0], later)
+    assert json.loads((tmp_path / "out.json").read_text()) == [2, 3, 0]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightkit.checkpoint import archive
+from lightkit.checkpoint import archive, atomic
 from lightkit.checkpoint import files as ckpt
 from lightkit.checkpoint.weights import explain_state_dict_mismatch
 from lightkit.errors import CheckpointError, RunDirError
@@ -544,3 +544,26 @@ def test_a_module_and_a_data_module_are_made_without_the_file_format(repository)
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_what_cannot_be_put_back_is_kept_beside_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x", "x.data"):
+        (tmp_path / name).write_text(f"old {name}")
+        (tmp_path / f"new {name}").write_text(f"new {name}")
+    real, moves = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:
+        moves.append(str(target))
+        if len(moves) > 1:  # the last move, and putting back what was there
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(RunDirError) as caught:
+        atomic.replace_all({tmp_path / name: tmp_path / f"new {name}" for name in ("x.data", "x")})
+    monkeypatch.undo()
+    (kept,) = tmp_path.glob(".x.data.*.before")
+    assert kept.read_text() == "old x.data" and (tmp_path / "x").read_text() == "old x"
+    assert f"what was in {tmp_path / 'x.data'} is in {kept}" in caught.value.__cause__.__notes__
+    atomic.sweep(tmp_path)
+    assert kept.exists()

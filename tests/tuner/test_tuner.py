@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightkit as lk
-from lightkit.callbacks import BackboneFinetuning, BatchSizeFinder, LearningRateFinder, ModelCheckpoint
+from lightkit.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    PredictionWriter,
+)
 from lightkit.errors import ConfigError, MissingExtraError
 from lightkit.seeding import Snapshot
 from lightkit.tuner import Tuner
@@ -658,3 +664,19 @@ def test_fast_dev_run_looks_for_nothing_and_says_so() -> None:
         assert Tuner(trainer(fast_dev_run=True)).lr_find(Net()) is None
     with pytest.warns(UserWarning, match=r"^BatchSizeFinder: no batch size is looked for with fast_dev_run$"):
         trainer(fast_dev_run=True, callbacks=[BatchSizeFinder()]).fit(made())
+
+
+def test_a_choice_is_taken_in_any_case() -> None:
+    class Small(Net):
+        most = 20
+
+    assert Tuner(trainer()).scale_batch_size(made(Small), method="Validate", mode="Power") == 16  # type: ignore[arg-type]
+
+
+def test_a_writer_is_told_the_samples_of_batches_of_the_size_that_was_found(tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path / "out", "batch_and_epoch")
+    trainer(callbacks=[BatchSizeFinder(max_val=32), writer]).predict(made())
+    whole = torch.load(tmp_path / "out" / "predictions.pt", weights_only=True)
+    assert whole["batch_indices"] == [[list(range(32)), list(range(32, 64))]]
+    first = torch.load(tmp_path / "out" / "loader_0" / "batch_000000.pt", weights_only=True)
+    assert first["batch_indices"] == list(range(32))
