@@ -84,3 +84,8 @@ REDUCTIONS = ("mean", "sum", "min", "max")  # of a logged value over an epoch
 def is_metric(value: object) -> bool:
     """Whether it is a torchmetrics Metric: told by what it can do, torchmetrics is not imported for this."""
     return all(hasattr(value, name) for name in ("compute", "reset", "_forward_cache", "metric_state"))
+
+
+def is_metric_collection(value: object) -> bool:
+    """Whether it is a torchmetrics MetricCollection; nothing of it is imported to know."""
+    return hasattr(value, "compute_groups")

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightkit import hparams as hyper
+from lightkit.contracts import is_metric_collection
 from lightkit.errors import ConfigError, HookError
 from lightkit.hooks import method_of
 from lightkit.module_hooks import HookedModule
@@ -257,7 +258,7 @@ class LightModule(HookedModule):
     def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         """Log several values at once, with `log`'s arguments; a torchmetrics MetricCollection too."""
         pairs: Iterable[tuple[str, Any]] = dictionary.items()
-        if hasattr(dictionary, "compute_groups"):  # without copies: its metrics may share what they hold
+        if is_metric_collection(dictionary):  # without copies: its metrics may share what they hold
             pairs = dictionary.items(keep_base=False, copy_state=False)  # type: ignore[call-arg]
         for name, value in pairs:
             self.log(name, value, *args, **kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from lightkit.contracts import is_metric_collection
 from lightkit.errors import ConfigError, HookError, did_you_mean
 
 Loss = Callable[[Any, Any], Tensor]
@@ -140,7 +141,7 @@ def metrics_of(given: Any) -> dict[str, Any]:
     """Metrics by name: functions of (outputs, targets), or torchmetrics objects; a MetricCollection under ''."""
     if given is None:
         return {}
-    if is_collection(given):
+    if is_metric_collection(given):
         return {"": given}
     if isinstance(given, (str, nn.Module)) or callable(given):
         given = [given]
@@ -171,13 +172,3 @@ def _name_of(metric: Any) -> str:
     name: str = getattr(metric, "__name__", None) or type(metric).__name__
     return "".join(f"_{c.lower()}" if c.isupper() and i and not name[i - 1].isupper() else c.lower()
                    for i, c in enumerate(name))  # fmt: skip
-
-
-def is_collection(metric: object) -> bool:
-    """Whether it is a torchmetrics MetricCollection; nothing of it is imported to know."""
-    return hasattr(metric, "compute_groups") and hasattr(metric, "clone")
-
-
-def is_metric_object(metric: object) -> bool:
-    """Whether it keeps a state between batches, as torchmetrics objects do."""
-    return all(hasattr(metric, name) for name in ("update", "compute", "reset", "clone"))

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightkit.contracts import is_metric, is_metric_collection
+from lightkit.devices.transfer import map_tensors
 from lightkit.errors import ConfigError, HookError
 from lightkit.module import LightModule
 from lightkit.supervised_batches import BatchReader, Taken, rows_of
 from lightkit.supervised_choices import (
     check_scheduler,
-    is_collection,
-    is_metric_object,
     loss_of,
     made_optimizer,
     made_scheduler,
@@ -86,7 +86,7 @@ class Supervised(LightModule):
         self._reader = BatchReader(net, target)
         self._functions, objects = {}, {}
         for name, metric in metrics_of(metrics).items():
-            if is_metric_object(metric):
+            if is_metric(metric) or is_metric_collection(metric):
                 objects[name] = metric
             else:
                 self._functions[name] = metric
@@ -153,11 +153,15 @@ class Supervised(LightModule):
             found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise HookError(f"supervised(loss=...): the loss gave {found}, expected a tensor with one number")
         self._log(stage, "loss", loss, taken)
-        for name, function in self._functions.items():
-            self._log(stage, name, function(_detached(outputs), taken.target), taken)
-        for number, name in enumerate(self._object_names):
-            self._log_object(stage, name, self.metric_objects[f"{stage}_{number}"], _detached(outputs), taken)
+        if self._functions or self._object_names:
+            self._measure(stage, map_tensors(outputs, Tensor.detach), taken)
         return loss
+
+    def _measure(self, stage: str, outputs: Any, taken: Taken) -> None:
+        for name, function in self._functions.items():
+            self._log(stage, name, function(outputs, taken.target), taken)
+        for number, name in enumerate(self._object_names):
+            self._log_object(stage, name, self.metric_objects[f"{stage}_{number}"], outputs, taken)
 
     def _log(self, stage: str, name: str, value: Any, taken: Taken) -> None:
         shows = name == "loss" or stage != "train"
@@ -165,7 +169,7 @@ class Supervised(LightModule):
 
     def _log_object(self, stage: str, name: str, metric: Any, outputs: Any, taken: Taken) -> None:
         metric.update(outputs, taken.target)
-        if is_collection(metric):
+        if is_metric_collection(metric):
             self.log_dict(metric, prog_bar=stage != "train", on_step=False, on_epoch=True, batch_size=taken.size)
         else:
             self._log(stage, name, metric, taken)
@@ -173,11 +177,7 @@ class Supervised(LightModule):
 
 def _copy(metric: Any, stage: str) -> Any:
     """A copy for one stage; a collection has the stage in the names of what it holds."""
-    return metric.clone(prefix=f"{stage}_") if is_collection(metric) else metric.clone()
-
-
-def _detached(outputs: Any) -> Any:
-    return outputs.detach() if isinstance(outputs, Tensor) else outputs
+    return metric.clone(prefix=f"{stage}_") if is_metric_collection(metric) else metric.clone()
 
 
 def _is_plain(value: object) -> bool:

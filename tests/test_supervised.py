@@ -299,3 +299,26 @@ def test_import_lightkit_does_not_import_it() -> None:
     code = "import sys, lightkit as lk; lk.Trainer; print([n for n in sys.modules if 'supervised' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_metrics_get_outputs_without_a_graph_whatever_their_form() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x)}
+
+    seen: list[bool] = []
+
+    def accuracy(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
+        seen.append(outputs["logits"].requires_grad)
+        return (outputs["logits"].argmax(dim=1) == target).float().mean()
+
+    def loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
+        return F.cross_entropy(outputs["logits"], target)
+
+    module = lk.supervised(Two(), loss=loss, optimizer="SGD", lr=0.1, metrics={"accuracy": accuracy})
+    trainer(max_epochs=1).fit(module, loader())
+    assert seen == [False] * 3

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,7 +21,8 @@ class SaveConfigCallback(Callback):
     """Writes the resolved config into the run directory when a run begins.
 
     A config that differs from the one already there, as when a run is resumed with other options, is written
-    beside it as `config_2.yaml` and so on; nothing is overwritten. A subclass may keep it elsewhere too: `save_config`.
+    beside it as `config_2.yaml` and so on, several files in a folder `config_2`; nothing is overwritten. A subclass may
+    keep it elsewhere too: `save_config`.
 
     Args:
         parser: what has read the configuration.
@@ -60,14 +64,34 @@ class SaveConfigCallback(Callback):
         """
 
     def _write(self, folder: Path) -> None:
+        if self.multifile:
+            self._write_several(folder)
+            return
         text = as_yaml(self.parser, self.config)
         path, number = folder / self.config_filename, 1
         while not self.overwrite and path.exists() and path.read_text(encoding="utf-8") != text:
             number += 1
             path = folder / f"{Path(self.config_filename).stem}_{number}{Path(self.config_filename).suffix}"
-        if self.multifile:
-            kept = without_command(self.config)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(kept, str(path), skip_validation=True, skip_unset=False, overwrite=True, multifile=True)
-        elif self.overwrite or not path.exists():
+        if self.overwrite or not path.exists():
             atomic.replace(path, lambda file: file.write(text.encode()))
+
+    def _write_several(self, folder: Path) -> None:
+        """The file and those that it names; all of them stand in a folder `config_2` where one here says otherwise."""
+        with tempfile.TemporaryDirectory() as scratch:
+            first = Path(scratch, self.config_filename)
+            kept = without_command(self.config)
+            self.parser.save(kept, str(first), skip_validation=True, skip_unset=False, overwrite=True, multifile=True)
+            made = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+        target, number = folder, 1
+        while not self.overwrite and any(
+            (target / name).exists() and (target / name).read_bytes() != content for name, content in made.items()
+        ):
+            number += 1
+            target = folder / f"{Path(self.config_filename).stem}_{number}"
+        for name, content in made.items():
+            if self.overwrite or not (target / name).exists():
+                atomic.replace(target / name, partial(_put, content))
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

@@ -37,6 +37,10 @@ class Silent(Net):
         super().__init__(width)
         self.example_input_array = None
 
+class Noisy(Net):
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.layer(x), 0.5, True)
+
 class Branches(Net):
     def forward(self, x):
         return self.layer(x) if x.sum() > 0 else x
@@ -135,3 +139,9 @@ def test_what_cannot_be_exported_is_one_line_and_no_file(
     told = capsys.readouterr()
     assert told.err == f"lightkit: error: {message}\n" and told.out == ""
     assert sorted(path.name for path in Path().iterdir() if path.is_file()) == before
+
+
+def test_a_file_that_was_not_compared_says_so() -> None:
+    save("Noisy", "net.ckpt")
+    with pytest.warns(UserWarning, match="not compared with the module, which gives other numbers each time"):
+        assert main(["export", "net.ckpt", "--format", "pt2", "--model", "exported_nets.Noisy"]) == 0

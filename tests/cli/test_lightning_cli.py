@@ -63,6 +63,30 @@ def test_no_config_is_saved_where_no_callback_is_to(classes: Any) -> None:
     assert not (Path(cli.trainer.run_dir) / "config.yaml").exists()
 
 
+def test_files_that_a_config_names_are_kept_as_they_were_at_each_run(classes: Any, tmp_path: Path) -> None:
+    model = tmp_path / "model.yaml"
+    run_dir = tmp_path / "run"
+
+    def run(width: int) -> None:
+        model.write_text(f"hidden: {width}\n")
+        given = {"save_config_kwargs": {"multifile": True}, "trainer_defaults": {**QUIET, "run_dir": str(run_dir)}}
+        cli = cli_of(classes, ["--model", str(model)], **given)
+        cli.trainer.fit(cli.model, cli.datamodule)
+
+    def kept() -> dict[str, str]:
+        found = [path for path in run_dir.rglob("*.yaml") if path.name in ("config.yaml", "model.yaml")]
+        return {str(path.relative_to(run_dir)): path.read_text() for path in found}
+
+    run(3)
+    first = kept()
+    assert set(first) == {"config.yaml", "model.yaml"} and "hidden: 3" in first["model.yaml"]
+    run(4)
+    both = kept()
+    assert {name: both[name] for name in first} == first and "hidden: 4" in both["config_2/model.yaml"]
+    run(4)
+    assert kept() == both
+
+
 def test_a_callback_of_ones_own_keeps_the_config(classes: Any) -> None:
     class Keeps(SaveConfigCallback):
         def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
