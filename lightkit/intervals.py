@@ -32,13 +32,8 @@ def parse_validation_interval(value: Any) -> ValidationInterval:
     """
     if value is None or (isinstance(value, float) and 0.0 < value <= 1.0):
         return ValidationInterval(1.0 if value is None else value, "share")
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return ValidationInterval(value, "batches")
-    match = re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()) if isinstance(value, str) else None
-    if match and int(match[1]) > 0:
-        return ValidationInterval(int(match[1]), "step" if match[2] == "step" else "epoch")
-    if seconds := interval_seconds(value):
-        return ValidationInterval(seconds, "seconds")
+    if (found := _interval_of(value)) is not None:
+        return ValidationInterval(found.number, "batches" if found.unit == "count" else found.unit)
     raise ConfigError(
         f"Trainer(val_check_interval={value!r}): expected a share of the epoch (0.0 to 1.0], a count of batches, or a "
         "text with a unit: '100step', '1epoch', '10min'"
@@ -67,6 +62,14 @@ def parse_interval(value: Any, where: str) -> Interval:
     Raises:
         ConfigError: none of these; `where` begins the message.
     """
+    if (found := _interval_of(value)) is not None:
+        return found
+    raise ConfigError(
+        f"{where}: expected a count of at least 1, or a text with a unit: '100step', '2epoch', '10min'"
+    )
+
+
+def _interval_of(value: Any) -> Interval | None:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return Interval(value, "count")
     match = re.fullmatch(r"(\d+)\s*(step|epoch)s?", value.strip()) if isinstance(value, str) else None
@@ -74,9 +77,7 @@ def parse_interval(value: Any, where: str) -> Interval:
         return Interval(int(match[1]), "step" if match[2] == "step" else "epoch")
     if not isinstance(value, int | float) and (seconds := interval_seconds(value)):
         return Interval(seconds, "seconds")
-    raise ConfigError(
-        f"{where}: expected a count of at least 1, or a text with a unit: '100step', '2epoch', '10min'"
-    )
+    return None
 
 
 def counted(value: Any, unit: Literal["step", "epoch"], where: str, others: str) -> Any:

@@ -100,7 +100,6 @@ class ModelPruning(Callback):
             raise ConfigError(f"ModelPruning(amount={amount!r}): expected a share, a count, or a function of the epoch")
         if verbose not in (0, 1, 2):
             raise ConfigError(f"ModelPruning(verbose={verbose!r}): expected 0, 1 or 2")
-        self._global_kwargs: dict[str, Any] = {}
         self.pruning_fn = self._method(pruning_fn, pruning_dim, pruning_norm)
         self._begin()
 
@@ -144,7 +143,7 @@ class ModelPruning(Callback):
             options["n"] = norm
         function, method = _METHODS[name]
         if self._use_global_unstructured:
-            self._global_kwargs, self._pruning_method_name = options, method.__name__
+            self._pruning_method_name = method.__name__
             return self._unstructured(method)
         self._pruning_method_name = function.__name__
         return partial(function, **options)
@@ -269,9 +268,8 @@ class ModelPruning(Callback):
     def apply_pruning(self, amount: Amount) -> None:
         """Prune so many of the parameters."""
         if self._use_global_unstructured:
-            given = {**self._global_kwargs, "amount": amount}
-            known = inspect.signature(self.pruning_fn).parameters
-            options = {name: value for name, value in given.items() if name in known}
+            takes_amount = "amount" in inspect.signature(self.pruning_fn).parameters
+            options = {"amount": amount} if takes_amount else {}
             prune.global_unstructured(self._parameters_to_prune, pruning_method=self.pruning_fn, **options)
         else:
             for module, name in self._parameters_to_prune:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ThroughputMonitor"]
 
-_DTYPES = {"16-mixed": torch.float16, "16-true": torch.float16, "bf16-mixed": torch.bfloat16}
-_DTYPES |= {"bf16-true": torch.bfloat16, "64-true": torch.float64}
-
 
 @dataclass
 class _Pass:
@@ -95,7 +92,7 @@ class ThroughputMonitor(Callback):
         if not trainer.loggers:
             raise ConfigError("ThroughputMonitor: no logger to write to; pass Trainer(logger=True).")
         if "available_flops" not in self.kwargs and hasattr(pl_module, "flops_per_batch"):
-            dtype = _DTYPES.get(trainer.precision.name, torch.float32)
+            dtype: torch.dtype = getattr(trainer.precision, "dtype", torch.float32)
             self.available_flops = get_available_flops(trainer.devices[0], dtype)
         if stage == "fit":
             self._passes.clear()

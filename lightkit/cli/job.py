@@ -23,6 +23,7 @@ from lightkit.datamodule import LightDataModule
 from lightkit.errors import ConfigError
 from lightkit.global_seed import GLOBAL_SEED, seed_everything
 from lightkit.module import LightModule
+from lightkit.settings import as_list
 from lightkit.trainer import Trainer
 
 Combine = Callable[[LightModule, Optimizer, Any], Any]  # -> what configure_optimizers returns; Any: a scheduler or None
@@ -122,9 +123,9 @@ def build_trainer(
     if built is None:
         built = _instantiate(parsed.parser, Namespace(trainer=parsed.values.trainer)).trainer
     arguments = {**vars(built), **changes}
-    more = [*as_callbacks(parsed.kinds.trainer_defaults.get("callbacks")), *callbacks]
+    more = [*as_list(parsed.kinds.trainer_defaults.get("callbacks")), *callbacks]
     if "callbacks" in arguments:
-        arguments["callbacks"] = [*as_callbacks(arguments["callbacks"]), *more]
+        arguments["callbacks"] = [*as_list(arguments["callbacks"]), *more]
     elif more:
         name = getattr(parsed.kinds.trainer, "__name__", "trainer_class")
         left = ", ".join(type(callback).__name__ for callback in more)
@@ -137,11 +138,6 @@ def build_trainer(
         if place is None:
             raise
         raise ConfigError(f"{place}: {error}") from error
-
-
-def as_callbacks(given: Sequence[Callback] | Callback | None) -> list[Callback]:
-    """The callbacks that a Trainer is given, as a list."""
-    return [] if given is None else [given] if isinstance(given, Callback) else [*given]
 
 
 def seed(asked: bool | int | None) -> int | bool | None:

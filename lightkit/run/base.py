@@ -6,7 +6,7 @@ on top of the fit's, which knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from lightkit.results import Results, Taken
 from lightkit.run.directory import RunDirectory
 from lightkit.run.signals import Listener, stopped_by
 from lightkit.seeding import Snapshot
-from lightkit.settings import Controls
+from lightkit.settings import Controls, as_list
 from lightkit.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ class Run:
 
     def with_own_callbacks(self) -> list[Callback]:
         """The callbacks with the module's own, which replace those of their type; those that save come last."""
-        own: Sequence[Callback] | Callback | None = method_of(self.module, LightModule, "configure_callbacks")()
-        own = [] if own is None else [own] if isinstance(own, Callback) else own
+        own: list[Callback] = as_list(method_of(self.module, LightModule, "configure_callbacks")())
         if len(own) == 0:
             return self.callbacks
         kinds = {type(c) for c in own}
